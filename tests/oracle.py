@@ -1,0 +1,115 @@
+"""The oracle: full logits of a network against an independent implementation with the same, freshly drawn weights.
+
+Everything that two networks of equal counts can differ in must show: so weights, biases, scales and statistics are all drawn
+anew (none is 0 or 1), and the logits are brought to a spread of one, to which the error is relative.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import zoo
+from zoo.layers.classifier import BatchNorm
+from zoo.layers.init import fans
+
+TOLERANCE = 1e-4  # of the logits' standard deviation; single precision in another order of sums stays well below
+State = dict[str, Tensor]
+
+
+@dataclass
+class Case:
+    """One comparison: `peer(state, training)` gives a function from images to logits that uses our network's state dict."""
+
+    name: str
+    peer: Callable[[State, bool], Callable[[Tensor], Tensor]]
+    size: int = 0  # of the input; 0: the network's own
+    batch: int = 2
+    fields: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        options = ",".join(f"{key}={value}" for key, value in self.fields.items())
+        return f"{self.name}({options})" if options else self.name
+
+
+def build(case: Case) -> tuple[nn.Module, Tensor]:
+    """The network with drawn weights, and images for it."""
+    model = zoo.create(case.name, **case.fields)
+    channels, *size = zoo.info(case.name).variant.input_size
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(case.batch, channels, *([case.size] * 2 if case.size else size), generator=generator)
+    redraw(model, x, generator)
+    return model, x
+
+
+@torch.no_grad()
+def redraw(model: nn.Module, x: Tensor, generator: torch.Generator) -> None:
+    """Draw everything anew; statistics are the batch's own times a random factor; the head is scaled to logits of spread one."""
+
+    def uniform(like: Tensor, low: float, high: float) -> Tensor:
+        return torch.empty_like(like).uniform_(low, high, generator=generator)
+
+    norms = [module for module in model.modules() if isinstance(module, BatchNorm)]
+    scales = {id(norm.weight) for norm in norms}
+    for parameter in model.parameters():
+        if id(parameter) in scales:
+            parameter.copy_(uniform(parameter, 0.5, 1.5))
+        elif parameter.ndim == 1:
+            parameter.copy_(uniform(parameter, -0.2, 0.2))
+        else:
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * (2 / fans(parameter)[0]) ** 0.5)
+    dropless(model)
+    for norm in norms:
+        norm.momentum = 1.0
+    model.train()
+    if norms:
+        model(x)  # the statistics become the batch's own
+    for norm in norms:
+        norm.momentum = 0.1
+        norm.running_mean += uniform(norm.running_mean, -0.1, 0.1) * norm.running_var.sqrt()
+        norm.running_var *= uniform(norm.running_var, 0.8, 1.25)
+    head = model.head
+    if getattr(head, "weight", None) is not None:
+        spread = model.eval()(x).std()
+        for parameter in head.parameters():
+            parameter /= spread
+
+
+def dropless(model: nn.Module) -> None:
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+
+
+@torch.no_grad()
+def error(case: Case, training: bool = False, mutate: Callable[[nn.Module], None] | None = None) -> float:
+    """The largest difference of any logit, in standard deviations of the peer's logits."""
+    model, x = build(case)
+    theirs = case.peer({key: value.clone() for key, value in model.state_dict().items()}, training)(x.clone())
+    if mutate:
+        mutate(model)
+    ours = model.train(training)(x.clone())
+    spread = theirs.std().item()
+    assert 0.1 < spread < 10, f"logits of spread {spread}: the comparison would show nothing"
+    assert ours.shape == theirs.shape
+    return ((ours - theirs).abs().max() / spread).item()
+
+
+def torchvision_peer(name: str, arch: str = "") -> Callable[[State, bool], Callable[[Tensor], Tensor]]:
+    """torchvision's network of the same name (or `arch`), loaded through the layout table in weights/."""
+
+    def peer(state: State, training: bool) -> Callable[[Tensor], Tensor]:
+        import torchvision
+
+        with torch.device("meta"):
+            ours, theirs = zoo.create(name), torchvision.models.get_model(arch or name)
+        ours.load_state_dict(state, assign=True)
+        theirs.load_state_dict(zoo.export_state_dict(ours, "torchvision"), assign=True)
+        dropless(theirs)
+        return theirs.train(training)
+
+    return peer

@@ -1,0 +1,246 @@
+"""The public functions that join registry, weights and heads; everything here takes names."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo import registry
+from zoo.errors import PluginError, UsageError, WeightsError, note
+from zoo.spec import Paper, Variant
+from zoo.weights import manifest
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+Patterns = str | Iterable[str]
+
+
+def list_models(
+    filter: Patterns = (),
+    *,
+    exclude_filters: Patterns = (),
+    family: Patterns = (),
+    task: str = "",
+    pretrained: bool = False,
+) -> list[str]:
+    """Names in natural order that match one of the shell patterns `filter` (none: all) and none of `exclude_filters`.
+
+    `family` is the name of a model file (`vgg`); `pretrained` keeps names that have weights. Only `task` imports torch.
+    """
+    known = registry.entries()
+    names = [name for name in known if matches(name, filter, empty=True) and not matches(name, exclude_filters)]
+    if families := _patterns(family):
+        names = [name for name in names if matches(known[name].family, families)]
+    if pretrained:
+        names = [name for name in names if _records(name)]
+    return [name for name in names if _has_task(name, task)] if task else names
+
+
+def matches(name: str, patterns: Patterns, empty: bool = False) -> bool:
+    """Whether a name matches one of the shell patterns; `empty` is the answer for no pattern."""
+    patterns = _patterns(patterns)
+    return any(fnmatchcase(name, pattern) for pattern in patterns) if patterns else empty
+
+
+def _patterns(patterns: Patterns) -> list[str]:
+    return [patterns] * bool(patterns) if isinstance(patterns, str) else list(patterns)
+
+
+def _has_task(name: str, task: str) -> bool:
+    try:
+        return registry.variant(name).task == task
+    except PluginError as error:
+        note(f"left out of the list: {error}")
+        return False
+
+
+def is_model(name: str) -> bool:
+    """Whether `name` (without a tag) is a registered network."""
+    return name in registry.entries()
+
+
+def model_entrypoint(name: str) -> Callable[..., nn.Module]:
+    """The function that builds `name`; it takes what `create` takes after the name."""
+    registry.entry(name)
+    return partial(create, name)
+
+
+def list_pretrained(filter: Patterns = ()) -> list[str]:
+    """`name.tag` of all weights whose network or full name matches."""
+    found = []
+    for name in registry.entries():
+        found += [tagged for tagged in _records(name) if matches(tagged, filter, empty=True) or matches(name, filter)]
+    return found
+
+
+def _records(name: str) -> dict[str, dict[str, Any]]:
+    entry = registry.entry(name)
+    path = None
+    if not entry.distribution.startswith(registry.OWN + " "):
+        try:
+            path = registry.family(name).weights  # a third party's module must be imported to know its file
+        except PluginError as error:
+            note(f"its weights are left out: {error}")
+        if path is None:
+            return {}
+    return {tagged: record for tagged, record in manifest.records(entry.family, path).items() if tagged.partition(".")[0] == name}
+
+
+@dataclass(frozen=True)
+class Info:
+    """What is known of a network: `paper`, `variant` (fields, claims, results), the file's head as `doc`, and its weights."""
+
+    name: str
+    family: str
+    distribution: str
+    paper: Paper
+    variant: Variant
+    weights: dict[str, dict[str, Any]]
+    doc: str
+
+
+def info(name: str) -> Info:
+    """Paper, variant, claims, weights and notes of a network."""
+    name = name.partition(".")[0]
+    entry = registry.entry(name)
+    family = registry.family(name)
+    return Info(name, entry.family, entry.distribution, family.paper, family.variants[name], _records(name), family.doc)
+
+
+def create(
+    name: str,
+    pretrained: bool = False,
+    *,
+    checkpoint_path: str | Path | None = None,
+    layout: str = "",
+    features_only: bool = False,
+    out_indices: int | Sequence[int] | None = None,
+    device: torch.device | str | None = None,
+    **fields: Any,
+) -> nn.Module:
+    """Build a network; `fields` override its row (`num_classes`, `in_chans`, `drop_rate`, …).
+
+    `checkpoint_path` loads a weights file, whose key names are those of `layout` (default: ours). With weights, another
+    `num_classes` keeps the body and gets a new head. `features_only` gives the list of feature maps after the stages
+    `out_indices` instead of logits. Raises UnknownModelError, UsageError (a wrong field) and WeightsError.
+    """
+    import torch
+
+    from zoo.layers.classifier import Classifier, FeatureNet
+    from zoo.layers.init import SkipInit
+
+    name, _, tag = name.partition(".")
+    family = registry.family(name)
+    variant = family.variants[name]
+    if pretrained or tag:
+        _pick(name, tag)
+    num_classes = fields.get("num_classes")
+    if checkpoint_path:
+        fields.pop("num_classes", None)
+    fields = {**variant.fields, **fields}
+    _check_fields(name, family.build, fields)
+    with torch.device(device) if device else nullcontext(), SkipInit():
+        model: nn.Module = family.build(**fields)
+    if isinstance(model, Classifier):
+        model.pretrained_cfg = _cfg(name, variant, model)
+    if checkpoint_path:
+        from zoo.weights.load import assign, read_file
+
+        assign(model, _renamed(name, read_file(checkpoint_path), layout), str(checkpoint_path))
+        if num_classes is not None and isinstance(model, Classifier) and num_classes != model.num_classes:
+            note(f"{name}: {model.num_classes} classes in {checkpoint_path}, {num_classes} wanted: the body is kept, the head is new")
+            model.reset_classifier(num_classes)
+            model.pretrained_cfg["num_classes"] = num_classes
+    else:
+        model.init_weights()  # type: ignore[operator]
+    if features_only or out_indices is not None:
+        if not isinstance(model, Classifier):
+            raise UsageError(f"{name} is no image classifier: it has no feature maps")
+        return FeatureNet(model, out_indices)
+    return model
+
+
+def _pick(name: str, tag: str) -> dict[str, Any]:
+    """The record of `name.tag`, or of the first tag."""
+    records = _records(name)
+    if not records:
+        raise WeightsError(f"there are no weights for {name!r} yet; `zoo list --pretrained` shows the networks that have some")
+    tagged = f"{name}.{tag}" if tag else next(iter(records))
+    if tagged not in records:
+        raise WeightsError(f"there are no weights {tagged!r}; there are: {', '.join(records)}")
+    return records[tagged]
+
+
+def _check_fields(name: str, build: Callable[..., Any], fields: Mapping[str, Any]) -> None:
+    parameters = inspect.signature(build).parameters
+    wrong = [field for field in fields if field not in parameters]
+    if wrong and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        raise UsageError(f"{name} has no field {wrong[0]!r}{registry.nearest(wrong[0], parameters)}; its fields: {', '.join(parameters)}")
+
+
+def _cfg(name: str, variant: Variant, model: Any) -> dict[str, Any]:
+    """timm's description of the input that belongs to the network."""
+    channels, *size = variant.input_size
+    matching = model.in_chans == channels
+    return {
+        "architecture": name,
+        "num_classes": model.num_classes,
+        "input_size": (model.in_chans, *size),
+        "min_input_size": (model.in_chans, variant.min_input, variant.min_input),
+        "fixed_input_size": variant.fixed_input,
+        "mean": variant.mean if matching else (sum(variant.mean) / len(variant.mean),) * model.in_chans,
+        "std": variant.std if matching else (sum(variant.std) / len(variant.std),) * model.in_chans,
+        "crop_pct": 0.875,
+        "interpolation": "bilinear",
+        "first_conv": next((n for n, m in model.named_modules() if type(m).__name__ == "Conv2d"), ""),
+        "classifier": "head",
+    }
+
+
+def _renamed(name: str, state: Mapping[str, Tensor], layout: str) -> Mapping[str, Tensor]:
+    from zoo.weights.convert import to_ours
+
+    return to_ours(state, _table(name, layout)) if layout else state
+
+
+def _table(name: str, layout: str) -> dict[str, str]:
+    tables = manifest.layouts(registry.entry(name).family, name, _toml(name))
+    if layout not in tables:
+        raise UsageError(f"{name} has no layout {layout!r}; it has: {', '.join(tables) or 'only its own'}")
+    return tables[layout]
+
+
+def _toml(name: str) -> str | Path | None:
+    return registry.family(name).weights
+
+
+def load_state_dict(model: nn.Module, state: Mapping[str, Tensor], layout: str = "") -> None:
+    """Load a state dict whose keys are those of `layout` (a peer such as `torchvision`; default: ours) into a created network.
+
+    Strict: raises WeightsError naming the tensors that are missing, unknown or of another shape.
+    """
+    from zoo.weights.load import assign
+
+    assign(model, _renamed(_architecture(model), state, layout) if layout else state, "the state dict")
+
+
+def export_state_dict(model: nn.Module, layout: str = "") -> dict[str, Tensor]:
+    """The state dict of a created network under the key names of a peer."""
+    from zoo.weights.convert import to_theirs
+
+    return to_theirs(model.state_dict(), _table(_architecture(model), layout)) if layout else model.state_dict()
+
+
+def _architecture(model: nn.Module) -> str:
+    name = getattr(model, "pretrained_cfg", {}).get("architecture")
+    if not name:
+        raise UsageError(f"{type(model).__name__} was not made by zoo.create: its layouts are not known")
+    return str(name)

@@ -1,0 +1,91 @@
+"""The command `zoo`: one file per verb, imported when it is called. Results go to stdout, all else to stderr."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from importlib import import_module
+
+import click
+
+import zoo
+from zoo.errors import Note, UsageError, ZooError
+
+VERBS = {
+    "list": "names of the networks",
+    "info": "what is known of a network: paper, claims, departures, weights",
+    "profile": "parameters, MACs and FLOPs of a network, layer by layer",
+    "compare": "many networks in one table",
+    "verify": "the figures that a paper prints against the computed ones",
+    "finetune": "train a network on your images, with a new head",
+    "predict": "classify image files with a fine-tuned network",
+}
+
+
+class Verbs(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = import_module(f"zoo.cli.{cmd_name.replace('-', '_')}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            from zoo.registry import nearest
+
+            raise UsageError(f"there is no verb {args[0]!r}{nearest(args[0], VERBS)}; `zoo --help` shows all")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(zoo.__version__, prog_name="zoo")
+def cli() -> None:
+    """The model zoo of the classic networks, LeNet-5 to SqueezeNet.
+
+    \b
+    zoo list 'resnet*'                        which networks are there
+    zoo compare alexnet vgg16 resnet50        how large are they
+    zoo finetune resnet18 --data photos/      train one on a folder of images
+    zoo predict runs/resnet18 cat.jpg         and use it
+    """
+
+
+def main() -> None:
+    """Run the command line: an error is one line on stderr, and exit code 2 for wrong use or 1 for a failure."""
+    warnings.simplefilter("default", Note)
+    shown = warnings.showwarning
+
+    def showwarning(message, category, *rest, **options):  # type: ignore[no-untyped-def]
+        if issubclass(category, Note):
+            click.echo(f"note: {message}", err=True)
+        else:
+            shown(message, category, *rest, **options)
+
+    warnings.showwarning = showwarning
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        code = 2
+    except click.Abort:
+        code = _fail("stopped", 130)
+    except click.ClickException as error:
+        code = _fail(error.format_message(), error.exit_code)
+    except ZooError as error:
+        code = _fail(str(error), 2 if isinstance(error, UsageError) else 1)
+    except BrokenPipeError:  # `zoo list | head`
+        sys.stdout = None
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int) -> int:
+    click.echo("zoo: error: " + " ".join(message.split()), err=True)
+    return code
