@@ -28,6 +28,7 @@ class Case:
     name: str
     peer: Callable[[State, bool], Callable[[Tensor], Tensor]]
     size: int = 0  # of the input; 0: the network's own
+    scale: float = 1.0  # of the input, whose pixels are normal-distributed
     batch: int = 2
     fields: dict[str, Any] = field(default_factory=dict)
 
@@ -36,19 +37,19 @@ class Case:
         return f"{self.name}({options})" if options else self.name
 
 
-def build(case: Case) -> tuple[nn.Module, Tensor]:
-    """The network with drawn weights, and images for it."""
+def build(case: Case, training: bool = False) -> tuple[nn.Module, Tensor]:
+    """The network with drawn weights, and images for it; its logits have a spread of one in the mode that is asked for."""
     model = zoo.create(case.name, **case.fields)
     channels, *size = zoo.info(case.name).variant.input_size
     generator = torch.Generator().manual_seed(1)
-    x = torch.randn(case.batch, channels, *([case.size] * 2 if case.size else size), generator=generator)
-    redraw(model, x, generator)
+    x = case.scale * torch.randn(case.batch, channels, *([case.size] * 2 if case.size else size), generator=generator)
+    redraw(model, x, generator, training)
     return model, x
 
 
 @torch.no_grad()
-def redraw(model: nn.Module, x: Tensor, generator: torch.Generator) -> None:
-    """Draw everything anew; statistics are the batch's own times a random factor; the head is scaled to logits of spread one."""
+def redraw(model: nn.Module, x: Tensor, generator: torch.Generator, training: bool = False) -> None:
+    """Draw everything anew; statistics are the batch's own times a random factor; the heads are scaled to logits of spread one."""
 
     def uniform(like: Tensor, low: float, high: float) -> Tensor:
         return torch.empty_like(like).uniform_(low, high, generator=generator)
@@ -66,37 +67,49 @@ def redraw(model: nn.Module, x: Tensor, generator: torch.Generator) -> None:
     for norm in norms:
         norm.momentum = 1.0
     model.train()
-    if norms:
-        model(x)  # the statistics become the batch's own
+    auxiliary = [module.head for module in (getattr(model, "aux", None) or {}).values()]
+    outputs = model(x) if norms or auxiliary or training else ()  # the statistics become the batch's own
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    for head, logits in zip(auxiliary, outputs[1:], strict=True):
+        scale_down(head, logits.std())
     for norm in norms:
         norm.momentum = 0.1
         norm.running_mean += uniform(norm.running_mean, -0.1, 0.1) * norm.running_var.sqrt()
         norm.running_var *= uniform(norm.running_var, 0.8, 1.25)
-    head = model.head
-    if getattr(head, "weight", None) is not None:
-        spread = model.eval()(x).std()
-        for parameter in head.parameters():
-            parameter /= spread
+    if getattr(model.head, "weight", None) is not None:
+        scale_down(model.head, (outputs[0] if training else model.eval()(x)).std())
+
+
+def scale_down(head: nn.Module, spread: Tensor) -> None:
+    for parameter in head.parameters():
+        parameter /= spread
 
 
 def dropless(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
+        elif hasattr(module, "dropless"):  # a layer of ours that drops at random
+            module.dropless()
 
 
 @torch.no_grad()
 def error(case: Case, training: bool = False, mutate: Callable[[nn.Module], None] | None = None) -> float:
     """The largest difference of any logit, in standard deviations of the peer's logits."""
-    model, x = build(case)
-    theirs = case.peer({key: value.clone() for key, value in model.state_dict().items()}, training)(x.clone())
+    model, x = build(case, training)
+    theirs = joined(case.peer({key: value.clone() for key, value in model.state_dict().items()}, training)(x.clone()))
     if mutate:
         mutate(model)
-    ours = model.train(training)(x.clone())
+    ours = joined(model.train(training)(x.clone()))
     spread = theirs.std().item()
     assert 0.1 < spread < 10, f"logits of spread {spread}: the comparison would show nothing"
     assert ours.shape == theirs.shape
     return ((ours - theirs).abs().max() / spread).item()
+
+
+def joined(outputs: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """The logits, and beside them those of auxiliary heads."""
+    return torch.cat(outputs, 1) if isinstance(outputs, tuple) else outputs
 
 
 def torchvision_peer(name: str, arch: str = "") -> Callable[[State, bool], Callable[[Tensor], Tensor]]:

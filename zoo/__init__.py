@@ -6,27 +6,39 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from zoo.api import create as create
-    from zoo.api import create as create_model
-    from zoo.api import export_state_dict as export_state_dict
-    from zoo.api import info as info
-    from zoo.api import is_model as is_model
-    from zoo.api import list_models as list_models
-    from zoo.api import list_pretrained as list_pretrained
-    from zoo.api import load_state_dict as load_state_dict
-    from zoo.api import model_entrypoint as model_entrypoint
+    from zoo.api.counting import compare as compare
+    from zoo.api.counting import profile as profile
+    from zoo.api.counting import verify as verify
+    from zoo.api.networks import create as create
+    from zoo.api.networks import create as create_model
+    from zoo.api.networks import export_state_dict as export_state_dict
+    from zoo.api.networks import info as info
+    from zoo.api.networks import is_model as is_model
+    from zoo.api.networks import list_models as list_models
+    from zoo.api.networks import list_pretrained as list_pretrained
+    from zoo.api.networks import load_state_dict as load_state_dict
+    from zoo.api.networks import model_entrypoint as model_entrypoint
+    from zoo.api.training import finetune as finetune
+    from zoo.api.training import predict as predict
+    from zoo.api.training import transforms as transforms
     from zoo.registry import register as register
 
 _PUBLIC = {
-    "create": "zoo.api",
-    "export_state_dict": "zoo.api",
-    "info": "zoo.api",
-    "is_model": "zoo.api",
-    "list_models": "zoo.api",
-    "list_pretrained": "zoo.api",
-    "load_state_dict": "zoo.api",
-    "model_entrypoint": "zoo.api",
+    "compare": "zoo.api.counting",
+    "create": "zoo.api.networks",
+    "export_state_dict": "zoo.api.networks",
+    "finetune": "zoo.api.training",
+    "info": "zoo.api.networks",
+    "is_model": "zoo.api.networks",
+    "list_models": "zoo.api.networks",
+    "list_pretrained": "zoo.api.networks",
+    "load_state_dict": "zoo.api.networks",
+    "model_entrypoint": "zoo.api.networks",
+    "predict": "zoo.api.training",
+    "profile": "zoo.api.counting",
     "register": "zoo.registry",
+    "transforms": "zoo.api.training",
+    "verify": "zoo.api.counting",
 }
 
 __all__ = [*_PUBLIC, "create_model", "__version__"]

@@ -12,6 +12,7 @@ Note is a warning category: something was done that the user should know of, and
 """
 
 import warnings
+from collections.abc import Iterable
 
 
 class ZooError(Exception):
@@ -49,3 +50,10 @@ class Note(UserWarning):
 def note(message: str) -> None:
     """Say something that the user should know of; the command line prints it to stderr as `note: …`."""
     warnings.warn(message, Note, stacklevel=3)
+
+
+def check_choice(network: str, field: str, value: str, known: Iterable[str]) -> None:
+    """Raise InputError when a constructor's `field` has a value that is not in `known`."""
+    known = list(known)
+    if value not in known:
+        raise InputError(f"{field}={value!r}: {network} knows {', '.join(map(repr, known))}")

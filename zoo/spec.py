@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # RGB in [0, 1]
 IMAGENET_STD = (0.229, 0.224, 0.225)
+CIFAR10_MEAN = (125.3 / 255, 123.0 / 255, 113.9 / 255)
+CIFAR10_STD = (63.0 / 255, 62.1 / 255, 66.7 / 255)
 
 
 @dataclass(frozen=True)
@@ -134,4 +136,4 @@ class Family:
         return (getattr(sys.modules.get(self.build.__module__), "__doc__", None) or "").strip()
 
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Claims", "Family", "Paper", "Printed", "Result", "Variant"]
+__all__ = ["CIFAR10_MEAN", "CIFAR10_STD", "IMAGENET_MEAN", "IMAGENET_STD", "Claims", "Family", "Paper", "Printed", "Result", "Variant"]

@@ -3,6 +3,8 @@
 features    named stages, image to last feature map; one entry of `feature_info` each
 neck        what makes the feature map one vector: pooling, flattening, hidden layers
 head        the last layer with weights
+
+Some papers train with auxiliary heads too: `aux`, each on the output of one block inside the features.
 """
 
 from __future__ import annotations
@@ -21,6 +23,31 @@ from zoo.layers import init
 BatchNorm = nn.modules.batchnorm._BatchNorm
 
 
+def linear_head(num_features: int, num_classes: int) -> nn.Module:
+    return nn.Linear(num_features, num_classes) if num_classes else nn.Identity()
+
+
+class AuxHead(nn.Module):
+    """A classifier for training only: `body` makes a feature map one vector (N, num_features), `head` its logits (N, num_classes).
+
+    Raises InputError for maps smaller than `smallest`.
+    """
+
+    def __init__(self, body: nn.Module, num_features: int, num_classes: int, smallest: int = 1) -> None:
+        super().__init__()
+        self.num_features = num_features
+        self.smallest = smallest
+        self.body = body
+        self.head = linear_head(num_features, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[2:]
+        if min(height, width) < self.smallest:
+            needed = f"{self.smallest}x{self.smallest}"
+            raise InputError(f"an auxiliary head takes maps of {needed} or larger, not {height}x{width}: use larger images, or aux=False")
+        return self.head(self.body(x))
+
+
 class Classifier(nn.Module):
     """Base of the image classifiers. A network adds its stages, sets `neck`, `num_features` and `head`, and initialises.
 
@@ -29,6 +56,8 @@ class Classifier(nn.Module):
     the network and its weights.
     """
 
+    neck: nn.Module
+    head: nn.Module
     no_relu_head = ""  # a note for networks whose new head differs from the paper's
 
     def __init__(self, num_classes: int, in_chans: int) -> None:
@@ -39,6 +68,7 @@ class Classifier(nn.Module):
         self.in_chans = in_chans
         self.num_features = 0
         self.features = nn.Sequential()
+        self.aux: nn.ModuleDict | None = None  # AuxHeads, by the name of the block (a stage's child) whose output they see
         self.feature_info: list[dict[str, Any]] = []
         self.pretrained_cfg: dict[str, Any] = {}
         self.grad_checkpointing = False
@@ -52,7 +82,7 @@ class Classifier(nn.Module):
 
     def make_head(self, num_classes: int) -> nn.Module:
         """A new last layer, not yet initialised."""
-        return nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+        return linear_head(self.num_features, num_classes)
 
     def init_module(self, name: str, module: nn.Module) -> None:
         """Draw the parameters that `module` itself holds, as the paper says; networks override it."""
@@ -68,9 +98,21 @@ class Classifier(nn.Module):
 
     # ------------------------------------------------------------------------------------------------- running
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, num_classes) of images (N, in_chans, H, W); pooled features (N, num_features) when num_classes is 0."""
-        return self.forward_head(self.forward_features(x))
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Logits (N, num_classes) of images (N, in_chans, H, W); pooled features (N, num_features) when num_classes is 0.
+
+        In training mode, a network with auxiliary heads gives (logits, aux1, …).
+        """
+        if self.aux is None or not self.training:
+            return self.forward_head(self.forward_features(x))
+        self.check_input(x)
+        auxiliary = []
+        for stage in self.features:
+            for name, block in stage.named_children():
+                x = self.run_stage(block, x)
+                if name in self.aux:
+                    auxiliary.append(self.aux[name](x))
+        return self.forward_head(x), *auxiliary
 
     def forward_features(self, x: Tensor) -> Tensor:
         """The last feature map (N, C, H', W'). Raises InputError for a shape that the network does not take."""
@@ -132,16 +174,21 @@ class Classifier(nn.Module):
         """Replace the head by a new one for `num_classes` (0: none), drawn as the paper draws it, on the same device and dtype."""
         like = next(self.parameters())
         self.num_classes = num_classes
-        self.head = self.make_head(num_classes).to(like.device, like.dtype).train(self.training)
+        if self.pretrained_cfg:
+            self.pretrained_cfg = {**self.pretrained_cfg, "num_classes": num_classes}
+        self.head = self.make_head(num_classes)
+        for module in self._auxiliary():
+            module.head = linear_head(module.num_features, num_classes)
         for name, module in self.named_modules():
-            if name.split(".")[0] == "head":
-                self.init_module(name, module)
+            if "head" in name.split("."):
+                self.init_module(name, module.to(like.device, like.dtype).train(self.training))
         if num_classes and self.no_relu_head:
             note(self.no_relu_head)
 
     def stages(self) -> dict[str, nn.Module]:
         """The ordered named parts from input to head that hold parameters: each parameter lies in exactly one."""
-        parts = {**dict(self.features.named_children()), **dict(self.neck.named_children()), "head": self.head}
+        auxiliary = {f"aux{number}": module for number, module in enumerate(self._auxiliary(), 1)}
+        parts = {**dict(self.features.named_children()), **auxiliary, **dict(self.neck.named_children()), "head": self.head}
         return {name: part for name, part in parts.items() if next(part.parameters(), None) is not None}
 
     def group_matcher(self, coarse: bool = False) -> dict[str, str]:
@@ -149,11 +196,15 @@ class Classifier(nn.Module):
         units = [f"features.{name}" for name, _ in self.features.named_children()]
         if not coarse:
             units = [unit for stage in units for unit in self._blocks(stage)]
+        units += [f"aux.{name}" for name in self.aux or ()]
         units += [f"neck.{name}" for name, _ in self.neck.named_children()]
         return {unit: rf"^{re.escape(unit)}\." for unit in units}
 
+    def _auxiliary(self) -> list[Any]:
+        return list(self.aux.values()) if self.aux else []
+
     def _blocks(self, stage: str) -> list[str]:
-        children = [name for name, _ in self.get_submodule(stage).named_children()]
+        children = [name for name, child in self.get_submodule(stage).named_children() if next(child.parameters(), None) is not None]
         return [f"{stage}.{name}" for name in children] if children and all(map(str.isdigit, children)) else [stage]
 
     def no_weight_decay(self) -> set[str]:
@@ -198,6 +249,7 @@ class FeatureNet(nn.Module):
         wanted = stage_indices(out_indices, len(model.features))
         model.features = model.features[: max(wanted) + 1]
         model.neck = model.head = nn.Identity()
+        model.aux = None
         self.model = model
         self.feature_info = FeatureInfo(model.feature_info, wanted)
 
@@ -221,11 +273,14 @@ def stage_indices(indices: int | Sequence[int] | None, count: int) -> list[int]:
 @contextmanager
 def frozen_statistics(stage: nn.Module) -> Iterator[None]:
     """Recomputing a stage must not count its batch a second time in the batch norms' statistics."""
-    norms = [module for module in stage.modules() if isinstance(module, BatchNorm) and module.track_running_stats]
+    norms = [module for module in stage.modules() if isinstance(module, BatchNorm)]
+    before = [(norm, norm.momentum, [buffer.clone() for buffer in norm.buffers()]) for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        norm.momentum = 0.0  # the means stay; leaving them out altogether would change what autograd saves
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, momentum, buffers in before:
+            norm.momentum = momentum
+            for buffer, value in zip(norm.buffers(), buffers, strict=True):
+                buffer.copy_(value)

@@ -6,14 +6,14 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_function_unary
 
 
 class SkipInit(TorchFunctionMode):
     """Inside it, torch's own random initialisation of new layers is left out, because ours follows anyway."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        if getattr(func, "__module__", None) == "torch.nn.init":
+        if getattr(func, "__module__", None) in ("torch.nn.init", __name__):
             return args[0] if args else (kwargs or {})["tensor"]
         return func(*args, **(kwargs or {}))
 
@@ -30,6 +30,16 @@ def normal_(tensor: Tensor | None, std: float) -> None:
         nn.init.normal_(tensor, std=std)
 
 
+def truncated_normal_(tensor: Tensor | None, std: float) -> None:
+    """N(0, std²) without what lies further than two standard deviations from 0, as TensorFlow draws it."""
+    if tensor is None or tensor.is_meta:
+        return
+    if has_torch_function_unary(tensor):  # a mode such as SkipInit is on; torch's trunc_normal_, unlike its others, does not ask it
+        handle_torch_function(truncated_normal_, (tensor,), tensor, std)
+    else:
+        nn.init.trunc_normal_(tensor, std=std, a=-2 * std, b=2 * std)
+
+
 def uniform_(tensor: Tensor | None, bound: float) -> None:
     """U(-bound, bound)."""
     if tensor is not None and not tensor.is_meta:
@@ -41,9 +51,9 @@ def constant_(tensor: Tensor | None, value: float) -> None:
         nn.init.constant_(tensor, value)
 
 
-def he_normal_(weight: Tensor) -> None:
-    """N(0, 2 / fan-out): He et al. 2015 (arXiv:1502.01852), eq. 14, the backward-pass case."""
-    normal_(weight, math.sqrt(2 / fans(weight)[1]))
+def he_normal_(weight: Tensor, fan: str = "out") -> None:
+    """N(0, 2 / fan-out) or, with `fan` "in", N(0, 2 / fan-in): He et al. 2015 (arXiv:1502.01852), eq. 14 and eq. 10."""
+    normal_(weight, math.sqrt(2 / fans(weight)[fan == "out"]))
 
 
 def glorot_uniform_(weight: Tensor) -> None:

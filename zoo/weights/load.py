@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -17,6 +17,7 @@ def read_file(path: str | Path) -> dict[str, Tensor]:
     A dict with the key `state_dict` or `model` is opened, and a `module.` prefix of all keys (DataParallel) is taken off.
     """
     path = Path(path)
+    state: Any
     if not path.is_file():
         raise WeightsError(f"{path}: no such weights file")
     try:
@@ -28,8 +29,9 @@ def read_file(path: str | Path) -> dict[str, Tensor]:
             import torch
 
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, Exception) as error:
-        raise WeightsError(f"{path}: not a readable weights file: {str(error).splitlines()[0] if str(error) else error!r}") from error
+    except Exception as error:  # torch and safetensors raise a dozen types for a broken file
+        first = (str(error) or repr(error)).splitlines()[0]
+        raise WeightsError(f"{path}: not a readable weights file: {first}") from error
     for key in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
@@ -45,7 +47,11 @@ def assign(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     own = model.state_dict()
     missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
     unknown = [key for key in state if key not in own]
-    shapes = [f"{key} {tuple(state[key].shape)} for {tuple(own[key].shape)}" for key in own if key in state and state[key].shape != own[key].shape]
+    shapes = [
+        f"{key} {tuple(state[key].shape)} for {tuple(value.shape)}"
+        for key, value in own.items()
+        if key in state and state[key].shape != value.shape
+    ]
     faults = [
         f"{len(keys)} {what} ({', '.join(keys[:3])}{', …' if len(keys) > 3 else ''})"
         for what, keys in (("missing", missing), ("unknown", unknown), ("of another shape", shapes))

@@ -1,4 +1,4 @@
-"""The public functions that join registry, weights and heads; everything here takes names."""
+"""Names and networks: listing, building, loading and exporting."""
 
 from __future__ import annotations
 
@@ -132,34 +132,15 @@ def create(
     `num_classes` keeps the body and gets a new head. `features_only` gives the list of feature maps after the stages
     `out_indices` instead of logits. Raises UnknownModelError, UsageError (a wrong field) and WeightsError.
     """
-    import torch
-
     from zoo.layers.classifier import Classifier, FeatureNet
-    from zoo.layers.init import SkipInit
 
     name, _, tag = name.partition(".")
-    family = registry.family(name)
-    variant = family.variants[name]
     if pretrained or tag:
-        _pick(name, tag)
-    num_classes = fields.get("num_classes")
+        raise _cannot_download(name, tag)
     if checkpoint_path:
-        fields.pop("num_classes", None)
-    fields = {**variant.fields, **fields}
-    _check_fields(name, family.build, fields)
-    with torch.device(device) if device else nullcontext(), SkipInit():
-        model: nn.Module = family.build(**fields)
-    if isinstance(model, Classifier):
-        model.pretrained_cfg = _cfg(name, variant, model)
-    if checkpoint_path:
-        from zoo.weights.load import assign, read_file
-
-        assign(model, _renamed(name, read_file(checkpoint_path), layout), str(checkpoint_path))
-        if num_classes is not None and isinstance(model, Classifier) and num_classes != model.num_classes:
-            note(f"{name}: {model.num_classes} classes in {checkpoint_path}, {num_classes} wanted: the body is kept, the head is new")
-            model.reset_classifier(num_classes)
-            model.pretrained_cfg["num_classes"] = num_classes
+        model = _from_file(name, Path(checkpoint_path), layout, device, fields)
     else:
+        model = _build(name, device, fields)
         model.init_weights()  # type: ignore[operator]
     if features_only or out_indices is not None:
         if not isinstance(model, Classifier):
@@ -168,15 +149,49 @@ def create(
     return model
 
 
-def _pick(name: str, tag: str) -> dict[str, Any]:
-    """The record of `name.tag`, or of the first tag."""
+def _build(name: str, device: torch.device | str | None, fields: Mapping[str, Any]) -> nn.Module:
+    """The network, its parameters not yet initialised."""
+    import torch
+
+    from zoo.layers.classifier import Classifier
+    from zoo.layers.init import SkipInit
+
+    family = registry.family(name)
+    given, fields = dict(fields), {**family.variants[name].fields, **fields}
+    _check_fields(name, family.build, fields)
+    with torch.device(device) if device else nullcontext(), SkipInit():
+        model: nn.Module = family.build(**fields)
+    if isinstance(model, Classifier):
+        model.pretrained_cfg = {**_cfg(name, family.variants[name], model), "model_args": given}
+    return model
+
+
+def _from_file(name: str, path: Path, layout: str, device: torch.device | str | None, fields: dict[str, Any]) -> nn.Module:
+    """The network with the weights of a file, and a new head where the file's has another number of classes."""
+    from zoo.layers.classifier import Classifier
+    from zoo.weights.load import assign, read_file
+
+    state = _renamed(name, read_file(path), layout)
+    held = next((tensor.shape[0] for key, tensor in state.items() if key.startswith("head.") and tensor.ndim), None)
+    wanted = fields.get("num_classes", held)
+    model = _build(name, device, fields if held is None else {**fields, "num_classes": held})
+    assign(model, state, str(path))
+    if isinstance(model, Classifier) and wanted not in (None, model.num_classes):
+        note(f"{name}: {path.name} has {held} classes, {wanted} are wanted: the body is kept, the head is new")
+        model.reset_classifier(wanted)
+    return model
+
+
+def _cannot_download(name: str, tag: str) -> WeightsError:
+    """Why there are no weights to be had by name: none are recorded, or they must be fetched by hand."""
     records = _records(name)
+    tagged = f"{name}.{tag}" if tag else next(iter(records), "")
     if not records:
-        raise WeightsError(f"there are no weights for {name!r} yet; `zoo list --pretrained` shows the networks that have some")
-    tagged = f"{name}.{tag}" if tag else next(iter(records))
+        return WeightsError(f"there are no weights for {name!r} yet; load a file with checkpoint_path=…")
     if tagged not in records:
-        raise WeightsError(f"there are no weights {tagged!r}; there are: {', '.join(records)}")
-    return records[tagged]
+        return WeightsError(f"there are no weights {tagged!r}; there are: {', '.join(records)}")
+    where = records[tagged].get("url", "an unknown address")
+    return WeightsError(f"{tagged} lies at {where}, and this version does not download: fetch it and pass checkpoint_path=…, layout=…")
 
 
 def _check_fields(name: str, build: Callable[..., Any], fields: Mapping[str, Any]) -> None:
@@ -198,7 +213,7 @@ def _cfg(name: str, variant: Variant, model: Any) -> dict[str, Any]:
         "fixed_input_size": variant.fixed_input,
         "mean": variant.mean if matching else (sum(variant.mean) / len(variant.mean),) * model.in_chans,
         "std": variant.std if matching else (sum(variant.std) / len(variant.std),) * model.in_chans,
-        "crop_pct": 0.875,
+        "crop_pct": 0.875 if size[0] > 64 else 1.0,  # nothing is cut off small images
         "interpolation": "bilinear",
         "first_conv": next((n for n, m in model.named_modules() if type(m).__name__ == "Conv2d"), ""),
         "classifier": "head",

@@ -1,0 +1,39 @@
+"""What all tests share."""
+
+from collections import Counter
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """How many tests were skipped and why, each reason once."""
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in terminalreporter.stats.get("skipped", []))
+    for reason, count in reasons.most_common():
+        terminalreporter.write_line(f"skipped {count}: {reason}")
+    if not reasons:
+        terminalreporter.write_line("skipped 0")
+
+
+@pytest.fixture
+def digit_folder(tmp_path):
+    """A function that writes real digits as image files, a folder per class: `digit_folder("train", {"one": 5, "two": 5})`."""
+    from zoo.data.digits import open_digits
+
+    train = open_digits().train
+
+    def write(where, counts, suffix=".png"):
+        folder = tmp_path / where
+        for digit, (name, count) in enumerate(counts.items()):
+            (folder / name).mkdir(parents=True)
+            chosen = [image for image, target in zip(train.images, train.targets, strict=True) if target == digit][:count]
+            for number, image in enumerate(chosen):
+                image.save(folder / name / f"{number:03d}{suffix}")
+        return folder
+
+    return write

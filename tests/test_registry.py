@@ -1,0 +1,144 @@
+"""Names, filters, errors, and networks registered in a running process."""
+
+import pytest
+import torch
+from torch import nn
+
+import zoo
+from zoo import registry
+from zoo.errors import Note, UnknownModelError, UsageError, WeightsError
+from zoo.spec import Claims, Family, Paper, Variant
+
+
+def test_natural_order_and_filters():
+    names = zoo.list_models()
+    assert names.index("vgg11") < names.index("vgg13") < names.index("vgg16") < names.index("vgg19")
+    assert zoo.list_models("vgg1?") == ["vgg11", "vgg13", "vgg16", "vgg19"]
+    assert zoo.list_models(["vgg11*", "vgg19"], exclude_filters="*_bn") == ["vgg11", "vgg11_lrn", "vgg19"]
+    assert zoo.list_models(family="vgg") == [name for name in names if name.startswith("vgg")]
+    assert zoo.list_models("no such*") == []
+    assert zoo.list_models(task="classify", family="vgg") == zoo.list_models(family="vgg")
+    assert zoo.list_models(task="caption", family="vgg") == []
+    assert sorted(["resnet101", "resnet18", "resnet50"], key=registry.natural_key) == ["resnet18", "resnet50", "resnet101"]
+
+
+def test_wrong_names_are_answered_with_near_ones():
+    assert zoo.is_model("vgg16")
+    assert not zoo.is_model("vgg_16")
+    with pytest.raises(UnknownModelError, match="no network 'vgg_16': did you mean vgg16"):
+        zoo.create("vgg_16")
+    with pytest.raises(UnknownModelError, match="vgg16"):
+        zoo.model_entrypoint("vg16")
+    with pytest.raises(LookupError):
+        zoo.info("")
+    with pytest.raises(UsageError, match="no field 'num_clases': did you mean num_classes"):
+        zoo.create("vgg11", num_clases=3)
+
+
+def test_weights_that_do_not_exist():
+    with pytest.raises(WeightsError, match="no weights"):
+        zoo.create("vgg11_lrn", pretrained=True)
+    with pytest.raises(WeightsError, match="no weights"):
+        zoo.create("vgg11_lrn.some_tag")
+
+
+def test_entrypoint_builds():
+    with torch.device("meta"):
+        assert zoo.model_entrypoint("vgg11")(num_classes=3).num_classes == 3
+
+
+class Linear(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.layer = nn.Linear(width, width)
+
+    def forward(self, x):
+        return self.layer(x)
+
+    def init_weights(self):
+        nn.init.eye_(self.layer.weight)
+        nn.init.zeros_(self.layer.bias)
+
+
+def family(*names):
+    row = Variant({"width": 5}, Claims(30, 25), depth=1, input_size=(5,), task="language")
+    return Family(Paper("T", "A", 2000, "V"), Linear, dict.fromkeys(names, row))
+
+
+def test_register_in_this_process(monkeypatch):
+    monkeypatch.setattr(registry, "_registered", {})
+    zoo.register(family("mine"))
+    assert "mine" in zoo.list_models()
+    assert zoo.list_models(task="language") == ["mine"]
+    assert zoo.info("mine").distribution == "this process"
+    assert torch.equal(zoo.create("mine")(torch.ones(1, 5)), torch.ones(1, 5))
+    zoo.register(family("mine"))  # running a notebook's cell again
+    with pytest.raises(UsageError, match="'vgg16' is already taken by classic-zoo"):
+        zoo.register(family("other", "vgg16"))
+    assert not zoo.is_model("other"), "nothing half registered"
+    with pytest.raises(UsageError, match="no image classifier"):
+        zoo.create("mine", features_only=True)
+
+
+def test_create_takes_a_device_and_draws_from_the_seed():
+    torch.manual_seed(3)
+    first = zoo.create("vgg11", num_classes=2).head.weight
+    torch.manual_seed(3)
+    assert torch.equal(zoo.create("vgg11", num_classes=2).head.weight, first)
+    assert next(zoo.create("vgg11", device="meta").parameters()).is_meta
+
+
+def test_checkpoints(tmp_path):
+    """Files of both kinds; another number of classes keeps the body and says so; what does not fit is named."""
+    from safetensors.torch import save_file
+
+    model = zoo.create("vgg11_bn", num_classes=5).eval()
+    save_file(model.state_dict(), tmp_path / "own.safetensors")
+    theirs = zoo.export_state_dict(model, layout="torchvision")
+    old = {f"module.{key}": value for key, value in theirs.items() if not key.endswith("num_batches_tracked")}
+    torch.save({"state_dict": old, "epoch": 3}, tmp_path / "theirs.pth")
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        for file, layout in (("own.safetensors", ""), ("theirs.pth", "torchvision")):
+            assert torch.equal(zoo.create("vgg11_bn", checkpoint_path=tmp_path / file, layout=layout).eval()(x), model(x))
+    with pytest.warns(Note, match="own.safetensors has 5 classes, 7 are wanted: the body is kept"):
+        other = zoo.create("vgg11_bn", checkpoint_path=tmp_path / "own.safetensors", num_classes=7)
+    assert other.pretrained_cfg["num_classes"] == other.num_classes == other.head.out_features == 7
+    assert torch.equal(other.neck.fc7.weight, model.neck.fc7.weight)
+
+    (tmp_path / "broken.pth").write_bytes(b"not a pickle")
+    (tmp_path / "broken.safetensors").write_bytes((tmp_path / "own.safetensors").read_bytes()[:1000])
+    torch.save([1, 2], tmp_path / "list.pth")
+    for file, options, message in [
+        ("absent.pth", {}, "no such weights file"),
+        ("broken.pth", {}, "not a readable weights file"),
+        ("broken.safetensors", {}, "not a readable weights file"),
+        ("list.pth", {}, "holds no state dict"),
+        ("theirs.pth", {}, r"tensors 54 missing \(features.stage1.conv1.weight, .*layout="),
+        ("own.safetensors", {"in_chans": 1}, r"1 of another shape \(features.stage1.conv1.weight \(64, 3, 3, 3\) for \(64, 1, 3, 3\)\)"),
+    ]:
+        with pytest.raises(WeightsError, match=message) as caught:
+            zoo.create("vgg11_bn", checkpoint_path=tmp_path / file, **options)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(UsageError, match="no layout 'kaffe'; it has: torchvision"):
+        zoo.create("vgg11_bn", checkpoint_path=tmp_path / "own.safetensors", layout="kaffe")
+    with pytest.raises(UsageError, match=r"not made by zoo\.create"):
+        zoo.export_state_dict(torch.nn.Linear(1, 1), "torchvision")
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [("a.{0,1}", "b.{0,1,2}"), ("a.{0,1}.{0,1,2}", "b")])
+def test_a_wrong_layout_table_is_named(theirs, ours):
+    from zoo.weights.convert import to_ours
+
+    with pytest.raises(WeightsError, match="layout entry"):
+        to_ours({"a.0.w": 1}, {theirs: ours})
+
+
+def test_layouts_there_and_back():
+    from zoo.weights.convert import to_ours, to_theirs
+
+    table = {"f.{0,3}": "s.{one,two}.c", "f.3.x": "deep", "fc": "head"}
+    state = {"f.0.weight": 1, "f.3.weight": 2, "f.3.x.bias": 3, "fc.bias": 4, "other": 5, "f.30.w": 6}
+    ours = to_ours(state, table)
+    assert ours == {"s.one.c.weight": 1, "s.two.c.weight": 2, "deep.bias": 3, "head.bias": 4, "other": 5, "f.30.w": 6}
+    assert to_theirs(ours, table) == state
