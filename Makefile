@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 RUN = runs/demo
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow test-oldest check docs format bench pins clean
@@ -33,16 +34,16 @@ demo: $(VENV)/.run  ## compare the classics, train LeNet-5 on real digits, and u
 	@echo "the curves of the run: $(RUN)/curves.png"
 
 test: $(VENV)/.dev  ## the tests, without the slow ones
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-slow: $(VENV)/.dev  ## the slow tests
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 test-oldest:  ## the tests with the oldest supported torch, in an environment of its own
 	@test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
 	@.venv-oldest/bin/python -m pip install -q --disable-pip-version-check uv
 	@.venv-oldest/bin/uv pip install -q --python .venv-oldest/bin/python -e '.[dev]' 'torch==2.11.*' 'torchvision==0.26.*'
-	.venv-oldest/bin/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -n 2 -m "not slow"
 
 check: $(VENV)/.dev  ## lint, format, types and the layout test
 	$(BIN)/ruff check .

@@ -1,0 +1,413 @@
+"""Images of every kind, folders of every fault, and splits that repeat."""
+
+import pickle
+from collections import Counter
+
+import numpy
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
+
+import zoo
+from zoo.data.digits import export_digits, open_digits
+from zoo.data.folder import open_folder, scan
+from zoo.data.image import convert, inspect_image, open_image
+from zoo.data.open import open_data
+from zoo.data.sets import from_dataset, stratified
+from zoo.data.transforms import build_transform
+from zoo.errors import DataError, InputError, Note, UsageError
+
+CFG = {
+    "input_size": (3, 32, 32),
+    "mean": (0, 0, 0),
+    "std": (1, 1, 1),
+    "crop_pct": 0.875,
+    "crop_mode": "center",
+    "interpolation": "bilinear",
+}
+
+
+# ---------------------------------------------------------------------------------------------------- one image file
+
+
+def saved(path, array, mode=None, **options):
+    Image.fromarray(numpy.asarray(array), mode).save(path, **options)
+    return path
+
+
+def rgb_of(path):
+    return numpy.asarray(convert(open_image(path), 3))
+
+
+def test_alpha_is_laid_over_white(tmp_path):
+    pixels = numpy.array([[[200, 0, 0, 255], [200, 0, 0, 128], [200, 0, 0, 0]]], dtype=numpy.uint8)
+    path = saved(tmp_path / "a.png", pixels)
+    assert inspect_image(path) == ("transparent", (3, 1))
+    assert rgb_of(path).tolist() == [[[200, 0, 0], [227, 127, 127], [255, 255, 255]]]
+    assert numpy.asarray(convert(open_image(path), 1)).tolist() == [[60, 157, 255]]  # 0.299 R + 0.587 G + 0.114 B
+
+
+@pytest.mark.parametrize("mode", ["P", "L", "RGB"])
+def test_a_transparent_colour_becomes_white(tmp_path, mode):
+    image = Image.new(mode, (2, 1), 0)
+    if mode == "P":
+        image.putpalette([10, 20, 30, 40, 50, 60])
+    image.putpixel((1, 0), (40, 50, 60) if mode == "RGB" else 1)
+    path = tmp_path / "a.png"
+    image.save(path, transparency=(0, 0, 0) if mode == "RGB" else 0)
+    assert inspect_image(path)[0] == "transparent"
+    assert rgb_of(path).tolist() == [[[255, 255, 255], [1, 1, 1] if mode == "L" else [40, 50, 60]]]
+
+
+def test_palette(tmp_path):
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.putpixel((1, 0), 1)
+    image.save(tmp_path / "a.gif")
+    image.save(tmp_path / "a.png")
+    assert inspect_image(tmp_path / "a.png")[0] == "palette"
+    for name in ("a.gif", "a.png"):
+        assert rgb_of(tmp_path / name).tolist() == [[[10, 20, 30], [40, 50, 60]]]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_16_bit_is_scaled_and_not_clipped(tmp_path, suffix):
+    path = saved(tmp_path / f"a{suffix}", numpy.array([[0, 257, 32768, 65535]], dtype=numpy.uint16))
+    assert inspect_image(path)[0] == "16 bit"
+    assert numpy.asarray(convert(open_image(path), 1)).tolist() == [[0, 1, 128, 255]]
+    assert rgb_of(path)[0].tolist() == [[value] * 3 for value in (0, 1, 128, 255)]
+
+
+def test_grey_one_bit_and_cmyk(tmp_path):
+    grey = saved(tmp_path / "grey.png", numpy.array([[0, 99]], dtype=numpy.uint8))
+    assert inspect_image(grey)[0] == "grey"
+    assert rgb_of(grey).tolist() == [[[0, 0, 0], [99, 99, 99]]]
+    bits = tmp_path / "bits.png"
+    Image.new("1", (2, 1), 1).save(bits)
+    assert inspect_image(bits)[0] == "grey"
+    assert rgb_of(bits).tolist() == [[[255] * 3] * 2]
+    cmyk = tmp_path / "cmyk.tif"
+    Image.new("CMYK", (1, 1), (0, 255, 255, 0)).save(cmyk)
+    assert inspect_image(cmyk)[0] == "CMYK"
+    assert rgb_of(cmyk).tolist() == [[[255, 0, 0]]]
+    jpeg = tmp_path / "cmyk.jpg"
+    Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(jpeg, quality=100)
+    assert inspect_image(jpeg)[0] == "CMYK"
+    assert abs(rgb_of(jpeg)[0, 0].astype(int) - [255, 0, 0]).max() <= 3
+
+
+def test_exif_orientation_turns_the_image(tmp_path):
+    image = Image.new("RGB", (16, 8), "black")
+    image.paste("white", (0, 0, 8, 8))  # white on the left
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    image.save(tmp_path / "a.jpg", exif=exif, quality=100)
+    turned = rgb_of(tmp_path / "a.jpg")
+    assert turned.shape == (16, 8, 3)
+    assert turned[2, 4, 0] > 250
+    assert turned[13, 4, 0] < 5
+
+
+def test_pixels_of_unknown_range_are_refused(tmp_path):
+    floats = saved(tmp_path / "f.tif", numpy.zeros((2, 2), numpy.float32))
+    large = saved(tmp_path / "i.tif", numpy.full((2, 2), 70_000, numpy.int32))
+    for path, reason in ((floats, "floating-point"), (large, "beyond 16 bit")):
+        with pytest.raises(DataError, match=reason):
+            inspect_image(path)
+    with pytest.raises(InputError, match="1 or 3 channels"):
+        convert(Image.new("RGB", (1, 1)), 4)
+
+
+def broken_files(folder):
+    """Name: what must be said of it."""
+    noise = numpy.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=numpy.uint8)
+    for name in ("cut.jpg", "cut.png"):
+        path = saved(folder / name, noise)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    (folder / "text.jpg").write_text("this is no image")
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "gone.png").symlink_to(folder / "nowhere.png")
+    return {"cut.jpg": "truncated", "cut.png": "", "text.jpg": "not an image", "empty.png": "not an image", "gone.png": "No such file"}
+
+
+def test_unreadable_files(tmp_path):
+    good = saved(tmp_path / "good.jpg", numpy.zeros((64, 64, 3), numpy.uint8))
+    reasons = broken_files(tmp_path)
+    found, skipped = scan([good, *(tmp_path / name for name in reasons)], progress=False)
+    assert found == {good: ("colour", (64, 64))}
+    assert {path.name for path in skipped} == set(reasons)
+    for path, reason in skipped.items():
+        assert reasons[path.name] in reason
+        assert reason
+        with pytest.raises(DataError, match=path.name):
+            open_image(path)
+
+
+# ------------------------------------------------------------------------------------------------------------- digits
+
+
+def test_digits_are_split_once_and_for_all():
+    data = open_digits()
+    assert (len(data.train), len(data.val)) == (1437, 360)
+    assert data.classes == tuple("0123456789")
+    assert set(Counter(data.val.targets).values()) <= {35, 36, 37}
+    assert open_digits().val.targets == data.val.targets
+    pixels = [numpy.asarray(image) for image in data.train.images + data.val.images]
+    assert {pixel.shape for pixel in pixels} == {(8, 8)}
+    assert (min(p.min() for p in pixels), max(p.max() for p in pixels)) == (0, 255)
+    with pytest.raises(UsageError, match="fixed held-out fifth"):
+        open_data("digits", val_fraction=0.5)
+
+
+def test_exported_digits_are_held_out_ones_with_their_names(tmp_path):
+    paths = export_digits(tmp_path / "some", 12)
+    assert [int(path.name[0]) for path in paths] == [*range(10), 0, 1]
+    data = open_digits()
+    held_out = {image.tobytes(): target for image, target in zip(data.val.images, data.val.targets, strict=True)}
+    assert all(held_out[open_image(path).tobytes()] == int(path.name[0]) for path in paths)
+    with pytest.raises(UsageError, match="1 to 360"):
+        export_digits(tmp_path, 361)
+
+
+# ------------------------------------------------------------------------------------------------------------ folders
+
+
+def test_train_and_val(digit_folder):
+    digit_folder("photos/train", {"b": 4, "a": 3})
+    root = digit_folder("photos/val", {"b": 1, "a": 2}).parent
+    data = open_folder(root)
+    assert data.classes == ("a", "b")
+    assert (data.train.targets, data.val.targets) == ([0] * 3 + [1] * 4, [0, 0, 1])
+    assert data.split == "train/ and val/"
+    assert data.small
+    image, target = data.val[2]
+    assert (image.size, image.mode, target) == ((8, 8), "L", 1)
+    with pytest.raises(UsageError, match="leave val_fraction out"):
+        open_folder(root, val_fraction=0.3)
+
+
+def test_one_folder_is_split_reproducibly(digit_folder):
+    root = digit_folder("photos", {"a": 10, "b": 20, "rare": 2})
+
+    def held_out(**options):
+        data = open_folder(root, **options)
+        assert not set(data.train.images) & set(data.val.images)
+        assert len(data.train) + len(data.val) == 32
+        return data.val.images, Counter(data.val.targets)
+
+    files, counts = held_out(seed=1)
+    assert counts == {0: 2, 1: 4, 2: 1}
+    assert held_out(seed=1)[0] == files
+    assert held_out(seed=2)[0] != files
+    assert held_out(seed=1, val_fraction=0.5)[1] == {0: 5, 1: 10, 2: 1}
+    with pytest.raises(InputError, match="between 0 and 1"):
+        open_folder(root, val_fraction=1.0)
+
+
+def test_train_without_val_is_split_and_said(digit_folder):
+    digit_folder("photos/train", {"a": 10, "b": 10})
+    root = digit_folder("photos/test", {"a": 2, "b": 2}).parent
+    with pytest.warns(Note, match=r"no val/: a part of train/ is held out, test/ is not used"):
+        data = open_folder(root)
+    assert (len(data.train), len(data.val)) == (16, 4)
+
+
+def test_what_is_left_out_is_said(digit_folder):
+    root = digit_folder("photos", {"a": 6, "b": 6})
+    reasons = broken_files(root / "b")
+    (root / "a" / "notes.md").write_text("no image by its name")
+    (root / ".hidden").mkdir()
+    (root / "a" / ".ipynb_checkpoints").mkdir()
+    Image.new("L", (8, 8)).save(root / "a" / ".ipynb_checkpoints" / "x.png")
+    Image.new("L", (8, 8)).save(root / "loose.png")
+    (root / "a" / "deeper").mkdir()
+    Image.new("RGBA", (8, 8)).save(root / "a" / "deeper" / "x.PNG")
+    with pytest.warns(Note) as notes:
+        data = open_folder(root, progress=False)
+    said = [str(note.message) for note in notes]
+    assert len(said) == 3
+    assert "1 images in" in said[0]
+    assert "no class folder" in said[0]
+    assert "no images by their names (1 .md)" in said[1]
+    assert "5 of 18 images cannot be read and are skipped" in said[2]
+    assert all(name in said[2] for name in reasons)
+    assert set(data.skipped) == {f"b/{name}" for name in reasons}
+    assert len(data.train) + len(data.val) == 13
+    assert data.kinds == {"grey": 12, "transparent": 1}
+
+
+def message(root, **options):
+    with pytest.raises((DataError, UsageError)) as caught:
+        open_folder(root, progress=False, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_faulty_folders(tmp_path, digit_folder):
+    assert "there is no folder" in message(tmp_path / "nowhere")
+    (tmp_path / "file.png").write_bytes(b"x")
+    assert "is a file" in message(tmp_path / "file.png")
+    (tmp_path / "empty").mkdir()
+    assert "has no class folders" in message(tmp_path / "empty")
+    Image.new("L", (8, 8)).save(tmp_path / "empty" / "loose.png")
+    assert "1 images: put each into its class folder" in message(tmp_path / "empty")
+    (tmp_path / "hollow" / "a").mkdir(parents=True)
+    (tmp_path / "hollow" / "b").mkdir()
+    assert "there are no images" in message(tmp_path / "hollow")
+    assert "only one class, 'a'" in message(digit_folder("one", {"a": 5}))
+    assert "class 'b' has no readable image" in message(digit_folder("none", {"a": 5, "b": 0}))
+    assert "class 'b' has 1 readable image in" in message(digit_folder("single", {"a": 5, "b": 1}))
+    lone = digit_folder("lone/val", {"a": 1, "b": 1}).parent
+    assert "val/ but no train/" in message(lone)
+
+
+def test_a_class_with_unreadable_images_only(digit_folder):
+    root = digit_folder("photos", {"a": 5, "b": 0})
+    broken_files(root / "b")
+    with pytest.warns(Note, match="5 of 10 images cannot be read"):
+        assert "class 'b' has no readable image" in message(root)
+
+
+@pytest.mark.parametrize(("train", "val"), [("train", "val"), ("val", "train")])
+def test_a_class_in_one_part_only(digit_folder, train, val):
+    digit_folder(f"photos/{train}", {"a": 2, "b": 2})
+    root = digit_folder(f"photos/{val}", {"a": 2, "b": 2, "c": 2}).parent
+    assert f"class 'c' is in {val}/ but not in {train}/" in message(root)
+
+
+# ---------------------------------------------------------------------------------------------- Datasets and DataLoaders
+
+
+class Pairs(Dataset):
+    """PIL images as from torchvision's data sets."""
+
+    classes = ("even", "odd")
+
+    def __init__(self, count=10):
+        self.targets = [i % 2 for i in range(count)]
+
+    def __len__(self):
+        return len(self.targets)
+
+    def __getitem__(self, index):
+        return Image.new("RGB", (20, 30), (index, 0, 0)), self.targets[index]
+
+
+def opened(data, val=None, classes=None, val_fraction=None):
+    return from_dataset(data, val, classes, val_fraction=val_fraction, seed=0)
+
+
+def test_dataset_of_pil_images():
+    data = opened(Pairs())
+    assert (data.classes, data.size, data.small) == (("even", "odd"), (20, 30), True)
+    assert (len(data.train), len(data.val)) == (8, 2)
+    assert sorted(target for _, target in data.val) == [0, 1]
+    transform = build_transform(CFG)
+    train, val = data.transformed(transform, transform)
+    assert (train[0][0].shape, val[0][1]) == ((3, 32, 32), data.val[0][1])
+
+
+def test_dataset_of_tensors():
+    tensors = TensorDataset(torch.randn(9, 1, 4, 4), torch.arange(9) % 3)
+    data = opened(tensors, Subset(tensors, [0, 1]))
+    assert (data.classes, data.size, data.split) == (("0", "1", "2"), None, "given")
+    assert data.train is tensors
+    assert opened(Subset(Pairs(), range(4)), classes=["a", "b"]).classes == ("a", "b")
+    loader = DataLoader(tensors)
+    assert opened(loader, loader).train is loader
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        yield torch.zeros(1, 4, 4), 0
+
+
+@pytest.mark.parametrize(
+    ("data", "val", "fraction", "expected"),
+    [
+        (DataLoader(Pairs()), None, None, "DataLoader needs"),
+        (DataLoader(Pairs()), Pairs(), None, "DataLoader needs"),
+        (Pairs(), DataLoader(Pairs()), None, "DataLoader needs"),
+        (Pairs(), Pairs(), 0.2, "exclude each other"),
+        (Pairs(), Pairs(0), None, "val is empty"),
+        (Pairs(1), None, None, "2 are needed"),
+        (Stream(), Stream(), None, "no length"),
+        (DataLoader(Stream()), DataLoader(Stream()), None, "no length"),
+        ([(numpy.zeros((3, 3)), 0)] * 4, None, None, "needs tensors or PIL images"),
+    ],
+)
+def test_faulty_datasets(data, val, fraction, expected):
+    with pytest.raises(UsageError, match=expected):
+        opened(data, val, val_fraction=fraction)
+
+
+def test_val_belongs_to_datasets(tmp_path):
+    for options in ({"val": Pairs()}, {"classes": ["a"]}):
+        with pytest.raises(UsageError, match="belong to a Dataset"):
+            open_data(tmp_path, **options)
+
+
+def test_stratified_leaves_something_on_both_sides():
+    targets = [0] * 2 + [1] * 7 + [2] * 30
+    train, val = stratified(targets, 0.9, seed=3)
+    assert sorted(train + val) == list(range(39))
+    assert Counter(targets[i] for i in train) == {0: 1, 1: 1, 2: 3}
+
+
+# --------------------------------------------------------------------------------------------------------- transforms
+
+
+def test_evaluation_transform_by_hand():
+    ramp = numpy.tile(numpy.arange(80, dtype=numpy.uint8), (40, 1))  # 80 wide, 40 high
+    cfg = CFG | {"input_size": (3, 35, 35), "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.25, 0.5)}
+    x = build_transform(cfg)(Image.fromarray(ramp))  # shorter side 40, then the 35 pixels in the middle
+    assert x.shape == (3, 35, 35)
+    row = (torch.arange(22, 57) / 255 - 0.5) / 0.5
+    torch.testing.assert_close(x[0], row.expand(35, 35))
+    torch.testing.assert_close(x[1], 2 * row.expand(35, 35))
+    squashed = build_transform(cfg | {"crop_mode": "squash"})(Image.fromarray(ramp))
+    assert squashed[0, 0, 0] < row[0]
+    assert squashed[0, 0, -1] > row[-1]
+
+
+def test_transforms_of_a_network():
+    x = zoo.transforms("lenet5")(Image.new("RGB", (50, 40), "white"))
+    assert (tuple(x.shape), x.dtype) == ((1, 32, 32), torch.float32)
+    torch.testing.assert_close(x, torch.full_like(x, 1.175))  # the paper's white ink, section II.B
+    x = zoo.transforms("vgg11")(torch.full((1, 300, 400), 255, dtype=torch.uint8))
+    assert x.shape == (3, 224, 224)
+    network = zoo.create("vgg11", in_chans=1, device="meta")
+    assert zoo.transforms(network)(Image.new("RGB", (300, 300))).shape == (1, 224, 224)
+    assert zoo.transforms(torch.nn.Conv2d(1, 2, 3))(Image.new("RGB", (300, 300))).shape == (1, 224, 224)
+
+
+def half(side):
+    """Black image with one white half."""
+    image = Image.new("L", (16, 16))
+    image.paste(255, (0, 0, 8, 16) if side == "left" else (8, 0, 16, 16))
+    return image
+
+
+def test_small_images_are_never_mirrored_and_photos_are():
+    mirrored = {}
+    for augment in ("small", "photo"):
+        transform = build_transform(CFG, train=True, augment=augment)
+        pictures = [transform(half("left"))[0] for _ in range(40)]
+        mirrored[augment] = sum(bool(x[:, 20:].mean() > x[:, :12].mean()) for x in pictures)
+    assert mirrored["small"] == 0
+    assert 8 < mirrored["photo"] < 32
+    white = build_transform(CFG | {"mean": (1, 1, 1)}, train=True, augment="small")
+    assert all(white(Image.new("L", (8, 8), 255)).abs().max() < 1e-5 for _ in range(20)), "turning brings in black corners"
+    with pytest.raises(InputError, match="photo, small, none"):
+        build_transform(CFG, train=True, augment="flip")
+
+
+def test_transforms_repeat_under_a_seed_and_can_be_sent_to_workers():
+    transform = pickle.loads(pickle.dumps(build_transform(CFG, train=True, augment="small")))
+    pictures = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        pictures.append(transform(half("left")))
+    assert torch.equal(pictures[0], pictures[1])
+    assert not torch.equal(pictures[0], pictures[2])

@@ -1,0 +1,442 @@
+"""Fine-tuning and prediction from end to end, from Python and by the command line, on real digits."""
+
+import json
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+from safetensors.torch import load_file
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import zoo
+from zoo.cli import cli
+from zoo.data.digits import export_digits, open_digits
+from zoo.data.transforms import build_transform
+from zoo.errors import DataError, InputError, Note, UnknownModelError, UsageError, ZooError
+from zoo.transfer.heads import fit_head, input_config
+
+FILES = {"config.json", "metrics.jsonl", "best.safetensors", "last.safetensors", "curves.png"}
+
+
+class Tiny(nn.Module):
+    """A network of ones own, quick to train on digits."""
+
+    def __init__(self, outputs=10, channels=1):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, 16, 3, padding=1)
+        self.norm = nn.BatchNorm2d(16)
+        self.head = nn.Linear(16 * 16, outputs)
+
+    def forward(self, x):
+        x = nn.functional.max_pool2d(self.norm(self.conv(x)).relu(), 2)
+        return self.head(x.flatten(1))
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+
+@pytest.fixture(scope="module")
+def lenet(tmp_path_factory):
+    """A short run of lenet5_modern on the digits."""
+    return zoo.finetune("lenet5_modern", "digits", epochs=6, augment="none", out=tmp_path_factory.mktemp("runs") / "lenet", progress=False)
+
+
+@pytest.fixture
+def tiny():
+    """A function that trains a Tiny, seeded, for one epoch by default."""
+
+    def finetune(data="digits", model=None, **options):
+        torch.manual_seed(5)
+        model = model or Tiny()
+        return zoo.finetune(model, data, **{"epochs": 1, "input_size": 8, "augment": "none", "progress": False, **options})
+
+    return finetune
+
+
+# ---------------------------------------------------------------------------------------------------------- the run
+
+
+def test_a_network_learns_the_digits(lenet):
+    assert lenet.accuracy > 0.9
+    assert {path.name for path in lenet.path.iterdir()} == FILES
+    config = lenet.config
+    assert config == json.loads((lenet.path / "config.json").read_text())
+    assert (config["network"], config["num_classes"], config["classes"]) == ("lenet5_modern", 10, list("0123456789"))
+    assert config["zoo_version"] == zoo.__version__
+    assert (config["data"]["train_images"], config["data"]["held_out_images"]) == (1437, 360)
+    assert config["input"]["input_size"] == [1, 28, 28]
+    assert config["input"]["crop_mode"] == "squash"
+    assert (config["training"]["seed"], config["training"]["epochs"], config["training"]["lr"]) == (0, 6, lenet.config["training"]["lr"])
+    assert len((lenet.path / "metrics.jsonl").read_text().splitlines()) == 6
+    content = (lenet.path / "curves.png").read_bytes()
+    assert content[:8] == b"\x89PNG\r\n\x1a\n"
+    assert struct.unpack(">2I", content[16:24]) == (1200, 456)
+    assert len(content) > 20_000
+
+
+def test_the_saved_weights_have_the_reported_accuracy(lenet):
+    """Evaluated here by hand, from the file: network, weights, preprocessing and split are what the run says."""
+    model = zoo.create("lenet5_modern").eval()
+    model.load_state_dict(load_file(lenet.path / "best.safetensors"))
+    data = open_digits().val
+    images = [image.resize((28, 28), Image.Resampling.BILINEAR) for image in data.images]
+    x = torch.tensor(numpy.stack(images))[:, None] / 255
+    with torch.no_grad():
+        right = (model(x).argmax(1) == torch.tensor(data.targets)).float().mean().item()
+    assert right == pytest.approx(lenet.accuracy)
+    assert not lenet.model().training
+
+
+def test_predict_agrees_with_direct_evaluation(lenet, tmp_path):
+    paths = export_digits(tmp_path / "digits", 20)
+    model = lenet.model()
+    x = torch.stack([torch.tensor(numpy.asarray(Image.open(path).resize((28, 28), Image.Resampling.BILINEAR))) for path in paths])
+    with torch.no_grad():
+        expected = model(x[:, None] / 255).softmax(1)
+    for what in (lenet, lenet.path, str(lenet.path)):
+        predictions = zoo.predict(what, tmp_path / "digits", top=10)
+        assert sorted(prediction.file for prediction in predictions) == sorted(paths)
+        by_file = {prediction.file: prediction for prediction in predictions}
+        for path, row in zip(paths, expected, strict=True):
+            scores = by_file[path].scores
+            assert [name for name, _ in scores] == [str(i) for i in row.argsort(descending=True).tolist()]
+            torch.testing.assert_close(torch.tensor([p for _, p in scores]), row.sort(descending=True).values)
+    right = sum(prediction.label == prediction.file.name[0] for prediction in predictions)
+    assert right >= 16
+
+
+def test_predict_goes_on_after_unreadable_files(lenet, tmp_path):
+    (good,) = export_digits(tmp_path, 1)
+    (tmp_path / "bad.png").write_text("no image")
+    bad, gone, found = zoo.predict(lenet, [tmp_path / "bad.png", "gone.png", good], top=3)
+    assert "bad.png: not an image" in bad.error
+    assert "gone.png: No such file" in gone.error
+    assert (found.error, len(found.scores)) == ("", 3)
+    with pytest.raises(DataError, match=r"bad\.png: not an image"):
+        _ = bad.label
+    for files, expected in (([], "no files"), (Path.cwd(), "no images in")):
+        with pytest.raises(DataError, match=expected):
+            zoo.predict(lenet, files)
+    with pytest.raises(InputError, match="top=0"):
+        zoo.predict(lenet, good, top=0)
+
+
+def test_what_predict_cannot_use(lenet, tmp_path):
+    (path,) = export_digits(tmp_path, 1)
+    with pytest.raises(UsageError, match="lenet5 has no weights to predict with"):
+        zoo.predict("lenet5", path)
+    with pytest.raises(UsageError, match="is no run folder"):
+        zoo.predict(tmp_path, path)
+    with pytest.raises(UsageError, match="needs the names of its classes"):
+        zoo.predict(Tiny(), path)
+    with pytest.raises(UsageError, match="a run has its own classes"):
+        zoo.predict(lenet, path, classes=list("0123456789"))
+    with pytest.raises(InputError, match="gives 10 classes, 2 are named"):
+        zoo.predict(lenet.model(), path, classes=["a", "b"])
+    assert zoo.predict(lenet.model(), path, classes=list("0123456789"))[0] == zoo.predict(lenet, path)[0]
+
+
+def test_the_same_seed_gives_the_same_run(tiny):
+    """On the CPU to the last bit, with augmentation; and the caller's random numbers go on as if nothing had happened."""
+    runs = []
+    for seed in (3, 3, 4):
+        torch.manual_seed(7)
+        runs.append(zoo.finetune("lenet5_modern", "digits", epochs=1, batch_size=256, seed=seed, progress=False))
+        assert torch.rand(1).item() == pytest.approx(torch.rand(1, generator=torch.Generator().manual_seed(7)).item())
+    first, same, other = (load_file(run.path / "last.safetensors") for run in runs)
+    assert all(torch.equal(first[key], same[key]) for key in first)
+    assert not torch.equal(first["head.weight"], other["head.weight"])
+    assert [run.path.name for run in runs] == [f"lenet5_modern-digits-{i}" for i in (1, 2, 3)]
+
+
+def test_settings_of_the_network_are_kept_for_prediction(digit_folder):
+    """A run of a network with changed fields is rebuilt with them; lenet5's codes give way to a linear layer for 3 classes."""
+    root = digit_folder("photos", {"zero": 8, "one": 8, "two": 8})
+    with pytest.warns(Note, match="linear layer"):
+        network = zoo.create("lenet5", activation="tanh", num_classes=5)
+        run = zoo.finetune(network, root, epochs=1, progress=False)
+    assert (run.config["network"], run.config["num_classes"]) == ("lenet5", 3)
+    assert run.config["fields"] == {"activation": "tanh", "num_classes": 5}
+    file = root / "one" / "000.png"
+    assert zoo.predict(run.path, file, top=3) == zoo.predict(run, file, top=3)
+
+
+def test_a_new_head_of_another_kind_is_rebuilt(digit_folder):
+    """SqueezeNet's own head has a ReLU after it, a new one has none: prediction must make the same kind again."""
+    root = digit_folder("photos", {"zero": 8, "one": 8, "two": 8})
+    with pytest.warns(Note, match="has no ReLU"):
+        run = zoo.finetune("squeezenet1_1", root, epochs=1, progress=False)
+    assert not run.network.head_relu
+    file = root / "one" / "000.png"
+    assert zoo.predict(run.path, file, top=3) == zoo.predict(run, file, top=3)
+
+
+# ------------------------------------------------------------------------------------------------------- any module
+
+
+def test_a_module_of_ones_own(tiny, tmp_path):
+    model = Tiny()
+    head = model.head
+    run = tiny(model=model, epochs=3)
+    assert model.head is head, "its output fits already"
+    assert run.accuracy > 0.8
+    assert (run.path.name, run.config["network"], run.config["module"]) == ("tiny-digits-1", "", "Tiny")
+    (path,) = export_digits(tmp_path, 1)
+    with pytest.raises(UsageError, match="is of a Tiny that zoo did not create"):
+        zoo.predict(run.path, path)
+    assert zoo.predict(run.path, path, model=Tiny()) == zoo.predict(run, path)
+
+
+def test_new_heads_for_other_peoples_networks():
+    import timm
+    import torchvision
+
+    x = torch.randn(2, 3, 64, 64)
+    for model, head in (
+        (torchvision.models.resnet18(), "fc"),
+        (torchvision.models.vgg11(), "classifier.6"),
+        (torchvision.models.squeezenet1_1(), "classifier.1"),
+        (torchvision.models.mobilenet_v3_small(), "classifier.3"),
+        (timm.create_model("resnet10t"), "fc"),
+        (Tiny(7, channels=3), None),
+        (nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 9, bias=False)), "1"),
+    ):
+        if head is None:
+            with pytest.raises(UsageError, match="Tiny does not take images of shape"):
+                fit_head(model, 5, x)
+            continue
+        before, training = dict(model.named_modules())[head], model.training
+        assert fit_head(model, 5, x) is model
+        after = dict(model.named_modules())[head]
+        assert after is not before
+        assert type(after) is type(before)
+        assert model.eval()(x).shape == (2, 5)
+        assert (getattr(after, "bias", None) is None) == (getattr(before, "bias", None) is None)
+        assert training
+    assert fit_head(nn.Linear(4, 2), 3, torch.randn(2, 4)).out_features == 3
+    with pytest.raises(UsageError, match="has no Linear or Conv2d layer to replace"):
+        fit_head(nn.Flatten(), 5, x)
+
+
+def test_input_of_other_peoples_networks():
+    import timm
+    import torchvision
+
+    assert input_config(torchvision.models.resnet18())["input_size"] == (3, 224, 224)
+    cfg = input_config(timm.create_model("resnet10t"))
+    assert (cfg["input_size"], cfg["interpolation"], cfg["crop_pct"]) == ((3, 176, 176), "bicubic", 0.875)
+    cfg = input_config(Tiny(), (8, 10))
+    assert (cfg["input_size"], len(cfg["mean"])) == ((1, 8, 10), 1)
+    assert input_config(nn.Linear(64, 2), (1, 8, 8))["input_size"] == (1, 8, 8)
+    with pytest.raises(InputError, match="input_size=0"):
+        input_config(Tiny(), 0)
+
+
+@pytest.mark.parametrize("source", ["torchvision", "timm"])
+def test_finetuning_other_peoples_networks(source, digit_folder):
+    import timm
+    import torchvision
+
+    root = digit_folder("photos", {"zero": 12, "one": 12})
+    model = torchvision.models.resnet18() if source == "torchvision" else timm.create_model("resnet10t")
+    with pytest.warns(Note, match="enlarged to 64x64|converted to RGB"):
+        run = zoo.finetune(model, root, epochs=2, batch_size=4, progress=False, workers=0)
+    assert run.config["input"]["input_size"] == [3, 64, 64]
+    assert run.model()(torch.randn(2, 3, 64, 64)).shape == (2, 2)
+    assert run.config["module"] == "ResNet"
+    assert run.history[1]["train_loss"] < run.history[0]["train_loss"]
+
+
+def test_datasets_and_loaders(tiny, tmp_path):
+    digits = open_digits()
+    transform = build_transform(input_config(Tiny(), 8))
+    train, val = (
+        TensorDataset(torch.stack([transform(image) for image in part.images]), torch.tensor(part.targets))
+        for part in digits.transformed(None, None)
+    )
+    runs = [
+        tiny(train, val=val),
+        tiny(DataLoader(train, 32, shuffle=True), val=DataLoader(val, 32)),
+        tiny(train, val_fraction=0.5, classes=[f"digit {i}" for i in range(10)]),
+    ]
+    for run, held_out in zip(runs, (360, 360, 719), strict=True):
+        assert run.accuracy > 0.4
+        assert abs(run.config["data"]["held_out_images"] - held_out) <= 5
+        assert run.config["input"] is None
+    assert runs[2].config["classes"][3] == "digit 3"
+    (path,) = export_digits(tmp_path, 1)
+    with pytest.raises(UsageError, match="how images become such is not known"):
+        zoo.predict(runs[2], path)
+    assert zoo.predict(runs[2], path, transform=transform)[0].label.startswith("digit ")
+
+
+def test_a_dataset_without_class_numbers_needs_names_or_a_network(tiny):
+    class Silent(torch.utils.data.Dataset):
+        def __len__(self):
+            return 8
+
+        def __getitem__(self, index):
+            return torch.zeros(1, 8, 8), index % 2
+
+    assert tiny(Silent(), model=Tiny(4)).config["classes"] == list("0123")
+    with pytest.raises(UsageError, match="name them with classes="):
+        zoo.finetune("lenet5_modern", Silent())
+
+
+def test_a_step_of_ones_own(tiny):
+    seen = []
+
+    def step(model, batch):
+        images, labels = batch
+        seen.append(model.training)
+        return nn.functional.cross_entropy(model(images), labels, label_smoothing=0.1), {}
+
+    run = tiny(step=step)
+    assert {True, False} == set(seen)
+    assert set(run.history[0]) == {"epoch", "lr", "images_per_second", "train_loss", "val_loss", "seconds"}
+
+
+# --------------------------------------------------------------------------------------------------- nothing left behind
+
+
+def test_faults_are_found_before_training_and_leave_nothing(tiny, digit_folder, monkeypatch):
+    monkeypatch.setattr("zoo.transfer.finetune.fit", lambda *args, **options: pytest.fail("training began"))
+    one = digit_folder("one", {"a": 5})
+    (Path.cwd().parent / "full").mkdir()
+    (Path.cwd().parent / "full" / "x").write_text("mine")
+    for error, options in (
+        (UnknownModelError, {"model": "lenet9"}),
+        (UsageError, {"data": "nowhere"}),
+        (DataError, {"data": one}),
+        (UsageError, {"out": Path.cwd().parent / "full"}),
+        (InputError, {"epochs": 0}),
+        (InputError, {"batch_size": 2.5}),
+        (InputError, {"lr": -1.0}),
+        (InputError, {"optimizer": "lion"}),
+        (InputError, {"augment": "flip"}),
+        (InputError, {"model": "lenet5", "input_size": 28}),
+        (UsageError, {"val": "digits"}),
+    ):
+        with pytest.raises(error) as caught:
+            zoo.finetune(**{"model": "lenet5_modern", "data": "digits", "progress": False, **options})
+        assert "\n" not in str(caught.value)
+    assert not list(Path.cwd().iterdir())
+
+
+@pytest.mark.parametrize("fault", ["exception", "interrupt", "nan"])
+def test_a_break_in_the_first_epoch_leaves_nothing(tiny, fault):
+    def step(model, batch):
+        if fault != "nan":
+            raise {"exception": RuntimeError, "interrupt": KeyboardInterrupt}[fault]
+        return model(batch[0]).sum() * float("nan"), {}
+
+    with pytest.raises((RuntimeError, KeyboardInterrupt, ZooError)):
+        tiny(step=step)
+    assert not list(Path.cwd().iterdir())
+
+
+def test_a_learning_rate_too_high_is_explained(tiny):
+    with pytest.raises(ZooError, match=r"lower the learning rate \(now 1e\+30\)"):
+        tiny(lr=1e30, optimizer="sgd", epochs=5)
+    assert not list(Path.cwd().glob("**/*partial*"))
+
+
+# ------------------------------------------------------------------------------------------------------ command line
+
+
+def zoo_command(*args):
+    result = CliRunner().invoke(cli, [str(arg) for arg in args])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def test_command_line(tmp_path, digit_folder):
+    root = digit_folder("photos", {"zero": 15, "one": 15})
+    (root / "one" / "bad.png").write_text("no image")
+    with pytest.warns(Note, match="1 of 31 images cannot be read"):
+        done = zoo_command("finetune", "lenet5_modern", "--data", root, "--epochs", 2, "--out", tmp_path / "my run", "--workers", 1)
+    accuracy, folder, following = done.stdout.splitlines()
+    assert accuracy.startswith("accuracy: ")
+    assert accuracy.endswith(("epoch 1 of 2)", "epoch 2 of 2)"))
+    assert " % of 6 held-out images" in accuracy
+    assert folder.split(":")[1].strip() == str(tmp_path / "my run")
+    assert following == f"next:       zoo predict '{tmp_path / 'my run'}' IMAGE..."
+    assert done.stderr.count("epoch") == 2
+    config = json.loads((tmp_path / "my run" / "config.json").read_text())
+    assert config["data"]["skipped"] == {"one/bad.png": "not an image"}
+    done = zoo_command("predict", tmp_path / "my run", root / "one" / "000.png", root / "one" / "bad.png", "--top", 1)
+    assert done.exit_code == 1
+    assert len(done.stdout.splitlines()) == 1
+    assert done.stdout.split()[0] == str(root / "one" / "000.png")
+    assert done.stderr == f"zoo: error: {root / 'one' / 'bad.png'}: not an image\n"
+    done = zoo_command("predict", tmp_path / "my run", root / "zero", "--json")
+    assert done.exit_code == 0
+    rows = json.loads(done.stdout)
+    assert [sum(entry["probability"] for entry in row["classes"]) for row in rows] == pytest.approx([1] * 15)
+    assert {row["error"] for row in rows} == {None}
+
+
+def test_json_result():
+    done = zoo_command("finetune", "lenet5_modern", "--data", "digits", "--epochs", 1, "--json", "--no-progress", "--batch-size", 128)
+    result = json.loads(done.stdout)
+    assert (result["run"], result["network"], result["held_out_images"]) == ("runs/lenet5_modern-digits-1", "lenet5_modern", 360)
+    assert 0 <= result["accuracy"] <= 1
+    assert done.stderr == ""
+
+
+def test_help_has_examples():
+    for verb in ("finetune", "predict"):
+        assert f"Example: zoo {verb} " in zoo_command(verb, "--help").stdout
+
+
+def test_as_a_process(tmp_path):
+    """Errors are one line and an exit code; the whole way from nothing to a named digit works outside of pytest."""
+
+    def process(*args):
+        return subprocess.run([sys.executable, "-m", *map(str, args)], capture_output=True, text=True, cwd=tmp_path, timeout=300)
+
+    done = process("zoo.cli", "finetune", "lenet5", "--data", "nowhere", "--out", "out")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "zoo: error: there is no folder 'nowhere'; data is a folder of images, or `digits`\n"
+    assert not list(tmp_path.glob("o*"))
+    done = process("zoo.cli", "finetune", "lenet5_modern", "--data", "digits", "--epochs", 1)
+    assert done.returncode == 0
+    assert "% of 360 held-out images" in done.stdout
+    files = process("zoo.data.digits", "png", 3).stdout.split()
+    assert len(files) == 3
+    done = process("zoo.cli", "predict", "runs/lenet5_modern-digits-1", *files)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line.split()[0] for line in done.stdout.splitlines()] == files
+
+
+# -------------------------------------------------------------------------------------------------------------- photos
+
+
+@pytest.mark.skipif("ZOO_DATA" not in os.environ, reason="ZOO_DATA names no folder with data sets")
+def test_photos(tmp_path):
+    source = Path(os.environ["ZOO_DATA"], "imagenette_small")
+    if not source.is_dir():
+        pytest.skip("ZOO_DATA has no imagenette_small")
+    for part, count in (("train", 40), ("val", 12)):
+        for folder in sorted((source / part).iterdir())[:3]:
+            (tmp_path / part / folder.name).mkdir(parents=True)
+            for file in sorted(folder.iterdir())[:count]:
+                (tmp_path / part / folder.name / file.name).symlink_to(file)
+    run = zoo.finetune("squeezenet1_1", tmp_path, epochs=2, input_size=96, progress=False)
+    assert run.config["input"]["crop_mode"] == "center"
+    assert (run.config["data"]["train_images"], run.config["data"]["held_out_images"]) == (120, 36)
+    assert len(run.config["classes"]) == 3
+    (prediction,) = zoo.predict(run.path, sorted(source.glob("val/*/*"))[0], top=2)
+    assert {name for name, _ in prediction.scores} <= set(run.config["classes"])
