@@ -1,0 +1,151 @@
+"""Network in Network: convolutions whose filters are small perceptrons, and a mean over class maps instead of fully connected layers.
+
+M. Lin, Q. Chen, S. Yan. Network In Network. ICLR 2014, arXiv:1312.4400.
+Perceptron convolution: section 3.1; global average pooling: 3.2; structure: Fig. 2 and section 4.1; results: Tables 1 and 2.
+
+nin_cifar10 and nin_cifar100 are the paper's; it leaves their widths to the first author's definition files (cuda-convnet), which these
+rows follow, initialisation included. nin is the ImageNet network that he released later for Caffe; the paper has none.
+
+Readings
+- Both pools of the CIFAR networks take the maximum, as section 4.1 and the definition files say. The CIFAR-10 network released for
+  Caffe averages in the second one: `pools=("max", "avg")`. All pools round up and have no padding.
+- The last 1x1 convolution is the head: ReLU, as in the definition files, then the mean over its map gives the logits.
+- Initialisation: N(0, 0.05²), N(0, std²) in the layers of the field `init_std`, biases 0.
+
+Departures
+- CIFAR images are normalised with ImageNet's mean and standard deviation; the paper normalises each image's contrast and whitens.
+  The ImageNet network takes RGB 0..255 minus a mean per channel, not the mean image.
+- Dropout scales in training, not at test time.
+- A head that `reset_classifier` makes has no ReLU (`head_relu=False` builds it at once): with few classes a rectified logit can die.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zoo.errors import InputError
+from zoo.layers import init
+from zoo.layers.classifier import Classifier
+from zoo.spec import Claims, Family, Paper, Printed, Result, Variant
+
+POOLS: dict[str, Callable[..., nn.Module]] = {"max": nn.MaxPool2d, "avg": nn.AvgPool2d}
+
+
+class NiN(Classifier):
+    """Stacked perceptron convolutions (Fig. 2). Input (N, in_chans, H, W).
+
+    `blocks`: per block its widths, and kernel, stride and padding of its first convolution; the other two are 1x1, and the last
+    one of the last block is the head. A pool of the kinds `pools` lies between any two blocks; `drops`: the blocks with dropout
+    before them. `init_std`: initial standard deviations by layer. Raises InputError for an unknown pool.
+    """
+
+    no_relu_head = "NiN's new head has no ReLU after it, as with few classes a rectified logit can die"
+
+    def __init__(
+        self,
+        blocks: tuple[tuple[tuple[int, ...], int, int, int], ...],
+        pools: tuple[str, ...],
+        drops: tuple[int, ...],
+        init_std: dict[str, float] | None = None,
+        head_relu: bool = True,
+        num_classes: int = 1000,
+        in_chans: int = 3,
+        drop_rate: float = 0.5,
+    ) -> None:
+        super().__init__(num_classes, in_chans)
+        if len(pools) != len(blocks) - 1 or not set(pools) <= set(POOLS):
+            raise InputError(f"pools={pools!r}: NiN needs {len(blocks) - 1}, each 'max' or 'avg'")
+        self.init_std = init_std or {}
+        self.head_relu = head_relu
+        reduction = 1
+        for number, (widths, kernel, stride, padding) in enumerate(blocks, 1):
+            layers: OrderedDict[str, nn.Module] = OrderedDict()
+            if number > 1:
+                layers["pool"] = POOLS[pools[number - 2]](3, 2, ceil_mode=True)  # (N, C, H / 2, W / 2)
+                reduction *= 2
+            if number in drops:
+                layers["drop"] = nn.Dropout(drop_rate)
+            layers[f"conv{number}"] = nn.Conv2d(in_chans, widths[0], kernel, stride, padding)
+            layers[f"relu{number}"] = nn.ReLU(inplace=True)
+            for i, (inputs, width) in enumerate(pairwise(widths), 2 * number - 1):  # cascaded cross-channel parametric pooling
+                layers[f"cccp{i}"] = nn.Conv2d(inputs, width, 1)
+                layers[f"relu_cccp{i}"] = nn.ReLU(inplace=True)
+            in_chans = widths[-1]
+            reduction *= stride
+            self.add_stage(f"stage{number}", nn.Sequential(layers), in_chans, reduction)  # (N, in_chans, about H / reduction, ...)
+        self.num_features = in_chans
+        self.neck = nn.Identity()
+        self.head = self.make_head(num_classes)  # (N, num_classes, H', W')
+        self.init_weights()
+
+    def make_head(self, num_classes: int) -> nn.Module:
+        return nn.Conv2d(self.num_features, num_classes, 1) if num_classes else nn.Identity()
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        if self.num_classes and not pre_logits:
+            x = self.head(x)
+            x = F.relu(x, inplace=True) if self.head_relu else x
+        return x.mean((2, 3))  # (N, num_classes) or (N, num_features)
+
+    def reset_classifier(self, num_classes: int) -> None:
+        self.head_relu = False
+        super().reset_classifier(num_classes)
+
+    def init_module(self, name: str, module: nn.Module) -> None:
+        if isinstance(module, nn.Conv2d):
+            init.normal_(module.weight, std=self.init_std.get(name.rpartition(".")[2], 0.05))
+            init.constant_(module.bias, 0)
+
+
+CIFAR = {
+    "blocks": (((192, 160, 96), 5, 1, 2), ((192, 192, 192), 5, 1, 2), ((192, 192), 3, 1, 1)),
+    "pools": ("max", "max"),
+    "drops": (2, 3),
+}
+IMAGENET = {
+    "blocks": (
+        ((96, 96, 96), 11, 4, 0),
+        ((256, 256, 256), 5, 1, 2),
+        ((384, 384, 384), 3, 1, 1),
+        ((1024, 1024), 3, 1, 1),
+    ),
+    "pools": ("max", "max", "max"),
+    "drops": (4,),
+    "init_std": {"conv1": 0.01, "conv3": 0.01, "head": 0.01},
+}
+FAMILY = Family(
+    paper=Paper(title="Network In Network", authors="M. Lin, Q. Chen, S. Yan", year=2014, venue="ICLR", arxiv="1312.4400"),
+    build=NiN,
+    variants={
+        "nin": Variant(
+            fields=IMAGENET,
+            claims=Claims(
+                params=7_595_176,
+                macs=1_100_188_800,
+                printed=(Printed("bytes", 29 * 2**20, "released model's readme", unit=2**20),),  # its MB is MiB
+            ),
+            depth=12,
+            min_input=39,
+            std=(1 / 255,) * 3,
+            results=(Result("top-1 accuracy %", 59.36, "ILSVRC-2012 val", "single network, centre crop", "released model's readme"),),
+            note="for ImageNet, as the first author released it for Caffe",
+        ),
+        "nin_cifar10": Variant(
+            fields={**CIFAR, "num_classes": 10},
+            claims=Claims(params=966_986, macs=222_486_528),
+            depth=9,
+            input_size=(3, 32, 32),
+            min_input=4,
+        ),
+        "nin_cifar100": Variant(
+            fields={**CIFAR, "init_std": {"conv1": 0.001, "cccp1": 0.01, "cccp2": 0.01}, "num_classes": 100},
+            claims=Claims(params=984_356, macs=223_592_448),
+            depth=9,
+            input_size=(3, 32, 32),
+            min_input=4,
+        ),
+    },
+)
