@@ -1,0 +1,225 @@
+"""Inception-v3: large convolutions factorised into small and asymmetric ones.
+
+C. Szegedy, V. Vanhoucke, S. Ioffe, J. Shlens, Z. Wojna. Rethinking the Inception Architecture for Computer Vision. CVPR 2016,
+arXiv:1512.00567.
+Factorisation: section 3; auxiliary classifier: section 4; grid reduction: section 5; network: section 6; results: section 10.
+
+Reading
+- Table 1 outlines a network whose filters are not all printed. inception_v3 is the one that the authors released in TensorFlow, which
+  torchvision has too: conv 3b is 1x1, 4a has stride 1 and a pool after it, there is no further convolution before the modules, the
+  modules at 35x35 keep one 5x5, and grids are reduced 35-17-8 by modules of their own. Blocks bear the released names.
+- Means leave out the padding, as in the authors' release; torchvision's count it (`count_include_pad=True`).
+- Batch norms have the release's eps. Their statistics move by torch's 0.1 a step, not by 0.0003.
+- Initialisation is the released one: truncated normal, 0.1; the auxiliary classifier's 5x5 has 0.01, its last layer 0.001.
+
+Departures
+- Input: RGB in [-1, 1], as released. torchvision's pretrained network takes its usual input and rescales it to that itself.
+- The last map is averaged whole; at 299 it has 8x8. So is that of the auxiliary classifier, 1x1 at 299.
+
+With `aux=True` the auxiliary classifier is there: 27,161,264 parameters.
+"""
+
+from collections import OrderedDict
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zoo.layers import init
+from zoo.layers.branches import Branches, chain, conv_bn_relu
+from zoo.layers.classifier import AuxHead, Classifier
+from zoo.spec import Claims, Family, Paper, Printed, Result, Variant
+
+AUX_WEIGHT = 0.4  # of the auxiliary loss, in the authors' release; the paper does not print it
+
+
+def pooled(in_chans: int, maps: int, count_include_pad: bool) -> nn.Sequential:
+    """The branch of all modules that starts with a mean: (N, C, H, W) to (N, maps, H, W)."""
+    return chain(in_chans, nn.AvgPool2d(3, 1, padding=1, count_include_pad=count_include_pad), (maps, 1))
+
+
+def inception_a(in_chans: int, projection: int, count_include_pad: bool) -> Branches:
+    """35x35 (Figure 5, with one 5x5): (N, C, H, W) to (N, 224 + projection, H, W)."""
+    return Branches(
+        branch1x1=conv_bn_relu(in_chans, 64, 1),
+        branch5x5=chain(in_chans, (48, 1), (64, 5)),
+        branch3x3dbl=chain(in_chans, (64, 1), (96, 3), (96, 3)),
+        branch_pool=pooled(in_chans, projection, count_include_pad),
+    )
+
+
+def reduction_b(in_chans: int) -> Branches:
+    """35x35 to 17x17 (Figure 10): (N, C, H, W) to (N, 480 + C, H/2, W/2)."""
+    return Branches(
+        branch3x3=conv_bn_relu(in_chans, 384, 3, 2, 0),
+        branch3x3dbl=chain(in_chans, (64, 1), (96, 3), (96, 3, 2, 0)),
+        branch_pool=nn.MaxPool2d(3, 2),
+    )
+
+
+def inception_c(in_chans: int, c7: int, count_include_pad: bool) -> Branches:
+    """17x17 (Figure 6, n = 7): (N, C, H, W) to (N, 768, H, W); `c7` is the width between the 1x7 and 7x1 convolutions."""
+    return Branches(
+        branch1x1=conv_bn_relu(in_chans, 192, 1),
+        branch7x7=chain(in_chans, (c7, 1), (c7, (1, 7)), (192, (7, 1))),
+        branch7x7dbl=chain(in_chans, (c7, 1), (c7, (7, 1)), (c7, (1, 7)), (c7, (7, 1)), (192, (1, 7))),
+        branch_pool=pooled(in_chans, 192, count_include_pad),
+    )
+
+
+def reduction_d(in_chans: int) -> Branches:
+    """17x17 to 8x8: (N, C, H, W) to (N, 512 + C, H/2, W/2)."""
+    return Branches(
+        branch3x3=chain(in_chans, (192, 1), (320, 3, 2, 0)),
+        branch7x7x3=chain(in_chans, (192, 1), (192, (1, 7)), (192, (7, 1)), (192, 3, 2, 0)),
+        branch_pool=nn.MaxPool2d(3, 2),
+    )
+
+
+def inception_e(in_chans: int, count_include_pad: bool) -> Branches:
+    """8x8 (Figure 7): (N, C, H, W) to (N, 2048, H, W)."""
+    return Branches(
+        branch1x1=conv_bn_relu(in_chans, 320, 1),
+        branch3x3=chain(in_chans, (384, 1), split_3x3(384)),
+        branch3x3dbl=chain(in_chans, (448, 1), (384, 3), split_3x3(384)),
+        branch_pool=pooled(in_chans, 192, count_include_pad),
+    )
+
+
+def split_3x3(in_chans: int) -> Branches:
+    """1x3 and 3x1 side by side: (N, C, H, W) to (N, 768, H, W)."""
+    return Branches(a=conv_bn_relu(in_chans, 384, (1, 3)), b=conv_bn_relu(in_chans, 384, (3, 1)))
+
+
+class InceptionV3(Classifier):
+    """Inception-v3. Input (N, in_chans, H, W) with H, W >= 75. A stage begins with what reduces the grid.
+
+    `count_include_pad`: whether the means of a module's pool count the padding. `aux`: the auxiliary classifier, on the last 17x17 map;
+    training with it takes 299 pixels or more.
+    """
+
+    def __init__(
+        self,
+        count_include_pad: bool = False,
+        aux: bool = False,
+        num_classes: int = 1000,
+        in_chans: int = 3,
+        drop_rate: float = 0.2,
+    ) -> None:
+        super().__init__(num_classes, in_chans)
+        pad = count_include_pad
+        stages: dict[str, dict[str, nn.Module]] = {
+            "stage1": {
+                "conv2d_1a": conv_bn_relu(in_chans, 32, 3, 2, 0),  # 149x149
+                "conv2d_2a": conv_bn_relu(32, 32, 3, 1, 0),  # 147x147
+                "conv2d_2b": conv_bn_relu(32, 64, 3),
+            },
+            "stage2": {
+                "maxpool1": nn.MaxPool2d(3, 2),  # 73x73
+                "conv2d_3b": conv_bn_relu(64, 80, 1),
+                "conv2d_4a": conv_bn_relu(80, 192, 3, 1, 0),  # 71x71
+            },
+            "stage3": {
+                "maxpool2": nn.MaxPool2d(3, 2),  # 35x35
+                "mixed_5b": inception_a(192, 32, pad),
+                "mixed_5c": inception_a(256, 64, pad),
+                "mixed_5d": inception_a(288, 64, pad),
+            },
+            "stage4": {
+                "mixed_6a": reduction_b(288),  # 17x17
+                "mixed_6b": inception_c(768, 128, pad),
+                "mixed_6c": inception_c(768, 160, pad),
+                "mixed_6d": inception_c(768, 160, pad),
+                "mixed_6e": inception_c(768, 192, pad),
+            },
+            "stage5": {
+                "mixed_7a": reduction_d(768),  # 8x8
+                "mixed_7b": inception_e(1280, pad),
+                "mixed_7c": inception_e(2048, pad),
+            },
+        }
+        for number, ((name, blocks), channels) in enumerate(zip(stages.items(), (64, 192, 288, 768, 2048), strict=True), 1):
+            self.add_stage(name, nn.Sequential(OrderedDict(blocks)), channels, 2**number)  # (N, channels, about H/2^number, ...)
+        if aux:
+            self.aux = nn.ModuleDict({"mixed_6e": self.make_aux()})
+        self.num_features = 2048
+        self.neck = nn.Sequential(OrderedDict(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), drop=nn.Dropout(drop_rate)))  # (N, 2048)
+        self.head = self.make_head(num_classes)  # (N, num_classes)
+        self.init_weights()
+
+    def make_aux(self) -> AuxHead:
+        """The auxiliary classifier, with batch norm (section 4), on a map (N, 768, 17, 17)."""
+        layers = OrderedDict[str, nn.Module](
+            pool=nn.AvgPool2d(5, 3),  # (N, 768, 5, 5)
+            conv0=conv_bn_relu(768, 128, 1),  # (N, 128, 5, 5)
+            conv1=conv_bn_relu(128, 768, 5, 1, 0),  # (N, 768, 1, 1)
+            mean=nn.AdaptiveAvgPool2d(1),
+            flatten=nn.Flatten(),  # (N, 768)
+        )
+        return AuxHead(nn.Sequential(layers), 768, self.num_classes, smallest=17)
+
+    def init_module(self, name: str, module: nn.Module) -> None:
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            special = {"aux.mixed_6e.body.conv1.conv": 0.01, "aux.mixed_6e.head": 0.001}
+            init.truncated_normal_(module.weight, special.get(name, 0.1))
+            init.constant_(module.bias, 0)
+
+
+def step(model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Loss and accuracy of images (N, C, H, W) and labels (N,): cross-entropy, in training plus 0.4 of the auxiliary classifier's."""
+    images, labels = batch
+    outputs = model(images)
+    logits, *auxiliary = outputs if isinstance(outputs, tuple) else (outputs,)
+    loss = F.cross_entropy(logits, labels) + AUX_WEIGHT * sum(F.cross_entropy(aux, labels) for aux in auxiliary)
+    return loss, {"accuracy": (logits.detach().argmax(1) == labels).float().mean()}
+
+
+def under_25_million(model: nn.Module) -> bool:
+    return sum(parameter.numel() for parameter in model.parameters()) < 25_000_000
+
+
+FAMILY = Family(
+    paper=Paper(
+        title="Rethinking the Inception Architecture for Computer Vision",
+        authors="C. Szegedy, V. Vanhoucke, S. Ioffe, J. Shlens, Z. Wojna",
+        year=2016,
+        venue="CVPR",
+        arxiv="1512.00567",
+        doi="10.1109/CVPR.2016.308",
+    ),
+    build=InceptionV3,
+    variants={
+        "inception_v3": Variant(
+            fields={},
+            claims=Claims(
+                params=23_834_568,
+                macs=5_713_216_096,
+                printed=(
+                    Printed("under 25 million parameters", True, "abstract", by=under_25_million),
+                    Printed("macs", 5e9, "abstract", unit=1e9),
+                    Printed("macs", 4.8e9, "Table 3", unit=1e8, reason="that of a stem which the text does not fix; the release has 5.7"),
+                    Printed("depth", 42, "6", reason="the longest path of the release has 48 convolutions and products"),
+                ),
+            ),
+            depth=42,
+            input_size=(3, 299, 299),
+            min_input=75,
+            mean=(0.5,) * 3,
+            std=(0.5,) * 3,
+            results=tuple(
+                Result(f"top-{k} error %", error, f"ILSVRC-2012 {part}", protocol, where)
+                for k, error, part, protocol, where in (
+                    (1, 21.2, "val without its blacklisted images", "single network, single crop", "Table 3"),
+                    (5, 5.6, "val without its blacklisted images", "single network, single crop", "Table 3"),
+                    (1, 19.47, "val", "single network, 12 crops", "Table 4"),
+                    (5, 4.48, "val", "single network, 12 crops", "Table 4"),
+                    (1, 18.77, "val", "single network, 144 crops", "Table 4"),
+                    (5, 4.2, "val", "single network, 144 crops", "Table 4"),
+                    (1, 17.2, "val", "4 networks, 144 crops", "Table 5"),
+                    (5, 3.58, "test", "4 networks, 144 crops", "Table 5"),
+                )
+            ),
+            note="the network that the authors released",
+        ),
+    },
+    step=step,
+)
