@@ -90,6 +90,7 @@ def test_create_takes_a_device_and_draws_from_the_seed():
 
 def test_checkpoints(tmp_path):
     """Files of both kinds; another number of classes keeps the body and says so; what does not fit is named."""
+    import timm
     from safetensors.torch import save_file
 
     model = zoo.create("vgg11_bn", num_classes=5).eval()
@@ -124,6 +125,8 @@ def test_checkpoints(tmp_path):
         zoo.create("vgg11_bn", checkpoint_path=tmp_path / "own.safetensors", layout="kaffe")
     with pytest.raises(UsageError, match=r"not made by zoo\.create"):
         zoo.export_state_dict(torch.nn.Linear(1, 1), "torchvision")
+    with pytest.raises(UsageError, match=r"ResNet was not made by zoo\.create"):
+        zoo.export_state_dict(timm.create_model("resnet18"), "torchvision")
 
 
 @pytest.mark.parametrize(("theirs", "ours"), [("a.{0,1}", "b.{0,1,2}"), ("a.{0,1}.{0,1,2}", "b")])

@@ -158,6 +158,7 @@ def test_run_folder_keeps_the_best_and_the_last(tmp_path):
         "last.safetensors",
         "curves.png",
     }
+    assert len({path.stat().st_mode for path in folder.path.iterdir()}) == 1, "who may read one may read all"
     run = Run.open(folder.path)
     assert run.config == {"classes": ["ä"]}
     assert [line["epoch"] for line in run.history] == [1, 2, 3, 4]

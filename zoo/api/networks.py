@@ -255,7 +255,9 @@ def export_state_dict(model: nn.Module, layout: str = "") -> dict[str, Tensor]:
 
 
 def _architecture(model: nn.Module) -> str:
-    name = getattr(model, "pretrained_cfg", {}).get("architecture")
+    from zoo.layers.classifier import Classifier
+
+    name = model.pretrained_cfg.get("architecture") if isinstance(model, Classifier) else ""  # timm's networks have such a field too
     if not name:
         raise UsageError(f"{type(model).__name__} was not made by zoo.create: its layouts are not known")
     return str(name)

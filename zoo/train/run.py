@@ -145,6 +145,8 @@ class RunFolder:
         temporary = self.path / f".partial.{name}"
         try:
             write(temporary)
+            if name != "config.json":
+                shutil.copymode(self.path / "config.json", temporary)  # safetensors makes its files private
             os.replace(temporary, self.path / name)
         finally:
             temporary.unlink(missing_ok=True)
