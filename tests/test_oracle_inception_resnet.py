@@ -7,6 +7,7 @@ from oracle import TOLERANCE, Case, dropless, error
 from torch import nn
 
 import zoo
+from zoo.models.inception_resnet import Residual, inception
 
 
 def timm_peer(state, training):
@@ -149,3 +150,11 @@ MUTATIONS = [
 @pytest.mark.parametrize(("case", "mutate"), MUTATIONS)
 def test_the_oracle_sees_mistakes(case, mutate):
     assert error(case, mutate=mutate) > 10 * TOLERANCE
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_gradients_of_a_block(batch_norm):
+    torch.manual_seed(0)
+    block = Residual(3, inception(3, ((2,), (2, 2)), ((1,), (1, 3))), 4, 0.2, batch_norm).double()
+    x = torch.randn(2, 3, 4, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(block, (x,))
