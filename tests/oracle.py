@@ -126,3 +126,18 @@ def torchvision_peer(name: str, arch: str = "") -> Callable[[State, bool], Calla
         return theirs.train(training)
 
     return peer
+
+
+def smallest_rows() -> dict[str, str]:
+    """Of each family of image classifiers the row with the fewest MACs."""
+    rows: dict[str, str] = {}
+    for name in zoo.list_models(task="classify"):
+        family = zoo.info(name).family
+        rows[family] = min(rows.get(family, name), name, key=lambda row: zoo.info(row).variant.claims.macs)
+    return rows
+
+
+def small_size(name: str) -> int:
+    """An input's height and width that make a pass cheap: 32, or the smallest that the network takes."""
+    variant = zoo.info(name).variant
+    return variant.input_size[1] if variant.fixed_input else max(32, variant.min_input)

@@ -8,6 +8,7 @@ from torch import nn
 
 import zoo
 from zoo.errors import InputError
+from zoo.layers.norm import krizhevsky_lrn
 
 
 def two_towers(order, k, alpha_of_sum):
@@ -135,6 +136,15 @@ def test_smallest_input(name):
         model(torch.zeros(1, 3, smallest - 1, smallest))
     with pytest.raises(RuntimeError, match="too small"):
         model.features(torch.zeros(1, 3, smallest - 1, smallest))
+
+
+def test_gradients_of_the_normalisation():
+    """With a constant so large that the neighbours count, and at the border, where there are fewer of them."""
+    norm = krizhevsky_lrn(k=2.0, alpha=0.3)
+    x = torch.randn(2, 7, 2, 1, dtype=torch.double, requires_grad=True)
+    squares = [(x[:, max(i - 2, 0) : i + 3] ** 2).sum(1) for i in range(7)]
+    assert torch.allclose(norm(x), x / (2 + 0.3 * torch.stack(squares, 1)) ** 0.75)
+    assert torch.autograd.gradcheck(norm, (x,))
 
 
 @pytest.mark.parametrize(("name", "hidden"), [("alexnet", 0.01), ("caffenet", 0.005)])

@@ -184,6 +184,8 @@ def test_gradients():
     maps = torch.randn(2, 3, 4, 6, dtype=torch.double, generator=generator, requires_grad=True)
     assert torch.autograd.gradcheck(rbf, (x,))
     assert torch.autograd.gradcheck(lambda x, *_: pool(x), (maps, pool.coefficient, pool.bias))
+    table = TableConv2d(("X XX", "XX X", " XXX"), 2).double()
+    assert torch.autograd.gradcheck(lambda x, *_: table(x), (maps, *table.parameters()))
 
 
 def test_the_balls_of_the_loss_touch():

@@ -231,9 +231,11 @@ def test_gates_start_closed():
     assert all(torch.equal(gate.bias, torch.full_like(gate.bias, -6)) and gate.weight.std() > 0 for gate in gates)
 
 
-@pytest.mark.parametrize("exclusive", [False, True])
-def test_gradients_of_gates(exclusive):
-    layer = Gated(3, 4, 2, exclusive).double()
+@pytest.mark.parametrize(
+    "layer", [Gated(3, 4, 2, exclusive=False), Gated(3, 4, 2, exclusive=True), Scaled(0.5, 0.3)], ids=["shortcut", "exclusive", "scaled"]
+)
+def test_gradients_of_joins(layer):
+    layer = layer.double()
     x, shortcut, branch = (torch.randn(2, *size, dtype=torch.double, requires_grad=True) for size in ((3, 4, 4), (4, 2, 2), (4, 2, 2)))
     assert torch.autograd.gradcheck(lambda *inputs: layer(*inputs), (x, shortcut, branch))
 

@@ -7,6 +7,7 @@ from oracle import TOLERANCE, Case, build, error, torchvision_peer
 from torch import nn
 
 import zoo
+from zoo.layers.residual import PadShortcut
 
 
 def pytorchcv_peer(state, training):
@@ -171,3 +172,8 @@ MUTATIONS = [
 @pytest.mark.parametrize(("case", "mutate"), MUTATIONS)
 def test_the_oracle_sees_mistakes(case, mutate):
     assert error(case, mutate=mutate) > 10 * TOLERANCE
+
+
+def test_gradients_of_the_padded_shortcut():
+    x = torch.randn(2, 2, 3, 4, dtype=torch.double, requires_grad=True)
+    assert torch.autograd.gradcheck(PadShortcut(2, 1, 2), (x,))
