@@ -30,7 +30,7 @@ MAY_IMPORT = {  # parts of the package, beside the part itself; api and cli are 
     "captioning": ALWAYS | {"train", "data", "count"},
     "tables": ALWAYS | {"count", "spec"},
     "api": ALWAYS | {"spec", "registry", "weights", "layers", "count", "tables", "data", "train", "transfer", "captioning"},
-    "__init__": {"api", "registry"},
+    "__init__": {"api", "registry", "count"},
 }
 LAZY = {"torchvision", "matplotlib", "plotly", "sklearn", "accelerate", "PIL", "fvcore", "timm", "scipy", "pandas"}
 STDLIB_ONLY = {"spec", "errors", "paths", "registry", "__init__"}

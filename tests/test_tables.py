@@ -185,7 +185,7 @@ def test_zoo_profile_at_another_size(size, shape):
     done = run("profile", "resnet18", "--input-size", size, "--json")
     record = json.loads(done.stdout)
     assert record["inputs"] == [shape]
-    assert {"path", "kind", "level", "calls", "output", "params", "macs", "flops"} == set(record["rows"][0])
+    assert {"path", "kind", "level", "calls", "output", "params", "macs", "flops"} < set(record["rows"][0])
 
 
 @pytest.mark.parametrize("size", ["96x96", "big", "3x-1x4", ""])

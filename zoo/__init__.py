@@ -7,6 +7,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from zoo.api.counting import compare as compare
+    from zoo.api.counting import memory as memory
     from zoo.api.counting import profile as profile
     from zoo.api.counting import verify as verify
     from zoo.api.networks import create as create
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
     from zoo.api.training import finetune as finetune
     from zoo.api.training import predict as predict
     from zoo.api.training import transforms as transforms
+    from zoo.count.formulas import add_formula as add_formula
     from zoo.registry import register as register
 
 _PUBLIC = {
+    "add_formula": "zoo.count.formulas",
     "compare": "zoo.api.counting",
     "create": "zoo.api.networks",
     "export_state_dict": "zoo.api.networks",
@@ -33,6 +36,7 @@ _PUBLIC = {
     "list_models": "zoo.api.networks",
     "list_pretrained": "zoo.api.networks",
     "load_state_dict": "zoo.api.networks",
+    "memory": "zoo.api.counting",
     "model_entrypoint": "zoo.api.networks",
     "predict": "zoo.api.training",
     "profile": "zoo.api.counting",

@@ -1,23 +1,41 @@
-"""Multiply-adds per operator of torch's dispatcher. A new operator is a line in MACS, or a name in FREE when it has none.
+"""What each operator of torch's dispatcher costs: multiply-adds in MACS, other operations by kind in OTHER, or nothing in FREE.
 
-Convention: 1 MAC = one multiply-add of a convolution or matrix product, products with zero padding included, biases excluded.
-An operator that is in neither table is reported by name, never counted as zero.
+Conventions
+- 1 MAC = one multiply-add of a convolution or matrix product, products with zero padding included, biases excluded.
+- Other operations are scalar ones: a bias or an elementwise operator is one per output value, a pooling window one per value in it,
+  a softmax five per value (maximum, difference, exponential, sum, quotient). A normalisation costs four per value for its statistics
+  (a sum, a difference, a square, a sum), two to apply them (difference, product) and two for scale and shift; with fixed statistics
+  scale and shift fold into two in all. Backward passes as the tables say.
+- In-place and `out=` forms cost what the plain form costs. An operator that is in none of the tables is reported by name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import torch
+from torch import Tensor
 
-Formula = Callable[..., int]  # (arguments of the operator, output=its output) -> MACs
+Formula = Callable[..., int]  # (arguments of the operator, output=its output) -> operations
+
+KINDS = ("bias", "normalisation", "activation", "softmax", "pooling", "interpolation", "elementwise", "reduction", "lookup", "random")
+
+
+# ------------------------------------------------------------------------------------------------------ multiply-adds
 
 
 def convolution(x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, transposed: bool, *_: Any, output: Any) -> int:
     """Each output position (transposed: each input position) meets one kernel per map; weight (out, in / groups, *kernel)."""
     return (x if transposed else output).numel() * prod(weight.shape[1:])
+
+
+def convolution_backward(grad: Any, x: Any, weight: Any, sizes: Any, stride: Any, padding: Any, dilation: Any, transposed: bool,
+                         out_padding: Any, groups: int, mask: Any, *, output: Any) -> int:  # fmt: skip
+    """As much as the forward pass for the input's gradient, and again for the weight's, where they are asked for."""
+    return (mask[0] + mask[1]) * (x if transposed else grad).numel() * prod(weight.shape[1:])
 
 
 def product(a: Any, b: Any, *, output: Any) -> int:
@@ -34,8 +52,23 @@ def attention(query: Any, key: Any, value: Any, *_: Any, output: Any, **__: Any)
     return prod(query.shape[:-1]) * key.shape[-2] * (query.shape[-1] + value.shape[-1])
 
 
+def attention_backward(grad: Any, query: Any, key: Any, value: Any, *_: Any, output: Any, **__: Any) -> int:
+    """The scores again, the gradients of value and scores, and from the latter those of query and key."""
+    return prod(query.shape[:-1]) * key.shape[-2] * (3 * query.shape[-1] + 2 * value.shape[-1])
+
+
+def lstm_backward(x: Any, w1: Any, w2: Any, w3: Any, w4: Any, *_: Any, output: Any, **__: Any) -> int:
+    return 2 * prod(x.shape[:2]) * (w1.numel() + w2.numel())
+
+
+def lstm(x: Any, weight: Any, recurrent: Any, *_: Any, output: Any, **__: Any) -> int:
+    """One layer in one direction over a sequence (T, N, inputs): every step multiplies with both weights."""
+    return prod(x.shape[:2]) * (weight.numel() + recurrent.numel())
+
+
 MACS: dict[str, Formula] = {
     "aten::convolution": convolution,
+    "aten::convolution_backward": convolution_backward,
     "aten::mm": product,
     "aten::bmm": product,
     "aten::mv": product,
@@ -45,70 +78,225 @@ MACS: dict[str, Formula] = {
     "aten::addbmm": add_product,
     "aten::baddbmm": add_product,
     "aten::addmv": add_product,
+    "aten::addr": lambda bias, a, b, *_, output, **__: output.numel(),
+    "aten::_addmm_activation": add_product,
     "aten::_scaled_dot_product_flash_attention": attention,
     "aten::_scaled_dot_product_flash_attention_for_cpu": attention,
     "aten::_scaled_dot_product_efficient_attention": attention,
     "aten::_scaled_dot_product_cudnn_attention": attention,
+    "aten::_scaled_dot_product_flash_attention_backward": attention_backward,
+    "aten::_scaled_dot_product_flash_attention_for_cpu_backward": attention_backward,
+    "aten::_scaled_dot_product_efficient_attention_backward": attention_backward,
+    "aten::_scaled_dot_product_cudnn_attention_backward": attention_backward,
+    "aten::mkldnn_rnn_layer": lstm,
+    "aten::mkldnn_rnn_layer_backward": lstm_backward,
 }
 
-# No multiply-adds of convolutions or matrix products. Views and most elementwise operators are known by their schema and tags.
+
+# --------------------------------------------------------------------------------------------------- other operations
+
+
+def each(cost: int = 1) -> Formula:
+    """`cost` per value of the (first) output."""
+    return lambda *_, output, **__: cost * first(output)
+
+
+def source(cost: int = 1) -> Formula:
+    """`cost` per value of the first tensor among the arguments."""
+    return lambda *args, output, **__: cost * first(args)
+
+
+def first(values: Any) -> int:
+    """The number of values of the first tensor."""
+    if isinstance(values, Tensor):
+        return values.numel()
+    return next((first(part) for part in values if isinstance(part, (Tensor, tuple, list)) and first(part)), 0) if values else 0
+
+
+def window(x: Any, kernel: Any, *_: Any, output: Any, **__: Any) -> int:
+    """One operation per value in the window of each output."""
+    dims = len(kernel) if len(kernel) > 1 else x.ndim - 2
+    return first(output) * prod(kernel if len(kernel) > 1 else kernel * dims)
+
+
+def window_backward(grad: Any, x: Any, kernel: Any, *_: Any, output: Any, **__: Any) -> int:
+    return int(window(x, kernel, output=grad))
+
+
+def convolution_bias(x: Any, weight: Any, bias: Any, *_: Any, output: Any) -> int:
+    """One addition per output value, where there is a bias."""
+    return 0 if bias is None else first(output)
+
+
+def bias_backward(grad: Any, *args: Any, output: Any) -> int:
+    return grad.numel() if args[-1][2] else 0
+
+
+def batch_norm(x: Any, weight: Any, shift: Any, mean: Any, var: Any, training: bool = True, *_: Any, output: Any, **__: Any) -> int:
+    """Statistics of the batch in training, then a product and a sum per value."""
+    return (6 if training else 2) * x.numel()
+
+
+def no_training(x: Any, *_: Any, output: Any, **__: Any) -> int:
+    return 2 * x.numel()
+
+
+def layer_norm(x: Any, shape: Any, weight: Any = None, *_: Any, output: Any, **__: Any) -> int:
+    return (6 if weight is None else 8) * x.numel()
+
+
+def group_norm(x: Any, weight: Any, *_: Any, output: Any, **__: Any) -> int:
+    return (6 if weight is None else 8) * x.numel()
+
+
+ROWS: tuple[tuple[str, Formula, str], ...] = (  # kind, cost, operators
+    ("bias", convolution_bias, "convolution"),
+    ("bias", bias_backward, "convolution_backward"),
+    ("bias", each(), "addmm addbmm baddbmm addmv addr _addmm_activation"),
+    ("normalisation", batch_norm, "native_batch_norm cudnn_batch_norm miopen_batch_norm _native_batch_norm_legit"),
+    ("normalisation", source(6), "_batch_norm_with_update _native_batch_norm_legit_functional"),
+    ("normalisation", no_training, "_batch_norm_no_update _native_batch_norm_legit_no_training"),
+    ("normalisation", layer_norm, "native_layer_norm"),
+    ("normalisation", group_norm, "native_group_norm"),
+    ("normalisation", source(4), "_fused_rms_norm"),  # a square, a sum, two products
+    ("normalisation", source(3), "_weight_norm_interface"),
+    ("normalisation", source(4), "batch_norm_update_stats"),
+    # of its input: two sums over values and products (3), then the input's gradient (5)
+    ("normalisation", source(8), "native_batch_norm_backward cudnn_batch_norm_backward native_layer_norm_backward"),
+    ("normalisation", source(8), "native_group_norm_backward batch_norm_backward"),
+    ("normalisation", source(8), "_fused_rms_norm_backward _weight_norm_interface_backward miopen_batch_norm_backward"),
+    ("activation", each(), "relu threshold hardtanh hardswish hardsigmoid elu selu celu leaky_relu prelu _prelu_kernel rrelu_with_noise"),
+    ("activation", each(), "gelu silu mish softplus softshrink hardshrink log_sigmoid_forward glu tanh sigmoid relu6"),
+    ("activation", each(), "threshold_backward hardtanh_backward hardswish_backward hardsigmoid_backward elu_backward"),
+    ("activation", each(), "leaky_relu_backward _prelu_kernel_backward rrelu_with_noise_backward gelu_backward silu_backward"),
+    ("activation", each(), "mish_backward softplus_backward softshrink_backward"),
+    ("activation", each(), "hardshrink_backward log_sigmoid_backward glu_backward tanh_backward"),
+    ("activation", each(), "sigmoid_backward"),
+    ("activation", each(9), "_thnn_fused_lstm_cell _thnn_fused_gru_cell"),  # gates of one unit: sigmoids, tanhs, products, sums
+    ("softmax", each(5), "_softmax _log_softmax _safe_softmax _masked_softmax"),
+    ("softmax", each(3), "_softmax_backward_data _log_softmax_backward_data _masked_softmax_backward"),
+    ("pooling", window, "avg_pool2d avg_pool3d max_pool2d_with_indices max_pool3d_with_indices"),
+    ("pooling", window, "fractional_max_pool2d fractional_max_pool3d"),
+    ("pooling", source(), "_adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool2d adaptive_max_pool3d max_unpool2d max_unpool3d"),
+    ("pooling", window_backward, "avg_pool2d_backward avg_pool3d_backward"),
+    ("pooling", source(), "max_pool2d_with_indices_backward max_pool3d_with_indices_backward adaptive_max_pool2d_backward"),
+    ("pooling", source(), "adaptive_max_pool3d_backward fractional_max_pool2d_backward fractional_max_pool3d_backward"),
+    ("pooling", each(), "_adaptive_avg_pool2d_backward _adaptive_avg_pool3d_backward"),
+    ("interpolation", each(), "upsample_nearest1d upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d"),
+    ("interpolation", each(), "_upsample_nearest_exact2d _upsample_nearest_exact3d affine_grid_generator"),
+    ("interpolation", each(3), "upsample_linear1d"),  # 2^d values, a product each, and their sum
+    ("interpolation", each(7), "upsample_bilinear2d _upsample_bilinear2d_aa grid_sampler_2d"),
+    ("interpolation", each(15), "upsample_trilinear3d grid_sampler_3d"),
+    ("interpolation", each(31), "upsample_bicubic2d _upsample_bicubic2d_aa _upsample_lanczos2d_aa"),
+    ("interpolation", source(), "upsample_nearest1d_backward upsample_nearest2d_backward upsample_nearest3d_backward"),
+    ("interpolation", source(), "_upsample_nearest_exact1d_backward _upsample_nearest_exact2d_backward _upsample_nearest_exact3d_backward"),
+    ("interpolation", source(3), "upsample_linear1d_backward"),
+    ("interpolation", source(7), "upsample_bilinear2d_backward _upsample_bilinear2d_aa_backward grid_sampler_2d_backward"),
+    ("interpolation", source(15), "upsample_trilinear3d_backward grid_sampler_3d_backward"),
+    ("interpolation", source(31), "upsample_bicubic2d_backward _upsample_bicubic2d_aa_backward"),
+    ("elementwise", each(), "floor_divide masked_fill masked_scatter cross linalg_cross bucketize searchsorted isin tril_indices"),
+    ("elementwise", each(), "native_dropout_backward huber_loss mse_loss smooth_l1_loss binary_cross_entropy"),
+    ("elementwise", each(), "binary_cross_entropy_with_logits mse_loss_backward smooth_l1_loss_backward huber_loss_backward"),
+    ("elementwise", each(), "binary_cross_entropy_backward col2im _cdist_forward _euclidean_dist bitwise_not logical_not"),
+    ("reduction", source(), "all any argmax argmin amax amin aminmax max min mean sum prod trace count_nonzero nansum median nanmedian"),
+    ("reduction", source(), "mode cumsum cumprod cummax cummin _cummax_helper"),
+    ("reduction", source(), "_cummin_helper kthvalue topk sort logsumexp logcumsumexp histc"),
+    ("reduction", source(), "nll_loss_forward nll_loss2d_forward _ctc_loss bincount unique_consecutive unique_dim _unique2 hash_tensor"),
+    ("reduction", source(4), "std var std_mean var_mean"),
+    ("reduction", source(2), "norm linalg_vector_norm renorm"),
+    ("lookup", each(), "embedding embedding_renorm _embedding_bag _embedding_bag_forward_only gather index index_select take"),
+    ("lookup", each(), "index_add index_copy index_fill index_put index_reduce _index_put_impl _unsafe_index _unsafe_index_put"),
+    ("lookup", each(), "_unsafe_masked_index scatter scatter_add scatter_reduce put masked_select nonzero nonzero_static"),
+    ("lookup", each(), "repeat_interleave"),
+    ("lookup", source(), "embedding_dense_backward nll_loss_backward nll_loss2d_backward _embedding_bag_dense_backward select_backward"),
+    ("lookup", source(), "_unsafe_masked_index_put_accumulate slice_backward diagonal_backward"),
+    ("random", each(), "bernoulli cauchy exponential geometric log_normal multinomial normal normal_functional poisson rand rand_like"),
+    ("random", each(), "randint randint_like randn randn_like random randperm uniform native_dropout"),
+)  # fmt: skip
+
+OTHER: dict[str, tuple[str, Formula]] = {f"aten::{name}": (kind, cost) for kind, cost, names in ROWS for name in names.split()}
+
+# New memory, copies and checks. Views, and elementwise operators that are in no table, are known by their schema and tags.
 FREE = {
     "aten::" + name
     for names in (
-        # creation
         "arange empty empty_like empty_permuted empty_strided eye full full_like linspace logspace new_empty new_empty_strided new_full",
-        "new_ones new_zeros ones ones_like scalar_tensor tril_indices triu_indices zero zeros zeros_like",
-        # copies
+        "new_ones new_zeros ones ones_like scalar_tensor triu_indices zero zeros zeros_like _efficientzerotensor",
         "_assert_async _assert_tensor_metadata _local_scalar_dense _to_copy _unsafe_view alias_copy as_strided_copy as_strided_scatter",
-        "block_diag cat channel_shuffle clone col2im complex constant_pad_nd copy detach_copy diag_embed diagonal_copy diagonal_scatter",
+        "block_diag cat channel_shuffle clone complex constant_pad_nd copy detach_copy diag_embed diagonal_copy diagonal_scatter",
         "expand_copy fill flip im2col is_same_size lift lift_fresh_copy narrow_copy permute_copy pixel_shuffle pixel_unshuffle polar",
         "reflection_pad1d reflection_pad2d reflection_pad3d repeat replication_pad1d replication_pad2d replication_pad3d resize resize_as",
         "roll rot90 select_copy select_scatter set slice_copy slice_scatter split_copy split_with_sizes_copy squeeze_copy stack t_copy",
         "transpose_copy tril triu unbind_copy unfold_copy unsafe_split unsafe_split_with_sizes unsqueeze_copy view_copy",
-        "_pack_padded_sequence",
-        # looking up
-        "_embedding_bag _embedding_bag_forward_only _index_put_impl _unique2 _unsafe_index _unsafe_index_put _unsafe_masked_index bincount",
-        "bucketize embedding embedding_renorm gather histc index index_add index_copy index_fill index_put index_reduce index_select isin",
-        "masked_fill masked_scatter masked_select nonzero nonzero_static put repeat_interleave scatter scatter_add scatter_reduce",
-        "searchsorted take unique_consecutive unique_dim",
-        # random numbers
-        "bernoulli cauchy exponential geometric log_normal multinomial native_dropout normal normal_functional poisson rand rand_like",
-        "randint randint_like randn randn_like random randperm rrelu_with_noise uniform",
-        # pooling and interpolation
-        "_adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool2d adaptive_max_pool3d affine_grid_generator avg_pool2d avg_pool3d",
-        "fractional_max_pool2d fractional_max_pool3d grid_sampler_2d grid_sampler_3d max_pool2d_with_indices max_pool3d_with_indices",
-        "max_unpool2d max_unpool3d _upsample_bicubic2d_aa _upsample_bilinear2d_aa _upsample_nearest_exact1d _upsample_nearest_exact2d",
-        "_upsample_nearest_exact3d upsample_bicubic2d upsample_bilinear2d upsample_linear1d upsample_nearest1d upsample_nearest2d",
-        "upsample_nearest3d upsample_trilinear3d",
-        # normalisation
-        "_batch_norm_no_update _batch_norm_with_update _fused_rms_norm _native_batch_norm_legit _native_batch_norm_legit_functional",
-        "_native_batch_norm_legit_no_training _weight_norm_interface batch_norm_update_stats cudnn_batch_norm linalg_vector_norm",
-        "native_batch_norm native_group_norm native_layer_norm norm renorm",
-        # activations, gates and losses
-        "_ctc_loss _log_softmax _masked_softmax _prelu_kernel _safe_softmax _softmax _thnn_fused_gru_cell _thnn_fused_lstm_cell",
-        "binary_cross_entropy binary_cross_entropy_with_logits elu floor_divide glu hardswish hardtanh huber_loss log_sigmoid_forward",
-        "mse_loss nll_loss2d_forward nll_loss_forward smooth_l1_loss",
-        # sums, products and extremes of one tensor
-        "_cummax_helper _cummin_helper all amax amin aminmax any argmax argmin count_nonzero cummax cummin cumprod cumsum kthvalue",
-        "logcumsumexp logsumexp max mean median min mode nanmedian nansum prod sort std std_mean sum topk trace var var_mean",
+        "_pack_padded_sequence unfold_backward reflection_pad1d_backward reflection_pad2d_backward reflection_pad3d_backward",
+        "replication_pad1d_backward replication_pad2d_backward replication_pad3d_backward _pack_padded_sequence_backward copysign",
+        "_linalg_check_errors _reshape_copy value_selecting_reduction_backward is_nonzero equal _is_any_true _is_all_true",
     )
     for name in names.split()
 }  # fmt: skip
 
 
-def formula(operator: Any) -> Formula | None:
-    """The formula of an `OpOverload`: None when it has no multiply-adds; raises KeyError when it is not known."""
-    name = operator._schema.name
-    if not name.endswith("__"):  # in place counts as the plain form; `__and__` is a plain form
-        name = name.removesuffix("_")
-    if name in MACS:
-        return MACS[name]
-    if name in FREE or operator.is_view or torch.Tag.inplace_view in operator.tags or _elementwise(operator, name):
-        return None
-    raise KeyError(name)
+@dataclass(frozen=True)
+class Cost:
+    """What one operator costs. `kind` is that of its other operations, "free" where it has none, "" for one that is not known."""
+
+    name: str
+    macs: Formula | None
+    kind: str
+    other: Formula | None
+
+    def of(self, args: Any, kwargs: Any, output: Any) -> tuple[int, int]:
+        """Multiply-adds, and other operations, of one call."""
+        macs = self.macs(*args, **kwargs, output=output) if self.macs else 0
+        return macs, self.other(*args, **kwargs, output=output) if self.other else 0
+
+
+_costs: dict[Any, Cost] = {}
+
+
+def cost(operator: Any) -> Cost:
+    """The cost of an `OpOverload`."""
+    found = _costs.get(operator)
+    if found is None:
+        found = _costs[operator] = _look_up(operator)
+    return found
+
+
+def _look_up(operator: Any) -> Cost:
+    full = operator._schema.name
+    name = full if full.endswith("__") else full.removesuffix("_")  # in place costs as the plain form; `__and__` is a plain form
+    if name in MACS or name in OTHER:
+        return Cost(name, MACS.get(name), *OTHER.get(name, ("free", None)))
+    if name in FREE or operator.is_view or torch.Tag.inplace_view in operator.tags or operator.namespace == "profiler":
+        return Cost(name, None, "free", None)
+    return Cost(name, None, "elementwise", each()) if _elementwise(operator, name) else Cost(name, None, "", None)
 
 
 def _elementwise(operator: Any, name: str) -> bool:
     """Whether any overload says so: the tag is missing from some of them, in-place ones above all."""
     plain = getattr(getattr(torch.ops, operator.namespace), name.partition("::")[2], operator.overloadpacket)
     return any(torch.Tag.pointwise in getattr(plain, overload).tags for overload in plain.overloads())
+
+
+def add_formula(operator: str, macs: Formula | None = None, other: Formula | None = None, kind: str = "elementwise") -> None:
+    """Tell the counters what an operator of your own costs, in this process: `zoo.add_formula("mylib::op", lambda x, w, output: …)`.
+
+    `operator`: its name in torch's dispatcher. `macs` and `other` take the operator's arguments and its `output`, and return the number
+    of multiply-adds and of other operations, which are listed under `kind`; with neither, the operator is free.
+    """
+    if macs:
+        MACS[operator] = macs
+    if other:
+        OTHER[operator] = kind, other
+    if not macs and not other:
+        FREE.add(operator)
+    for known in [known for known in _costs if known._schema.name.removesuffix("_") == operator]:
+        del _costs[known]
+
+
+def table() -> Iterator[tuple[str, str]]:
+    """The kinds of operations with the operators that they have, for the documentation."""
+    yield "MACs", ", ".join(sorted(name.removeprefix("aten::") for name in MACS))
+    for kind in KINDS:
+        if names := sorted(name.removeprefix("aten::") for name, (k, _) in OTHER.items() if k == kind):
+            yield kind, ", ".join(names)

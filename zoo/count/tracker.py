@@ -1,14 +1,14 @@
-"""The forward pass over meta tensors: which operators run, inside which module, and how many of them follow one another."""
+"""A pass over meta tensors: which operators run, inside which module, forwards and backwards, and which memory they make."""
 
 from __future__ import annotations
 
-import copy
 import random
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import weakref
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -16,189 +16,338 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map_only
 
-from zoo.count.formulas import Formula, formula
-from zoo.errors import InputError, UsageError, ZooError
+from zoo.count import trail
+from zoo.count.formulas import Cost, cost
+from zoo.count.meta import META, on_meta, shapes, tensors
+from zoo.errors import InputError, ZooError
 
-META = torch.device("meta")
-
-
-def on_meta(value: Any) -> Any:
-    """`value` with every tensor in it (nested tuples, lists and dicts) replaced by one of its shape on the meta device."""
-    return tree_map_only(Tensor, _meta_tensor, value)
-
-
-def _meta_tensor(tensor: Tensor) -> Tensor:
-    if is_lazy(tensor):  # it has no shape before the first forward pass
-        lazy: Any = type(tensor)
-        return lazy(tensor.requires_grad, META, tensor.dtype)
-    shadow = torch.empty_like(tensor, device=META)
-    return nn.Parameter(shadow, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else shadow
-
-
-def copy_on_meta(model: nn.Module) -> nn.Module:
-    """A copy of the model whose tensors are on the meta device, shared ones still shared; no numbers are copied.
-
-    A copy, because a forward pass may change more than tensors: attributes, lists, flags. Raises UsageError for a model that
-    holds something that cannot be copied.
-    """
-    held = [tensor for module in model.modules() for tensor in tensors(vars(module))]
-    memo = {id(tensor): _meta_tensor(tensor) for tensor in held}
-    try:
-        return copy.deepcopy(model, memo)
-    except Exception as error:
-        raise UsageError(f"{type(model).__name__} cannot be copied to be counted: {_first_line(error)}") from error
-
-
-def tensors(value: Any) -> Iterator[Tensor]:
-    """The tensors in nested tuples, lists and dicts."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (tuple, list)):
-        for part in value:
-            yield from tensors(part)
-    elif isinstance(value, Mapping):
-        yield from tensors(list(value.values()))
-
-
-def shapes(value: Any) -> tuple[Any, ...]:
-    """The shape of a tensor; of anything nested the tuple of its tensors' shapes."""
-    return tuple(value.shape) if isinstance(value, Tensor) else tuple(tuple(tensor.shape) for tensor in tensors(value))
+REMEMBERED = 50_000  # outputs of operators that are kept as recipes, over all passes of a process
 
 
 @dataclass(slots=True)
+class Counts:
+    """Operations of one pass: multiply-adds, and the others by kind."""
+
+    macs: int = 0
+    other: dict[str, int] = field(default_factory=dict)
+
+    def add(self, macs: int, kind: str, other: int) -> None:
+        self.macs += macs
+        if other:
+            self.other[kind] = self.other.get(kind, 0) + other
+
+    def merge(self, counts: Counts) -> None:
+        self.macs += counts.macs
+        for kind, other in counts.other.items():
+            self.other[kind] = self.other.get(kind, 0) + other
+
+
+@dataclass(slots=True, eq=False)
+class Frame:
+    """One call of a module. Its counts are its own until `Tracker.sum_up`, then with those of the calls inside it."""
+
+    node: Node
+    parent: Frame | None
+    nested: bool = False  # inside another call of the same module
+    forward: Counts = field(default_factory=Counts)
+    backward: Counts = field(default_factory=Counts)
+    kept: int = 0  # bytes
+
+
+@dataclass(slots=True, eq=False)
 class Node:
-    """What one module did."""
+    """What one module did in all its calls, with all that ran inside them; of a container that is never called, of its children."""
 
     path: str  # "" is the whole model
     module: nn.Module
     calls: int = 0
-    macs: int = 0  # of its calls, with all that ran inside them; of a container that is never called, of its children
     output: tuple[Any, ...] = ()  # shape, or shapes, of the last call
-    running: int = 0  # calls that have not returned: in a recursion only the outermost counts
-    before: int = 0  # the model's MACs when the outermost call began
+    sees: tuple[int, ...] | None = None  # what one value of the output sees of the input, in pixels; None: all, or no image
+    forward: Counts = field(default_factory=Counts)
+    backward: Counts = field(default_factory=Counts)
+    kept: int = 0  # bytes that the backward pass needs, of what was made here
+
+    def merge(self, other: Node | Frame) -> None:
+        self.forward.merge(other.forward)
+        self.backward.merge(other.backward)
+        self.kept += other.kept
+
+
+@dataclass(slots=True)
+class Operator:
+    """All calls of one operator, forwards and backwards. `kind` "": nothing is known of its cost."""
+
+    kind: str
+    calls: int = 0
+    macs: int = 0
+    other: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Block:
+    """One storage: its size in bytes, the call in which it was made, and in which phase; `alive` until it is freed."""
+
+    size: int
+    frame: Frame | None
+    phase: str
+    label: str = ""
+    alive: bool = True
+
+
+class Ledger:
+    """The life of every storage: `events` in order, each a block and whether it is made (True) or freed."""
+
+    def __init__(self) -> None:
+        self.blocks: list[Block] = []
+        self.events: list[tuple[Block, bool]] = []
+        self._known: dict[int, tuple[Block, Any]] = {}
+
+    def see(self, tensor: Tensor, frame: Frame | None, phase: str, label: str = "") -> Block:
+        """Enter the tensor's storage, unless it is known, and follow it from now on."""
+        storage = tensor.untyped_storage()
+        address = storage._cdata
+        known = self._known.get(address)
+        if known:
+            known[0].label = label or known[0].label
+            return known[0]
+        block = Block(storage.nbytes(), frame, phase, label)
+        self.blocks.append(block)
+        self.events.append((block, True))
+        self._known[address] = block, weakref.ref(storage, partial(self._freed, address, block))
+        return block
+
+    def _freed(self, address: int, block: Block, _: Any) -> None:
+        del self._known[address]
+        block.alive = False
+        self.events.append((block, False))
 
 
 class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Watches the operators of a forward pass, below autograd, where few operators are left and all are plain.
+    """Watches the operators of a pass, below autograd, where few operators are left and all are plain.
 
     Not for use in inference mode, in which operators arrive that are made of others.
 
-    Attributes: `nodes`, one per module in tree order; `macs`; `depth`, the most convolutions and matrix products on any path
-    from a tensor in the input to one in the output; `uncounted`, operators without a formula and how often they ran.
+    Attributes: `nodes`, one per module in tree order; `depth`, the most convolutions and matrix products on any path from a tensor
+    in the input to one in the output; `operators` by name; `ledger`; `phase`, "forward" or what the caller sets it to.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, name: str, ledger: Ledger | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.model = model
+        self.name = name
         self.nodes = [Node(path, module) for path, module in model.named_modules()]
-        self.macs = 0
         self.depth = 0
-        self.uncounted: Counter[str] = Counter()
-        self._formulas: dict[Any, Formula | None] = {}
-        self._results: dict[Any, Any] = {}
+        self.operators: dict[str, Operator] = {}
+        self.ledger = ledger
+        self.phase = "forward"
+        self.frames: list[Frame] = []
+        self._frame: Frame | None = None  # of the module that runs
+        self._marks: tuple[list[int], list[Frame]] = [], []  # from which number of autograd's on nodes belong to which call
         self._failed: tuple[BaseException | None, Node] = (None, self.nodes[0])
 
-    def run(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """One forward pass. An exception in it becomes an InputError that says in which module of `name` it happened."""
+    def register(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Enter what is there before the pass into the ledger."""
+        if self.ledger:
+            for label, found in (
+                ("parameters", self.model.parameters()),
+                ("buffers", self.model.buffers()),
+                ("inputs", tensors((args, dict(kwargs)))),
+            ):
+                for tensor in found:
+                    if not is_lazy(tensor) and tensor.is_meta and tensor.layout is torch.strided:
+                        self.ledger.see(tensor, None, "", label)
+
+    def forward(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """The output of one forward pass. An exception in it becomes an InputError that says in which module it happened."""
         handles = []
         for node in self.nodes:
             handles.append(node.module.register_forward_pre_hook(partial(self._enter, node), prepend=True))
             handles.append(node.module.register_forward_hook(partial(self._leave, node), always_call=True))
         try:
-            with kept_random_state(), torch.no_grad(), self:
+            for tensor in tensors((args, dict(kwargs))):
+                trail.begin(tensor)
+            with kept_random_state(), self:
                 output = self.model(*args, **kwargs)
         except ZooError:
             raise
         except Exception as error:
-            node = self._failed[1] if error is self._failed[0] else self.nodes[0]
-            place = f"{node.path} ({type(node.module).__name__})" if node.path else type(node.module).__name__
-            sizes = ", ".join("x".join(map(str, tensor.shape)) for tensor in tensors((args, dict(kwargs))))
-            raise InputError(f"{name} does not take the input {sizes}: in {place}: {_first_line(error)}") from error
+            raise self._refusal(error, args, kwargs) from error
         finally:
             for handle in handles:
                 handle.remove()
-        self.depth = depth_of(tensors(output))
-        self._fill_containers()
+        self.depth = max([trail.of(tensor).depth for tensor in tensors(output)], default=0)
+        return output
 
-    def _fill_containers(self) -> None:
-        """Lists of layers and other modules that only hold others are never called themselves: theirs is the sum of their parts."""
+    def backward(self, output: Any) -> None:
+        """The backward pass from all of an output's tensors that have a gradient."""
+        self.phase = "backward"
+        roots = [tensor for tensor in tensors(output) if tensor.requires_grad]
+        if roots:
+            gradients = [torch.empty_like(root) for root in roots]
+            del output
+            with kept_random_state(), self:
+                torch.autograd.backward(roots, gradients)
+
+    def sum_up(self) -> None:
+        """Each call with those inside it, and each module with its calls."""
+        for frame in reversed(self.frames):  # inner calls first
+            if frame.parent:
+                frame.parent.forward.merge(frame.forward)
+                frame.parent.backward.merge(frame.backward)
+                frame.parent.kept += frame.kept
+            if not frame.nested:
+                frame.node.merge(frame)
         nodes = {node.module: node for node in self.nodes}
-        for node in reversed(self.nodes):  # children first
+        for node in reversed(self.nodes):  # children first: lists of layers and the like are never called themselves
             if not node.calls:
-                node.macs = sum(nodes[child].macs for child in node.module.children() if child in nodes)
+                for child in node.module.children():
+                    if child in nodes:
+                        node.merge(nodes[child])
+
+    def keep(self) -> None:
+        """Assign to each call the bytes that it made and that are still alive, for the backward pass."""
+        self.register((), {})  # what lazily built layers made is no activation
+        if self.ledger:
+            for block in self.ledger.blocks:
+                if block.alive and block.frame and not block.label:
+                    block.frame.kept += block.size
+
+    # ----------------------------------------------------------------------------------------------------- modules
 
     def _enter(self, node: Node, module: nn.Module, args: Any) -> None:
-        node.calls += 1
-        node.running += 1
-        if node.running == 1:
-            node.before = self.macs
+        parent = self._frame
+        above = parent
+        while above and above.node is not node:
+            above = above.parent
+        frame = Frame(node, parent, nested=above is not None)
+        self.frames.append(frame)
+        if self.phase == "forward":
+            node.calls += 1
+        self._mark(frame)
 
     def _leave(self, node: Node, module: nn.Module, args: Any, output: Any) -> None:
-        node.output = shapes(output)
-        node.running -= 1
-        if node.running == 0:
-            node.macs += self.macs - node.before
+        if self.phase == "forward":
+            node.output = shapes(output)
+            node.sees = next((trail.of(tensor).field for tensor in tensors(output)), None)
+        frame = self._frame
+        while frame and frame.node is not node:  # an exception skipped some
+            frame = frame.parent
+        self._mark(frame.parent if frame else None)
         error = sys.exc_info()[1]
         if error is not self._failed[0]:  # it leaves the innermost module first
             self._failed = error, node
 
+    def _mark(self, frame: Frame | None) -> None:
+        self._frame = frame
+        if frame:
+            self._marks[0].append(torch._C._autograd._get_sequence_nr())
+            self._marks[1].append(frame)
+
+    def _running(self) -> Frame | None:
+        """The call that an operator belongs to: what runs, or in the backward pass the call that made the node of autograd."""
+        if self._frame:
+            return self._frame
+        node = torch._C._current_autograd_node()
+        if node is None:
+            return None
+        number = min(node._sequence_nr(), sys.maxsize)
+        place = bisect_right(self._marks[0], number) - 1
+        return self._marks[1][place] if place >= 0 and number < sys.maxsize else None
+
+    def _refusal(self, error: Exception, args: Any, kwargs: Mapping[str, Any]) -> InputError:
+        node = self._failed[1] if error is self._failed[0] else self.nodes[0]
+        place = f"{node.path} ({type(node.module).__name__})" if node.path else type(node.module).__name__
+        sizes = ", ".join("x".join(map(str, tensor.shape)) for tensor in tensors((args, dict(kwargs))))
+        if _needs_numbers(error):
+            return InputError(
+                f"{self.name} cannot be counted without numbers: in {place} a shape or a branch depends on data "
+                f"({first_line(error)}): count its other modules one by one"
+            )
+        return InputError(f"{self.name} does not take the input {sizes}: in {place}: {first_line(error)}")
+
+    # --------------------------------------------------------------------------------------------------- operators
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        inputs = list(tensors((args, kwargs)))
-        if any(tensor.is_meta for tensor in inputs):
-            args, kwargs = self._all_on_meta(inputs, args, kwargs)
-        output = self._result(func, args, kwargs)
-        count = self._formula(func)
-        if count:
-            self.macs += count(*args, **kwargs, output=output)
-        depth = depth_of(inputs) + (count is not None)
-        if depth:
-            written = inputs[:1] if func._schema.is_mutable else []  # may be a real tensor that became a meta one here
-            for tensor in [*tensors(output), *written]:
-                carrier = _storage(tensor)
-                carrier.zoo_depth = max(depth, getattr(carrier, "zoo_depth", 0))
+        inputs: list[Tensor] = []
+        try:
+            key: Any = func, _signature(args, inputs), _signature(kwargs, inputs)
+            meta = [tensor.is_meta for tensor in inputs]
+            if any(meta) and (not all(meta) or kwargs.get("device") is not None):
+                args, kwargs = self._all_on_meta(args, kwargs)
+                key = func, _signature(args, []), _signature(kwargs, [])
+            recipe = _recipes.get(key)
+        except (TypeError, RuntimeError):  # an argument without a hash, or a tensor without a shape
+            recipe = key = None
+        if recipe:
+            output = recipe.make(args)
+        else:
+            output = func(*args, **kwargs)
+            price = cost(func)
+            recipe = _Recipe(price, *price.of(args, kwargs, output), _maker(func, args, kwargs, output))
+            if key is not None and recipe.make:
+                if len(_recipes) > REMEMBERED:
+                    _recipes.clear()
+                _recipes[key] = recipe
+        self._count(recipe, func, args, inputs, output)
         return output
 
-    def _all_on_meta(self, inputs: list[Tensor], args: Any, kwargs: Any) -> tuple[Any, Any]:
+    def _count(self, recipe: _Recipe, func: Any, args: Any, inputs: list[Tensor], output: Any) -> None:
+        price = recipe.cost
+        frame = self._running()
+        operator = self.operators.get(price.name)
+        if operator is None:
+            operator = self.operators[price.name] = Operator(price.kind)
+        operator.calls += 1
+        if recipe.macs or recipe.other:
+            operator.macs += recipe.macs
+            operator.other += recipe.other
+            if frame:
+                counts = frame.forward if self.phase == "forward" else frame.backward
+                counts.add(recipe.macs, price.kind, recipe.other)
+        outputs = list(tensors(output))
+        if self.phase == "forward":
+            written = inputs[:1] if func._schema.is_mutable else []  # may be a real tensor that became a meta one here
+            trail.follow(price, args, inputs, [*outputs, *written])
+        if self.ledger:
+            for tensor in outputs:
+                if tensor.is_meta and tensor.layout is torch.strided:
+                    self.ledger.see(tensor, frame, self.phase)
+
+    def _all_on_meta(self, args: Any, kwargs: Any) -> tuple[Any, Any]:
         """Constants and explicit devices follow the input to the meta device."""
-        if not all(tensor.is_meta for tensor in inputs):
-            args, kwargs = on_meta((args, kwargs))
+        args, kwargs = on_meta((args, kwargs))
         return args, {**kwargs, "device": META} if kwargs.get("device") is not None else kwargs
 
-    def _result(self, func: Any, args: Any, kwargs: Any) -> Any:
-        """The operator's output. Torch's meta kernels take longer than all else here: what is known from an equal call is made anew."""
-        try:
-            key = (func, _signature(args), _signature(kwargs))
-            known = self._results.get(key)
-        except (TypeError, RuntimeError):  # an argument without a hash, or a tensor without strides
-            return func(*args, **kwargs)
-        if known:
-            return known(args)
-        output = func(*args, **kwargs)
-        if maker := _maker(func, args, kwargs, output):
-            self._results[key] = maker
-        return output
 
-    def _formula(self, func: Any) -> Formula | None:
-        if func not in self._formulas:
-            try:
-                self._formulas[func] = formula(func)
-            except KeyError as error:
-                self.uncounted[error.args[0]] += 1
-                return None
-        return self._formulas[func]
+# ------------------------------------------------------------------------------------------------------------- recipes
 
 
-def _signature(value: Any) -> Any:
-    """All of an argument that an output's shape depends on."""
+@dataclass(frozen=True, slots=True)
+class _Recipe:
+    """What an operator costs on given shapes, and how its output is made anew: torch's meta kernels take longer than all else here."""
+
+    cost: Cost
+    macs: int
+    other: int
+    make: Any  # a function of the operator's arguments; None where it is not safe
+
+
+_recipes: dict[Any, _Recipe] = {}
+
+
+def _signature(value: Any, found: list[Tensor]) -> Any:
+    """All of an argument that an output's shape depends on; its tensors are added to `found`."""
     if isinstance(value, Tensor):
+        found.append(value)
+        if value.layout is not torch.strided:
+            return id(value), []  # has no hash
         return value.shape, value.stride(), value.dtype, value.device.type
     if isinstance(value, (tuple, list)):
-        return tuple(map(_signature, value))
+        return tuple([_signature(part, found) for part in value])
     if isinstance(value, dict):
-        return tuple((key, _signature(part)) for key, part in value.items())
+        return tuple([(key, _signature(part, found)) for key, part in value.items()])
     return type(value), value  # 1 and 1.0 are equal, but give outputs of different types
 
 
@@ -209,28 +358,21 @@ def _maker(func: Any, args: Any, kwargs: Any, output: Any) -> Callable[[Any], An
     if func._schema.is_mutable:
         unchanged = args and output is args[0] and output.is_meta and torch.Tag.pointwise in func.tags
         return (lambda args: args[0]) if unchanged else None
-    parts = output if isinstance(output, tuple) else (output,)
+    parts = output if isinstance(output, (tuple, list)) else (output,)
     if not all(isinstance(part, Tensor) and part.is_meta and part.layout is torch.strided for part in parts):
         return None
-    given = [_storage(tensor) for tensor in tensors((args, kwargs))]
-    if any(_storage(part) is storage for part in parts for storage in given):  # a view, whatever its schema says
+    given = [trail.carrier(tensor) for tensor in tensors((args, kwargs))]
+    if any(trail.carrier(part) is storage for part in parts for storage in given):  # a view, whatever its schema says
         return None
     plans = [partial(torch.empty_strided, part.shape, part.stride(), dtype=part.dtype, device=META) for part in parts]
-    return (lambda _: tuple(plan() for plan in plans)) if isinstance(output, tuple) else lambda _: plans[0]()
-
-
-def _storage(tensor: Tensor) -> Any:
-    """What a tensor shares with its views and keeps through in-place operators; it carries the depth as an attribute."""
-    return tensor.untyped_storage() if tensor.layout is torch.strided else tensor
-
-
-def depth_of(values: Iterable[Tensor]) -> int:
-    return max((getattr(_storage(tensor), "zoo_depth", 0) for tensor in values), default=0)
+    if isinstance(output, Tensor):
+        return lambda _: plans[0]()
+    return (lambda _: tuple([plan() for plan in plans])) if isinstance(output, tuple) else lambda _: [plan() for plan in plans]
 
 
 @contextmanager
 def kept_random_state() -> Iterator[None]:
-    """Every generator that a forward pass may use is afterwards as before."""
+    """Every generator that a pass may use is afterwards as before."""
     numpy = sys.modules.get("numpy.random")
     states = random.getstate(), numpy.get_state() if numpy else None
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
@@ -243,5 +385,11 @@ def kept_random_state() -> Iterator[None]:
                 numpy.set_state(states[1])
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+
+
+def _needs_numbers(error: BaseException) -> bool:
+    """Whether torch refused an operator because the meta device has no values."""
+    text = str(error)
+    return "meta tensor" in text or "Meta" in text or "data-dependent" in text or "item()" in text

@@ -1,7 +1,7 @@
 """FractalNet: very deep networks without residuals, in which columns of many depths run side by side and meet in means.
 
 G. Larsson, M. Maire, G. Shakhnarovich. FractalNet: Ultra-Deep Neural Networks without Residuals. ICLR 2017, arXiv:1605.07648.
-Expansion rule: section 3 and Figure 1; drop-path: section 3; CIFAR network: section 4 and Table 1; depth study: Table 3.
+CIFAR network: Table 1. The depth study is the table of 5 to 160 layers on CIFAR-100.
 
 fractalnet_cifar10 is the 20-layer network of three columns. fractalnet_c1 to fractalnet_c6 are the depth study on CIFAR-100: narrower,
 of one to six columns, 5 to 160 layers. `column=c` builds one column alone (the deepest is c = columns: a plain network), and
@@ -71,7 +71,7 @@ class Join(nn.Module):
 
 
 class FractalBlock(nn.Module):
-    """A block of columns (section 3, Figure 1): (N, in_chans, H, W) -> (N, out_chans, H/2, W/2).
+    """A block of columns, by the expansion rule: (N, in_chans, H, W) -> (N, out_chans, H/2, W/2).
 
     Column c, from 1, has 2^(c-1) convolutions. Columns that end a convolution at the same depth are joined there, and all of them go
     on with the mean. `pool` is "columns" or "join": what the last pool takes.
@@ -182,6 +182,12 @@ class FractalNet(Classifier):
         """Keep all columns from now on."""
         self.global_share = 0.0
 
+    def expected_shares(self) -> dict[str, float]:
+        """How often each column runs in training: local drop-path leaves out what is computed, only global drop-path saves."""
+        blocks = [(name, block) for name, block in self.features.named_children() if isinstance(block, FractalBlock) and not block.only]
+        columns = [f"features.{name}.columns.{c}" for name, block in blocks for c in block.columns]
+        return dict.fromkeys(columns, 1 - self.global_share + self.global_share / self.columns)
+
     def init_module(self, name: str, module: nn.Module) -> None:
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             init.glorot_uniform_(module.weight)
@@ -189,21 +195,21 @@ class FractalNet(Classifier):
 
 
 def printed(depth: int, millions: float, where: str, channels: tuple[int, ...], reason: str = "") -> tuple[Printed, ...]:
-    """What the paper prints of a network: its convolutions in depth, its parameters in millions, and its maps (section 4)."""
+    """What the paper prints of a network: its convolutions in depth, its parameters in millions, and its maps."""
     return (
         Printed("depth", depth, where, reason="the paper leaves the linear layer out"),
         Printed("params", round(millions * 1e6), where, unit=1e5, reason=reason),
-        *(Printed("output", (c, 32 >> n, 32 >> n), "section 4", module=f"features.block{n}") for n, c in enumerate(channels, 1)),
+        *(Printed("output", (c, 32 >> n, 32 >> n), "filters per block", module=f"features.block{n}") for n, c in enumerate(channels, 1)),
     )
 
 
 def study(columns: int, millions: float, params: int, macs: int) -> Variant:
-    """A network of Table 3."""
+    """A network of the depth study."""
     channels = (16, 32, 64, 128, 128)
     depth = len(channels) * 2 ** (columns - 1)
     return Variant(
         fields={"channels": channels, "columns": columns, "num_classes": 100},
-        claims=Claims(params, macs, printed(depth, millions, "Table 3", channels)),
+        claims=Claims(params, macs, printed(depth, millions, "depth study", channels)),
         depth=depth,
         input_size=(3, 32, 32),
         min_input=32,

@@ -58,6 +58,11 @@ class Stochastic(nn.Module):
         """From now on compute every block in training; evaluation stays as it is."""
         self.dropping = False
 
+    def expected_shares(self) -> dict[str, float]:
+        """How often each layer of the residual runs in training."""
+        layers = [name for name, _ in self.named_children() if name not in ("downsample", "relu")]
+        return dict.fromkeys(layers, self.survival if self.dropping else 1.0)
+
     def extra_repr(self) -> str:
         return f"survival={self.survival:.4f}"
 

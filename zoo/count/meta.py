@@ -1,0 +1,71 @@
+"""Modules and inputs on the meta device: shapes without numbers."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.utils._pytree import tree_map_only
+
+from zoo.errors import UsageError
+
+META = torch.device("meta")
+
+
+def on_meta(value: Any) -> Any:
+    """`value` with every tensor in it (nested tuples, lists and dicts) replaced by one of its shape on the meta device."""
+    return tree_map_only(Tensor, _meta_tensor, value)
+
+
+def _meta_tensor(tensor: Tensor) -> Tensor:
+    if is_lazy(tensor):  # it has no shape before the first forward pass
+        lazy: Any = type(tensor)
+        return lazy(tensor.requires_grad, META, tensor.dtype)
+    shadow = torch.empty_like(tensor, device=META)
+    return nn.Parameter(shadow, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else shadow
+
+
+def copy_on_meta(model: nn.Module) -> nn.Module:
+    """A copy of the model whose tensors are on the meta device, shared ones still shared; no numbers are copied.
+
+    A copy, because a forward pass may change more than tensors: attributes, lists, flags. A compiled or wrapped model is unwrapped.
+    Raises UsageError for a model that holds something that cannot be copied.
+    """
+    model = unwrapped(model)
+    held = [tensor for module in model.modules() for tensor in tensors(vars(module))]
+    memo = {id(tensor): _meta_tensor(tensor) for tensor in held}
+    try:
+        return copy.deepcopy(model, memo)
+    except Exception as error:
+        raise UsageError(f"{type(model).__name__} cannot be copied to be counted: {type(error).__name__}: {error}") from error
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The module inside torch.compile, DataParallel and DistributedDataParallel."""
+    while True:
+        if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            model = model.module
+        elif isinstance(inside := getattr(model, "_orig_mod", None), nn.Module):
+            model = inside
+        else:
+            return model
+
+
+def tensors(value: Any) -> Iterator[Tensor]:
+    """The tensors in nested tuples, lists and dicts."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for part in value:
+            yield from tensors(part)
+    elif isinstance(value, Mapping):
+        yield from tensors(list(value.values()))
+
+
+def shapes(value: Any) -> tuple[Any, ...]:
+    """The shape of a tensor; of anything nested the tuple of its tensors' shapes."""
+    return tuple(value.shape) if isinstance(value, Tensor) else tuple(tuple(tensor.shape) for tensor in tensors(value))
