@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from zoo.api.counting import compare as compare
-    from zoo.api.counting import memory as memory
+    from zoo.api.comparing import compare as compare
     from zoo.api.counting import profile as profile
     from zoo.api.counting import verify as verify
+    from zoo.api.memory import memory as memory
     from zoo.api.networks import create as create
     from zoo.api.networks import create as create_model
     from zoo.api.networks import export_state_dict as export_state_dict
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _PUBLIC = {
     "add_formula": "zoo.count.formulas",
-    "compare": "zoo.api.counting",
+    "compare": "zoo.api.comparing",
     "create": "zoo.api.networks",
     "export_state_dict": "zoo.api.networks",
     "finetune": "zoo.api.training",
@@ -36,7 +36,7 @@ _PUBLIC = {
     "list_models": "zoo.api.networks",
     "list_pretrained": "zoo.api.networks",
     "load_state_dict": "zoo.api.networks",
-    "memory": "zoo.api.counting",
+    "memory": "zoo.api.memory",
     "model_entrypoint": "zoo.api.networks",
     "predict": "zoo.api.training",
     "profile": "zoo.api.counting",

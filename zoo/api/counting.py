@@ -1,21 +1,18 @@
-"""Counting networks, comparing them, and holding them to the claims of their papers."""
+"""Counting networks, and holding them to the claims of their papers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from zoo import registry
-from zoo.api.networks import create, info, list_models
-from zoo.errors import PluginError, UsageError, check_choice, note
+from zoo.api.networks import create
+from zoo.errors import UsageError, check_choice, note
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor, nn
+    from torch import nn
 
-    from zoo.count.memory import Memory
     from zoo.count.report import Profile
-    from zoo.tables.compare import Comparison
     from zoo.tables.verify import Verification
 
 
@@ -42,11 +39,11 @@ def profile(
 
     check_choice("zoo.profile", "mode", mode, ("eval", "train"))
     with torch.inference_mode(False):
-        network, name = _to_count(model, fields)
-        return _count(network, name, *_example(model, network, input_size, batch_size, inputs, fields), mode)
+        network, name = to_count(model, fields)
+        return _count(network, name, *example(model, network, input_size, batch_size, inputs, fields), mode)
 
 
-def _to_count(model: str | nn.Module, fields: Mapping[str, Any]) -> tuple[nn.Module, str]:
+def to_count(model: str | nn.Module, fields: Mapping[str, Any]) -> tuple[nn.Module, str]:
     """A network on the meta device, ours to use up, and its name."""
     from zoo.count.meta import copy_on_meta, unwrapped
 
@@ -59,7 +56,7 @@ def _to_count(model: str | nn.Module, fields: Mapping[str, Any]) -> tuple[nn.Mod
     return copy_on_meta(model), name or type(model).__name__
 
 
-def _example(
+def example(
     model: str | nn.Module,
     network: nn.Module,
     input_size: int | tuple[int, ...] | None,
@@ -119,124 +116,6 @@ def _count(network: nn.Module, name: str, args: tuple[Any, ...], kwargs: Mapping
     return counted
 
 
-def memory(
-    model: str | nn.Module,
-    batch_size: int = 1,
-    mode: str = "train",
-    *,
-    input_size: int | tuple[int, ...] | None = None,
-    inputs: Any = None,
-    dtype: torch.dtype | str | None = None,
-    autocast: torch.dtype | str | None = None,
-    optimizer: str | Callable[..., Any] | None = "momentum",
-    checkpointing: bool = False,
-    device: str = "cuda",
-    loss: Callable[[Any], Tensor] | None = None,
-    **fields: Any,
-) -> Memory:
-    """Memory of a training step ("train") or an inference pass ("infer"), predicted in bytes without running it and without a GPU.
-
-    `model` and its input are those of `profile`. `dtype`: of parameters and inputs (`torch.bfloat16` or "bfloat16"); `autocast`: mixed
-    precision in this type. `optimizer`: sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw, lbfgs, a function that makes one of a
-    list of parameters, or None. `checkpointing`: stages are computed again in the backward pass instead of kept. `device`: whose kernels
-    and allocator, "cuda" or "cpu". `loss`: from the output to a scalar; default: cross-entropy of logits, the sum of anything else.
-
-    A training step begins without gradients and with the optimizer's state in place, as every one but the first does.
-    Raises UsageError when the input of a module is not known, and InputError when the model does not take it.
-    """
-    import torch
-
-    from zoo.count.memory import predict
-
-    check_choice("zoo.memory", "mode", mode, ("train", "infer"))
-    check_choice("zoo.memory", "device", device, ("cuda", "cpu"))
-    with torch.inference_mode(False):
-        network, name = _to_count(model, fields)
-        args, kwargs = _example(model, network, input_size, batch_size, inputs, fields)
-        if dtype is not None:
-            network, (args, kwargs) = network.to(_dtype(dtype)), in_dtype((args, kwargs), _dtype(dtype))
-        if checkpointing:
-            _checkpoint(network, name)
-        lower = None if autocast is None else _dtype(autocast)
-        return predict(network, name, args, kwargs, mode=mode, device=device, autocast=lower, optimizer=optimizer, loss=loss)
-
-
-def _dtype(given: torch.dtype | str) -> torch.dtype:
-    import torch
-
-    found = getattr(torch, given, None) if isinstance(given, str) else given
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise UsageError(f"{given!r} is no floating-point type: give torch.float32, torch.bfloat16, torch.float16 or their names")
-    return found
-
-
-def in_dtype(value: Any, dtype: torch.dtype) -> Any:
-    """The floating-point tensors in nested tuples, lists and dicts in another type."""
-    from torch import Tensor
-    from torch.utils._pytree import tree_map_only
-
-    return tree_map_only(Tensor, lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor, value)
-
-
-def _checkpoint(network: nn.Module, name: str) -> None:
-    if not callable(switch := getattr(network, "set_grad_checkpointing", None)):
-        raise UsageError(f"{name} has no set_grad_checkpointing(): checkpointing=True is for networks of zoo and timm")
-    switch(True)
-
-
-def compare(
-    names: str | nn.Module | Iterable[str | nn.Module],
-    *,
-    input_size: int | tuple[int, ...] | None = None,
-    progress: Callable[[list[Any]], Iterable[Any]] | None = None,
-) -> Comparison:
-    """Networks in one table, in the given order: year, depth, input, parameters, MACs, FLOPs and the reported error.
-
-    `names` are names, shell patterns (`vgg*`) and modules. Each is counted for one image of its own size, or of `input_size`, which
-    modules that zoo did not create need. `progress` wraps the list, as `tqdm.tqdm` or `rich.progress.track` do.
-    Raises UsageError for a pattern that nothing matches.
-    """
-    from zoo.tables.compare import Comparison, row
-
-    rows = []
-    chosen = _chosen(names)
-    for what in progress(chosen) if progress else chosen:
-        counted = profile(what, input_size)
-        if isinstance(what, str):
-            known = info(what)
-            rows.append(row(counted, known.paper.year, known.variant.results))
-        else:
-            rows.append(row(counted))
-    return Comparison(tuple(rows))
-
-
-def _chosen(names: str | nn.Module | Iterable[str | nn.Module]) -> list[str | nn.Module]:
-    """Names and modules, each once; of a pattern's names a broken plug-in's are left out."""
-    from torch import nn
-
-    chosen: dict[str | nn.Module, None] = {}
-    for what in [names] if isinstance(names, (str, nn.Module)) else names:
-        if isinstance(what, str) and any(sign in what for sign in "*?["):
-            matching = list_models(what)
-            if not matching:
-                raise UsageError(f"no network matches {what!r}; `zoo list` shows all")
-            chosen |= dict.fromkeys(name for name in matching if _loads(name))
-        else:
-            chosen[what] = None
-    if not chosen:
-        raise UsageError("there is nothing to compare: give names, patterns or modules")
-    return list(chosen)
-
-
-def _loads(name: str) -> bool:
-    try:
-        registry.family(name)
-    except PluginError as error:
-        note(f"left out: {error}")
-        return False
-    return True
-
-
 def verify(name: str) -> Verification:
     """Each claim of a network's paper: printed, computed, whether they agree or the reason why not; and the exact counts.
 
@@ -248,6 +127,6 @@ def verify(name: str) -> Verification:
 
     variant = registry.variant(name)
     with torch.inference_mode(False), torch.no_grad():
-        network, _ = _to_count(name, {})
+        network, _ = to_count(name, {})
         counted = _count(network, name, variant.example_inputs(1, device="meta"), {})
         return check(counted, variant.claims, network)

@@ -175,6 +175,10 @@ def _from_file(name: str, path: Path, layout: str, device: torch.device | str | 
     held = next((tensor.shape[0] for key, tensor in state.items() if key.startswith("head.") and tensor.ndim), None)
     wanted = fields.get("num_classes", held)
     model = _build(name, device, fields if held is None else {**fields, "num_classes": held})
+    auxiliary = [key for key in state if key.startswith("aux.")]
+    if auxiliary and isinstance(model, Classifier) and model.aux is None:
+        note(f"{name}: the auxiliary heads in {path.name} are left out; aux=True loads them too")
+        state = {key: tensor for key, tensor in state.items() if key not in auxiliary}
     assign(model, state, str(path))
     if isinstance(model, Classifier) and wanted not in (None, model.num_classes):
         note(f"{name}: {path.name} has {held} classes, {wanted} are wanted: the body is kept, the head is new")
