@@ -75,7 +75,7 @@ class Result:
     metric: str  # e.g. "top-1 error %"
     value: float
     data: str  # data set and split
-    protocol: str  # crops, scales, single network or ensemble
+    protocol: str  # networks, crops (of the input size if none is named), scales, augmentation; the same words compare
     where: str
 
 

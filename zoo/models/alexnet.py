@@ -171,8 +171,8 @@ FAMILY = Family(
             results=(
                 *errors("ILSVRC-2010 test", "single network, 10 crops", 37.5, 17.0),
                 *errors("ILSVRC-2012 val", "single network, 10 crops", 40.7, 18.2),
-                *errors("ILSVRC-2012 val", "average of 5 networks", 38.1, 16.4),
-                Result("top-5 error %", 16.4, "ILSVRC-2012 test", "average of 5 networks", "6"),
+                *errors("ILSVRC-2012 val", "5 networks, 10 crops", 38.1, 16.4),
+                Result("top-5 error %", 16.4, "ILSVRC-2012 test", "5 networks, 10 crops", "6"),
             ),
             note="the network of 2012, two towers",
         ),

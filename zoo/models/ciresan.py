@@ -76,7 +76,7 @@ def row(widths, params, macs, results=()) -> Variant:  # type: ignore[no-untyped
     )
 
 
-BEST = (Result("test error %", 0.35, "MNIST", "single network, chosen on validation data, trained with deformed digits", "abstract"),)
+BEST = (Result("test error %", 0.35, "MNIST test", "single network, chosen on validation data, trained with deformed digits", "abstract"),)
 FAMILY = Family(
     paper=Paper(
         title="Deep, Big, Simple Neural Nets for Handwritten Digit Recognition",

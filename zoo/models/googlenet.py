@@ -231,8 +231,8 @@ FAMILY = Family(
                 Result(
                     "top-5 error %",
                     error,
-                    "ILSVRC-2014 val",
-                    f"{networks} network{'s' * (networks > 1)}, {crops} crop{'s' * (crops > 1)}",
+                    "ILSVRC-2012 val",  # ILSVRC-2014 has the same images
+                    f"{'single network' if networks == 1 else f'{networks} networks'}, {'single crop' if crops == 1 else f'{crops} crops'}",
                     "Table 3",
                 )
                 for networks, crops, error in ((1, 1, 10.07), (1, 10, 9.15), (1, 144, 7.89), (7, 1, 8.09), (7, 10, 7.62), (7, 144, 6.67))

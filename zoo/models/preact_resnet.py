@@ -200,7 +200,9 @@ def row(blocks, params, macs, errors=(), note="at a depth that the paper does no
         claims=Claims(params, macs, tuple(printed)),
         depth=depth,
         results=tuple(
-            Result(f"top-{k} error %", value, "ILSVRC-2012 val", f"single crop of 320, trained with {augmentation}", "Table 5")
+            Result(
+                f"top-{k} error %", value, "ILSVRC-2012 val", f"single network, single crop of 320, trained with {augmentation}", "Table 5"
+            )
             for augmentation, *values in errors
             for k, value in zip((1, 5), values, strict=True)
         ),

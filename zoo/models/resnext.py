@@ -66,7 +66,7 @@ def row(blocks, cardinality, width, params, macs, printed=(), errors=(), where="
         claims=Claims(params, macs, (*printed, *outputs)),
         depth=depth,
         results=tuple(
-            Result(f"top-{k} error %", value, "ILSVRC-2012 val", "single crop of 224", where)
+            Result(f"top-{k} error %", value, "ILSVRC-2012 val", "single network, single crop", where)
             for k, value in zip((1, 5), errors, strict=False)
         ),
         note=note,

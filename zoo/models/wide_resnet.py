@@ -131,7 +131,7 @@ def imagenet(blocks, params, macs, printed=(), results=(), note="") -> Variant: 
         claims=Claims(params, macs, (*printed, *outputs)),
         depth=3 * sum(blocks) + 2,
         results=tuple(
-            Result(f"top-{k} error %", value, "ILSVRC-2012 val", "single crop", where)
+            Result(f"top-{k} error %", value, "ILSVRC-2012 val", "single network, single crop", where)
             for *values, where in results
             for k, value in zip((1, 5), values, strict=True)
         ),
