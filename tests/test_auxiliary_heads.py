@@ -10,7 +10,7 @@ from timm.models import group_parameters
 
 import zoo
 from zoo import registry
-from zoo.errors import InputError
+from zoo.errors import InputError, Note, WeightsError
 
 COUNTS = {"googlenet": (13_378_280, 2), "googlenet_bn": (13_004_888, 2), "inception_v3": (27_161_264, 1)}
 SMALL = {"googlenet": 96, "googlenet_bn": 64, "inception_v3": 299}  # inputs on which the heads work, cheaply where they can
@@ -124,6 +124,29 @@ def test_initialisation_is_whole(name):
     torch.manual_seed(0)
     garbage.init_weights()
     assert all(torch.equal(tensor, garbage.state_dict()[key]) for key, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize(("name", "arch"), [("googlenet_bn", "googlenet"), ("inception_v3", "inception_v3")])
+def test_a_file_of_torchvision_without_its_heads(tmp_path, name, arch):
+    """Its files have auxiliary heads, which are left out and said; other tensors that do not belong are still refused."""
+    import torchvision
+
+    theirs = torchvision.models.get_model(arch, num_classes=5, init_weights=False).eval()
+    state, file = theirs.state_dict(), tmp_path / "file.pth"
+    torch.save(state, file)
+    with pytest.warns(Note, match=r"auxiliary heads in file\.pth are left out; aux=True"):
+        ours = zoo.create(name, checkpoint_path=file, layout="torchvision").eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # with aux=True there is nothing to say
+        both = zoo.create(name, checkpoint_path=file, layout="torchvision", aux=True).eval()
+    assert ours.aux is None
+    x = torch.randn(1, 3, 107, 107)
+    assert torch.equal(ours(x), both(x))
+    if arch == "googlenet":  # Inception-v3's means count the padding there
+        torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-5)
+    torch.save({**state, "auxiliary.weight": torch.zeros(1)}, file)
+    with pytest.raises(WeightsError, match=r"1 unknown \(auxiliary\.weight\)"):
+        zoo.create(name, checkpoint_path=file, layout="torchvision")
 
 
 def test_weights_with_and_without_heads(tmp_path):

@@ -40,7 +40,7 @@ def plain(in_chans: int, out_chans: int, kernel_size: int, padding: int, activat
 
 
 class HighwayLayer(nn.Module):
-    """y = H(x) T(x) + x (1 - T(x)), section 2 eq. 3: (N, C, H, W) -> (N, C, H, W).
+    """y = H(x) T(x) + x (1 - T(x)), section 2: (N, C, H, W) -> (N, C, H, W).
 
     `transform` H is a convolution with activation, the gate T one with a sigmoid; the carry gate is 1 - T.
     """

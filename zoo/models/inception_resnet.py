@@ -2,8 +2,8 @@
 
 C. Szegedy, S. Ioffe, V. Vanhoucke, A. A. Alemi. Inception-v4, Inception-ResNet and the Impact of Residual Connections on Learning.
 AAAI 2017, arXiv:1602.07261.
-Networks: section 3.2, Fig. 10 to 19 and Table 1; scaling: section 3.3; results: section 5. The same paper's network without residual
-connections, which has none of these blocks, is inception_v4.py.
+Networks: section 3.2, Fig. 10 to 19 and Table 1; scaling: section 3.3; results: section 5; numbers are those of the arXiv version,
+AAAI's figures have others. The same paper's network without residual connections, which has none of these blocks, is inception_v4.py.
 
 inception_resnet_v1 and inception_resnet_v2 are the networks of the figures. inception_resnet_v2_tf is the one that the authors released
 as Inception-ResNet-v2: twice as many blocks, another stem, biases in place of the batch norms behind the blocks' last convolutions, no

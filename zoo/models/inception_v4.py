@@ -2,8 +2,8 @@
 
 C. Szegedy, S. Ioffe, V. Vanhoucke, A. A. Alemi. Inception-v4, Inception-ResNet and the Impact of Residual Connections on Learning.
 AAAI 2017, arXiv:1602.07261.
-Network: section 3.1, Fig. 3 to 9 and Table 1; results: section 5. The same paper's residual networks are another class with other
-blocks: inception_resnet.py.
+Network: section 3.1, Fig. 3 to 9 and Table 1; results: section 5; numbers are those of the arXiv version, AAAI's figures have others.
+The same paper's residual networks are another class with other blocks: inception_resnet.py.
 
 Readings
 - 1x7 and 7x1 follow one another as in the released network; versions of the paper draw both orders.

@@ -7,8 +7,9 @@ nin_cifar10 and nin_cifar100 are the paper's; it leaves their widths to the firs
 rows follow, initialisation included. nin is the ImageNet network that he released later for Caffe; the paper has none.
 
 Readings
-- Both pools of the CIFAR networks take the maximum, as section 4.1 and the definition files say. The CIFAR-10 network released for
-  Caffe averages in the second one: `pools=("max", "avg")`. All pools round up and have no padding.
+- Both pools of the CIFAR networks take the maximum: section 4.1 has a "spatial max pooling layer" after the mlpconv layers in all
+  experiments, and so have the definition files. The CIFAR-10 network that the first author released later for Caffe, which most
+  tables and ports follow, averages in the second one: `pools=("max", "avg")`; its counts are the same. All pools round up, unpadded.
 - The last 1x1 convolution is the head: ReLU, as in the definition files, then the mean over its map gives the logits.
 - Initialisation: N(0, 0.05²), N(0, std²) in the layers of the field `init_std`, biases 0.
 
