@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from zoo.layers import init
 from zoo.layers.classifier import Classifier
-from zoo.spec import Claims, Family, Paper, Result, Variant
+from zoo.spec import Claims, Family, Paper, Printed, Result, Variant
 
 SIDE = 29
 
@@ -64,7 +64,9 @@ def row(widths, params, macs, results=()) -> Variant:  # type: ignore[no-untyped
     """A row of Table 1."""
     return Variant(
         fields={"widths": widths},
-        claims=Claims(params, macs),
+        claims=Claims(
+            params, macs, tuple(Printed("output", (w, 1, 1), "Table 1", module=f"features.fc{i}") for i, w in enumerate(widths, 1))
+        ),
         depth=len(widths) + 1,
         input_size=(1, SIDE, SIDE),
         min_input=SIDE,

@@ -193,7 +193,10 @@ FAMILY = Family(
             claims=Claims(
                 params=85_660,
                 macs=84_700,
-                printed=(Printed("depth", 10, "3.1", reason="the paper counts the hidden layers, not the output"),),
+                printed=(
+                    Printed("depth", 10, "3.1", reason="the paper counts the hidden layers, not the output"),
+                    Printed("output", (50, 1, 1), "3.1", module="features.stage1"),
+                ),
             ),
             depth=10,
             input_size=(1, 28, 28),

@@ -193,10 +193,13 @@ def filters_of_reduction_a(model: InceptionResNet) -> tuple[int, ...]:
     return tuple(conv.out_channels for conv in (*convs[1:], convs[0]))
 
 
-def row(version, stem, params, macs, depth, table_1, note, figure_15=(), errors=(), **fields) -> Variant:  # type: ignore[no-untyped-def]
-    """A network with the figures printed for it: k, l, m, n; outputs; top-1 and top-5 errors of Tables 2, 3 and 4."""
-    modules = [f"features.inception_{kind}{part}" for kind in "abc" for part in (".0", "")]
-    printed = [Printed("output", output, "Fig. 15", module=module) for module, output in zip(modules, figure_15, strict=False)]
+def row(version, stem, params, macs, depth, table_1, note, where, maps, errors=(), **fields) -> Variant:  # type: ignore[no-untyped-def]
+    """A network with k, l, m, n; where the maps of A, B and C stand, and they; top-1 and top-5 errors of Tables 2, 3 and 4."""
+    printed = [
+        Printed("output", (width, side, side), where, module=f"features.inception_{kind}{part}")
+        for kind, width, side in zip("abc", maps, (35, 17, 8), strict=True)
+        for part in ("", ".0")[: 1 + (stem != "v3")]  # before the blocks too; the released stem ends in two modules
+    ]
     protocols = [("val without its blacklisted images", "single crop"), ("val", "12 crops"), ("val", "144 crops")]
     return Variant(
         fields={"version": version, "stem": stem, **fields},
@@ -216,7 +219,8 @@ def row(version, stem, params, macs, depth, table_1, note, figure_15=(), errors=
 
 
 V1, V2 = (192, 192, 256, 384), (256, 256, 384, 384)  # Table 1
-FIGURE_15 = ((256, 35, 35), (256, 35, 35), (896, 17, 17), (896, 17, 17), (1792, 8, 8), (1792, 8, 8))  # before and after the blocks of v1
+MAPS_V1, MAPS_V2, MAPS_TF = (256, 896, 1792), (384, 1152, 2144), (320, 1088, 1536)
+RELEASED = {"blocks": (10, 20, 10), "released": True}
 ERRORS_V1 = (21.3, 5.5, 19.8, 4.6, 18.8, 4.3)
 ERRORS_V2 = (19.9, 4.9, 18.7, 4.1, 17.8, 3.7)
 FAMILY = Family(
@@ -229,10 +233,14 @@ FAMILY = Family(
     ),
     build=InceptionResNet,
     variants={
-        "inception_resnet_v1": row("v1", "v1", 22_775_528, 6_206_361_696, 93, V1, "about as costly as Inception-v3", FIGURE_15, ERRORS_V1),
-        "inception_resnet_v2": row("v2", "v4", 32_458_088, 9_257_953_632, 96, V2, "the network of the paper's figures", errors=ERRORS_V2),
+        "inception_resnet_v1": row(
+            "v1", "v1", 22_775_528, 6_206_361_696, 93, V1, "about as costly as Inception-v3", "Fig. 15", MAPS_V1, ERRORS_V1
+        ),
+        "inception_resnet_v2": row(
+            "v2", "v4", 32_458_088, 9_257_953_632, 96, V2, "the network of the paper's figures", "Fig. 3 and 18", MAPS_V2, ERRORS_V2
+        ),
         "inception_resnet_v2_tf": row(
-            "v2", "v3", 55_843_464, 13_155_794_016, 176, V2, "the network that the authors released", blocks=(10, 20, 10), released=True
+            "v2", "v3", 55_843_464, 13_155_794_016, 176, V2, "as the authors released it", "release", MAPS_TF, **RELEASED
         ),
     },
 )

@@ -177,6 +177,19 @@ def under_25_million(model: nn.Module) -> bool:
     return sum(parameter.numel() for parameter in model.parameters()) < 25_000_000
 
 
+OUTPUTS = {  # of the released network
+    "stage1.conv2d_1a": (32, 149, 149),
+    "stage1.conv2d_2a": (32, 147, 147),
+    "stage1": (64, 147, 147),
+    "stage2.conv2d_3b": (80, 73, 73),
+    "stage2": (192, 71, 71),
+    "stage3.mixed_5b": (256, 35, 35),
+    "stage3": (288, 35, 35),
+    "stage4.mixed_6a": (768, 17, 17),
+    "stage4": (768, 17, 17),
+    "stage5.mixed_7a": (1280, 8, 8),
+    "stage5": (2048, 8, 8),
+}
 FAMILY = Family(
     paper=Paper(
         title="Rethinking the Inception Architecture for Computer Vision",
@@ -198,6 +211,7 @@ FAMILY = Family(
                     Printed("macs", 5e9, "abstract", unit=1e9),
                     Printed("macs", 4.8e9, "Table 3", unit=1e8, reason="that of a stem which the text does not fix; the release has 5.7"),
                     Printed("depth", 42, "6", reason="the longest path of the release has 48 convolutions and products"),
+                    *(Printed("output", output, "release", module=f"features.{part}") for part, output in OUTPUTS.items()),
                 ),
             ),
             depth=42,

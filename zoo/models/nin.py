@@ -117,6 +117,14 @@ IMAGENET = {
     "drops": (4,),
     "init_std": {"conv1": 0.01, "conv3": 0.01, "head": 0.01},
 }
+
+
+def maps(where: str, *outputs: tuple[int, int, int]) -> tuple[Printed, ...]:
+    """The stages' outputs."""
+    return tuple(Printed("output", output, where, module=f"features.stage{number}") for number, output in enumerate(outputs, 1))
+
+
+CIFAR_MAPS = maps("definition file", (96, 32, 32), (192, 16, 16), (192, 8, 8))
 FAMILY = Family(
     paper=Paper(title="Network In Network", authors="M. Lin, Q. Chen, S. Yan", year=2014, venue="ICLR", arxiv="1312.4400"),
     build=NiN,
@@ -126,7 +134,10 @@ FAMILY = Family(
             claims=Claims(
                 params=7_595_176,
                 macs=1_100_188_800,
-                printed=(Printed("bytes", 29 * 2**20, "released model's readme", unit=2**20),),  # its MB is MiB
+                printed=(
+                    Printed("bytes", 29 * 2**20, "released model's readme", unit=2**20),  # its MB is MiB
+                    *maps("released model", (96, 54, 54), (256, 27, 27), (384, 13, 13), (1024, 6, 6)),
+                ),
             ),
             depth=12,
             min_input=39,
@@ -136,14 +147,14 @@ FAMILY = Family(
         ),
         "nin_cifar10": Variant(
             fields={**CIFAR, "num_classes": 10},
-            claims=Claims(params=966_986, macs=222_486_528),
+            claims=Claims(params=966_986, macs=222_486_528, printed=CIFAR_MAPS),
             depth=9,
             input_size=(3, 32, 32),
             min_input=4,
         ),
         "nin_cifar100": Variant(
             fields={**CIFAR, "init_std": {"conv1": 0.001, "cccp1": 0.01, "cccp2": 0.01}, "num_classes": 100},
-            claims=Claims(params=984_356, macs=223_592_448),
+            claims=Claims(params=984_356, macs=223_592_448, printed=CIFAR_MAPS),
             depth=9,
             input_size=(3, 32, 32),
             min_input=4,

@@ -96,6 +96,7 @@ FIG_3 = (  # module, output
     ("stage5.conv", (256, 13, 13)),
     ("stage5", (256, 6, 6)),
 )
+WIDER = (*FIG_3[:4], ("stage3", (512, 13, 13)), ("stage4", (1024, 13, 13)), ("stage5.conv", (512, 13, 13)), ("stage5", (512, 6, 6)))
 
 
 def errors(data: str, protocol: str, *values: float) -> tuple[Result, ...]:
@@ -138,7 +139,11 @@ FAMILY = Family(
         ),
         "zfnet512": Variant(
             fields={"channels": (96, 256, 512, 1024, 512)},
-            claims=Claims(params=107_627_624, macs=2_476_704_896),
+            claims=Claims(
+                params=107_627_624,
+                macs=2_476_704_896,
+                printed=tuple(Printed("output", output, "Fig. 3, Table 2 (b)", module=f"features.{module}") for module, output in WIDER),
+            ),
             depth=8,
             min_input=47,
             std=(1 / 255,) * 3,
