@@ -118,8 +118,16 @@ class Highway(Classifier):
             init.constant_(module.bias, self.gate_bias if name.endswith(".gate") else 0)
 
 
-def mnist(width: int, params: int, macs: int, thousands: int, best: float, mean: str) -> Variant:
-    """A network of Table 1: its parameters in thousands, and its accuracy in per cent, the best of five runs and their mean."""
+def runs(best: float, mean: float, deviation: float, data: str, where: str) -> tuple[Result, Result]:
+    """Accuracies in per cent: the best of five runs, and their mean with its deviation."""
+    return (
+        Result("top-1 accuracy %", best, data, "best of 5 runs", where),
+        Result("top-1 accuracy %", mean, data, "mean of 5 runs", f"{where}, ± {deviation}"),
+    )
+
+
+def mnist(width: int, params: int, macs: int, thousands: int, best: float, mean: float, deviation: float) -> Variant:
+    """A network of Table 1 with its parameters in thousands."""
     return Variant(
         fields={
             "widths": (width,) * 3,
@@ -145,7 +153,7 @@ def mnist(width: int, params: int, macs: int, thousands: int, best: float, mean:
         min_input=8,
         mean=(0.0,),
         std=(256 / 255,),  # the released network divides 0..255 by 256
-        results=(Result("top-1 accuracy %", best, "MNIST test", f"best of 5 runs; their mean is {mean}", "Table 1"),),
+        results=runs(best, mean, deviation, "MNIST test", "Table 1"),
     )
 
 
@@ -160,8 +168,8 @@ FAMILY = Family(
     ),
     build=Highway,
     variants={
-        "highway_mnist16": mnist(16, 38_986, 8_028_576, 39, 99.43, "99.4 ± 0.03"),
-        "highway_mnist32": mnist(32, 151_690, 31_650_624, 151, 99.55, "99.54 ± 0.02"),
+        "highway_mnist16": mnist(16, 38_986, 8_028_576, 39, 99.43, 99.4, 0.03),
+        "highway_mnist32": mnist(32, 151_690, 31_650_624, 151, 99.55, 99.54, 0.02),
         "highway19_cifar10": Variant(
             fields={
                 "widths": (32, 80, 128),
@@ -185,7 +193,7 @@ FAMILY = Family(
             ),
             depth=19,
             input_size=(3, 32, 32),
-            results=(Result("top-1 accuracy %", 92.40, "CIFAR-10 test", "best of 5 runs; their mean is 92.31 ± 0.12", "Table 3"),),
+            results=runs(92.40, 92.31, 0.12, "CIFAR-10 test", "Table 3"),
             note="Highway B with a 1x1 convolution and the mean instead of its fully connected layer",
         ),
         "highway_fc": Variant(
