@@ -8,7 +8,9 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from zoo.api.comparing import compare as compare
     from zoo.api.counting import profile as profile
+    from zoo.api.counting import second_opinion as second_opinion
     from zoo.api.counting import verify as verify
+    from zoo.api.memory import max_batch_size as max_batch_size
     from zoo.api.memory import memory as memory
     from zoo.api.networks import create as create
     from zoo.api.networks import create as create_model
@@ -36,11 +38,13 @@ _PUBLIC = {
     "list_models": "zoo.api.networks",
     "list_pretrained": "zoo.api.networks",
     "load_state_dict": "zoo.api.networks",
+    "max_batch_size": "zoo.api.memory",
     "memory": "zoo.api.memory",
     "model_entrypoint": "zoo.api.networks",
     "predict": "zoo.api.training",
     "profile": "zoo.api.counting",
     "register": "zoo.registry",
+    "second_opinion": "zoo.api.counting",
     "transforms": "zoo.api.training",
     "verify": "zoo.api.counting",
 }

@@ -41,7 +41,7 @@ def finetune(
     val: Dataset[Any] | DataLoader[Any] | None = None,
     classes: Sequence[str] | None = None,
     epochs: int = 30,
-    batch_size: int = 32,
+    batch_size: int | str = 32,
     optimizer: str = "adamw",
     lr: float | None = None,
     weight_decay: float | None = None,
@@ -61,7 +61,8 @@ def finetune(
     `model` is a name or any module; one whose output fits already keeps its last layer. `data` is `digits`, a folder (`train/` and
     `val/` with a folder per class each, or the class folders, of which `val_fraction`, by default a fifth, is held out), a Dataset
     of (image, class number) or a DataLoader, each with `val`. `step(model, batch) -> (loss, metrics)` replaces the network's own
-    loss, or cross entropy. `input_size` is in pixels: an int, (H, W) or (C, H, W). `augment`: "photo", "small" (images up to 40
+    loss, or cross entropy. `batch_size` "auto" is the largest that is predicted to fit on the device, at most 256 and a tenth of the
+    images. `input_size` is in pixels: an int, (H, W) or (C, H, W). `augment`: "photo", "small" (images up to 40
     pixels), "none", or "auto". `out` is the run folder, by default the first free runs/NAME-DATA-N; nothing is overwritten.
     The random state is left as it was; the module is trained in place.
 

@@ -15,6 +15,7 @@ VERBS = {
     "list": "names of the networks",
     "info": "what is known of a network: paper, claims, departures, weights",
     "profile": "parameters, MACs and FLOPs of a network, layer by layer",
+    "memory": "memory of a training step, predicted; and which batch fits",
     "compare": "many networks in one table",
     "verify": "the figures that a paper prints against the computed ones",
     "finetune": "train a network on your images, with a new head",

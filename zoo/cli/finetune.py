@@ -12,11 +12,18 @@ import click
 import zoo
 
 
+class BatchSize(click.ParamType):
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        return "auto" if value == "auto" else click.IntRange(1).convert(value, param, ctx)
+
+
 @click.command("finetune", short_help="train a network on your images, with a new head")
 @click.argument("name")
 @click.option("--data", required=True, metavar="digits|FOLDER", help="Handwritten digits, or a folder of images.")
 @click.option("--epochs", type=click.IntRange(1), default=30, show_default=True, help="Passes over the images.")
-@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Images per step.")
+@click.option("--batch-size", type=BatchSize(), default=32, show_default=True, metavar="N|auto", help="Images per step; auto: what fits.")
 @click.option("--optimizer", type=click.Choice(["adamw", "sgd"]), default="adamw", show_default=True, help="sgd has momentum 0.9.")
 @click.option("--lr", type=click.FloatRange(0, min_open=True), help="Highest learning rate.  [default: 0.001 adamw, 0.01 sgd]")
 @click.option("--weight-decay", type=click.FloatRange(0), help="[default: 0.01 adamw, 0.0005 sgd]")

@@ -8,7 +8,9 @@ that fits is taken, and what is left of it is split off; neighbours that are bot
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 MIB = 2**20
 SMALL = MIB  # largest block of the small pool
@@ -18,6 +20,18 @@ ROUND = 512
 def rounded(size: int, device: str) -> int:
     """Bytes that a storage takes."""
     return max(ROUND, -(-size // ROUND) * ROUND) if device == "cuda" and size else size
+
+
+def replay(events: Iterable[tuple[Any, bool]], capacity: int | None = None) -> int | None:
+    """The most bytes that the allocator takes from the card for blocks that are made and freed; None when they do not fit into it."""
+    allocator = Allocator(capacity)
+    try:
+        for block, made in events:
+            if block.size:
+                allocator.allocate(block, block.size) if made else allocator.free(block)
+    except OutOfMemory:
+        return None
+    return allocator.peak
 
 
 @dataclass(slots=True, eq=False)

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.count.allocator import Allocator, rounded
+from zoo.count.allocator import replay, rounded
 from zoo.count.device import Autocast, Kernels
 from zoo.count.meta import shapes, tensors
 from zoo.count.optimizers import Stepper
@@ -62,6 +62,7 @@ class Memory:
     peak_module: str  # path; "" where it is outside of the modules
     at_peak: Mapping[str, int]
     reserved: int | None
+    fits: bool | None  # into the capacity that was given
     rows: tuple[ModuleMemory, ...] = field(repr=False)
 
     def to_dict(self) -> dict[str, Any]:
@@ -89,10 +90,12 @@ def predict(
     autocast: torch.dtype | None = None,
     optimizer: str | Callable[..., Any] | None = "momentum",
     loss: Callable[[Any], Tensor] | None = None,
+    capacity: int | None = None,
 ) -> Memory:
     """The memory of one step of a model on the meta device, which is ours to use up.
 
     `optimizer`: a name of OPTIMIZERS, a function from parameters to an optimizer, or None. `loss`: from the output to a scalar.
+    `capacity`: bytes that there are, for `fits`. Raises InputError when the model does not take the input.
     """
     ledger = Ledger()
     inputs = shapes((args, dict(kwargs)))
@@ -130,7 +133,7 @@ def predict(
                 ledger.see(parameter.grad, None, "", "gradients").label = "gradients"
         if stepper:
             stepper.step()
-    return _report(tracker, begin, device, mode, autocast, stepper, inputs)
+    return _report(tracker, begin, device, mode, autocast, stepper, inputs, capacity)
 
 
 def default_loss(output: Any) -> Tensor | None:
@@ -139,7 +142,7 @@ def default_loss(output: Any) -> Tensor | None:
     for tensor in tensors(output):
         if tensor.requires_grad:
             if tensor.ndim == 2:
-                one = F.cross_entropy(tensor, torch.empty(len(tensor), dtype=torch.long, device=tensor.device))
+                one = F.cross_entropy(tensor, torch.zeros(len(tensor), dtype=torch.long, device=tensor.device))
             else:
                 one = tensor.float().sum()
             total = one if total is None else total + one
@@ -147,7 +150,14 @@ def default_loss(output: Any) -> Tensor | None:
 
 
 def _report(
-    tracker: Tracker, begin: int, device: str, mode: str, autocast: torch.dtype | None, stepper: Stepper | None, inputs: tuple[Any, ...]
+    tracker: Tracker,
+    begin: int,
+    device: str,
+    mode: str,
+    autocast: torch.dtype | None,
+    stepper: Stepper | None,
+    inputs: tuple[Any, ...],
+    capacity: int | None,
 ) -> Memory:
     """Replay the events; the step begins with the event number `begin`."""
     assert tracker.ledger
@@ -158,18 +168,17 @@ def _report(
             sums[block.label] += rounded(block.size, device)
     now, size = dict.fromkeys(KINDS, 0), 0
     peak, at_peak, place = -1, now, begin
-    allocator = Allocator() if device == "cuda" else None
     for number, (block, made) in enumerate(events):
         change = rounded(block.size, device) * (1 if made else -1)
         size += change
         now[block.label or "temporary"] += change
         if number + 1 >= begin and size > peak:
             peak, at_peak, place = size, dict(now), number
-        if allocator:
-            allocator.allocate(block, block.size) if made else allocator.free(block)
     moment = events[place][0] if place >= begin else None
+    reserved = replay(events) if device == "cuda" else None
+    fits = None if capacity is None else replay(events, capacity) is not None if device == "cuda" else peak <= capacity
     tracker.sum_up()
-    dtypes = {str(p.dtype).removeprefix("torch.") for p in tracker.model.parameters()}
+    dtypes = {str(parameter.dtype).removeprefix("torch.") for parameter in tracker.model.parameters()}
     return Memory(
         name=tracker.name,
         device=device,
@@ -189,9 +198,33 @@ def _report(
         peak_phase=moment.phase if moment else "forward",
         peak_module=moment.frame.node.path if moment and moment.frame else "",
         at_peak=at_peak,
-        reserved=allocator.peak if allocator else None,
+        reserved=reserved,
+        fits=fits,
         rows=tuple(
             ModuleMemory(node.path, type(node.module).__name__, node.path.count(".") + 1 if node.path else 0, node.kept)
             for node in tracker.nodes
         ),
     )
+
+
+def largest_batch(step: Callable[[int], Memory], capacity: int, most: int = 2**20) -> int:
+    """The largest batch whose step fits into `capacity` bytes, 0 for none; at most `most`; above 200 to within half a percent.
+
+    `step` predicts the memory for a batch. It grows nearly linearly: so the line through batches of one and two says about where the
+    answer lies, and from there the interval is widened until it holds the answer, then halved.
+    """
+    one = step(1)
+    if not one.fits or most == 1:
+        return int(bool(one.fits))
+    slope = max(step(2).peak - one.peak, 1)
+    low, high = 1, most + 1
+    batch = min(max(2, 1 + (capacity - one.peak) // slope), most)
+    width = max(1, batch // 50)
+    while high - low > max(1, low // 200):
+        if step(batch).fits:
+            low, outward = batch, batch + width
+        else:
+            high, outward = batch, batch - width
+        width *= 2
+        batch = outward if low < outward < high and (low == 1 or high > most) else (low + high) // 2
+    return low

@@ -26,39 +26,40 @@ LBFGS = "lbfgs"
 NAMES = (*OPTIMIZERS, LBFGS)
 
 
-class Stepper:
-    """An optimizer after its first step: its state is entered in the tracker's ledger, the gradients are gone.
+def make_optimizer(wanted: str | Callable[..., Any], parameters: Sequence[Tensor], device: str) -> tuple[str, Any]:
+    """Name and optimizer: one of NAMES, or what a function makes of a list of parameters.
 
-    `optimizer`: one of NAMES, or a function that makes an optimizer of a list of parameters. On a GPU the named ones run torch's default
-    there, which takes all parameters at once (`foreach`) and copies some of them; on the CPU one parameter after the other.
+    On a GPU the named ones run torch's default there, which takes all parameters at once (`foreach`) and copies some of them; on the
+    CPU one parameter after the other.
     """
+    if not isinstance(wanted, str):
+        made = wanted(parameters)
+        return type(made).__name__, made
+    check_choice("zoo.memory", "optimizer", wanted, NAMES)
+    return wanted, torch.optim.LBFGS(parameters) if wanted == LBFGS else OPTIMIZERS[wanted](parameters, foreach=device == "cuda")
 
-    def __init__(self, optimizer: str | Callable[..., Any], parameters: Sequence[Tensor], device: str, tracker: Tracker) -> None:
+
+class Stepper:
+    """An optimizer after its first step, over meta tensors: its state is entered in the tracker's ledger, the gradients are gone."""
+
+    def __init__(self, wanted: str | Callable[..., Any], parameters: Sequence[Tensor], device: str, tracker: Tracker) -> None:
         self.tracker = tracker
         tracker.phase = "first step"
         assert tracker.ledger
         begin = len(tracker.ledger.blocks)
-        with tracker:
-            if optimizer == LBFGS:
-                self.name = LBFGS
-                self.optimizer: Any = Lbfgs(parameters)
+        self.name, self.optimizer = make_optimizer(wanted, parameters, device)
+        with tracker, torch.no_grad():
+            if isinstance(self.optimizer, torch.optim.LBFGS):
+                self.optimizer = Lbfgs(parameters, self.optimizer.defaults["history_size"])
             else:
-                if isinstance(optimizer, str):
-                    check_choice("zoo.memory", "optimizer", optimizer, NAMES)
-                    self.name = optimizer
-                    self.optimizer = OPTIMIZERS[optimizer](parameters, foreach=device == "cuda")
-                else:
-                    self.optimizer = optimizer(parameters)
-                    self.name = type(self.optimizer).__name__
                 for parameter in parameters:
                     parameter.grad = torch.empty_like(parameter)
-                with torch.no_grad():
-                    self.optimizer.step()
+                self.optimizer.step()
                 for parameter in parameters:
                     parameter.grad = None
-        self.state = [block for block in tracker.ledger.blocks[begin:] if block.alive]
-        for block in self.state:
-            block.label = "optimizer state"
+        for block in tracker.ledger.blocks[begin:]:
+            if block.alive:
+                block.label = "optimizer state"
 
     def step(self) -> None:
         self.tracker.phase = "step"
@@ -69,17 +70,15 @@ class Stepper:
 class Lbfgs:
     """The vectors that torch.optim.LBFGS holds, each as long as all parameters together, once its history is full.
 
-    Beside the two per remembered step there are the direction, the last gradient, and two that its loop leaves behind; the next
-    gradient, difference, step and direction are made before the oldest are let go.
+    Beside the two per remembered step there are the direction, that of the call before, the last gradient, and two that its loop leaves
+    behind; the next gradient, difference, step and direction are made before the oldest are let go.
     """
 
-    HISTORY = 100  # torch's default
-
-    def __init__(self, parameters: Sequence[Tensor], history: int = HISTORY) -> None:
+    def __init__(self, parameters: Sequence[Tensor], history: int) -> None:
         self.parameters = parameters
         self.length = sum(parameter.numel() for parameter in parameters)
         self.steps = [(self._vector(), self._vector()) for _ in range(history)]
-        self.direction, self.last, self.flat, self.q = (self._vector() for _ in range(4))
+        self.direction, self.before, self.last, self.flat, self.q = (self._vector() for _ in range(5))
 
     def _vector(self) -> Tensor:
         like = self.parameters[0]

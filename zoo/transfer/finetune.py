@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from zoo.count.memory import Memory, largest_batch, predict
+from zoo.count.meta import copy_on_meta
+from zoo.count.room import room
 from zoo.data.sets import SMALL, Data
 from zoo.data.transforms import AUGMENTATIONS, build_transform
 from zoo.errors import InputError, UsageError, note
@@ -25,6 +28,8 @@ from zoo.transfer.heads import fit_head, input_config, output_width
 
 SMALLEST = 32  # what small images are enlarged to for a network made for large ones, if it takes that
 TINY = 100_000  # parameters
+DEFAULT_BATCH = 32
+MOST = 256  # images in a batch that is chosen; the default rates are for batches of about this size or less
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class Settings:
     """How to train; None is a default that depends on the rest. Raises InputError for impossible values."""
 
     epochs: int = 30
-    batch_size: int = 32
+    batch_size: int | str = DEFAULT_BATCH  # "auto": the largest that is predicted to fit, within reason
     lr: float | None = None
     optimizer: str = "adamw"
     weight_decay: float | None = None
@@ -46,8 +51,8 @@ class Settings:
     def __post_init__(self) -> None:
         for name, least in (("epochs", 1), ("batch_size", 1), ("seed", 0), ("workers", 0)):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < least):
-                raise InputError(f"{name}={value}: needs a whole number from {least} on")
+            if value is not None and (name, value) != ("batch_size", "auto") and (not isinstance(value, int) or value < least):
+                raise InputError(f"{name}={value}: needs a whole number from {least} on" + ", or 'auto'" * (name == "batch_size"))
         if self.augment not in ("auto", *AUGMENTATIONS):
             raise InputError(f"augment={self.augment!r}: choose one of auto, {', '.join(AUGMENTATIONS)}")
         make_optimizer(self.optimizer, [{"params": [torch.zeros(1)]}], self.lr, self.weight_decay)  # says what is wrong with them
@@ -95,7 +100,10 @@ def finetune(
         cfg = _input(model, data, settings)
         augment = ("small" if data.small else "photo") if settings.augment == "auto" else settings.augment
         train, val = data.transformed(build_transform(cfg, train=True, augment=augment), build_transform(cfg))
-    train, val = _loaders(train, val, data, settings)
+    batch_size = settings.batch_size
+    if isinstance(batch_size, str):
+        batch_size = _fitting(model, cfg, len(data.train), settings, accelerator) if cfg else DEFAULT_BATCH
+    train, val = _loaders(train, val, data, settings, batch_size)
     classes = data.classes
     images = _sample(val)
     if images is not None:
@@ -104,7 +112,12 @@ def finetune(
     optimizer = make_optimizer(settings.optimizer, decay_groups(model), settings.lr, settings.weight_decay)
     schedule = warmup_cosine(optimizer, settings.epochs * len(train))
     counts = {"train_images": _count(train), "held_out_images": _count(val)}
-    chosen = {"lr": optimizer.defaults["lr"], "weight_decay": optimizer.defaults["weight_decay"], "device": str(accelerator.device)}
+    chosen = {
+        "batch_size": batch_size,
+        "lr": optimizer.defaults["lr"],
+        "weight_decay": optimizer.defaults["weight_decay"],
+        "device": str(accelerator.device),
+    }
     config = {
         **identity,
         "torch_version": str(torch.__version__),
@@ -166,6 +179,31 @@ def _input(model: nn.Module, data: Data, settings: Settings) -> dict[str, Any]:
     return cfg | {"crop_mode": "squash"}
 
 
+def _fitting(model: nn.Module, cfg: Mapping[str, Any], images: int, settings: Settings, accelerator: Any) -> int:
+    """The largest batch whose training step is predicted to fit on the device, at most MOST and a tenth of the images."""
+    device = accelerator.device.type
+    if device not in ("cuda", "cpu"):
+        note(f"batch_size='auto' knows no {device}: {DEFAULT_BATCH} is taken")
+        return DEFAULT_BATCH
+    capacity = room("auto", device)
+    mixed = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(accelerator.mixed_precision)
+
+    def step(batch: int) -> Memory:
+        network = copy_on_meta(model)
+        name = type(model).__name__
+        size = torch.empty(batch, *cfg["input_size"], device="meta")
+        optimizer = "adamw" if settings.optimizer == "adamw" else "nesterov"
+        return predict(network, name, (size,), {}, device=device, autocast=mixed, optimizer=optimizer, capacity=capacity)
+
+    batch = largest_batch(step, capacity, max(1, min(MOST, images // 10)))
+    if not batch:
+        raise UsageError(
+            f"not even one image fits into the {capacity / 2**20:,.0f} MiB that are free: take a smaller network or input_size"
+        )
+    note(f"batch size {batch}: its training step is predicted to take {step(batch).peak / 2**20:,.0f} MiB")
+    return batch
+
+
 def _say_converted(data: Data, channels: int) -> None:
     plain = "grey" if channels == 1 else "colour"
     other = {kind: count for kind, count in data.kinds.most_common() if kind != plain}
@@ -175,16 +213,16 @@ def _say_converted(data: Data, channels: int) -> None:
         note(f"{sum(other.values())} images are converted to {'grey' if channels == 1 else 'RGB'}: {kinds}{over}")
 
 
-def _loaders(train: Any, val: Any, data: Data, settings: Settings) -> tuple[DataLoader, DataLoader]:
+def _loaders(train: Any, val: Any, data: Data, settings: Settings, batch_size: int) -> tuple[DataLoader, DataLoader]:
     if isinstance(train, DataLoader):
         return train, val
     workers = settings.workers
     if workers is None:  # images in memory need none; a system that does not say how many cores are ours starts processes slowly
         in_memory = not data.kinds
         workers = 0 if in_memory or not hasattr(os, "sched_getaffinity") else min(4, len(os.sched_getaffinity(0)))
-    left = len(train) % settings.batch_size
+    left = len(train) % batch_size
     options: dict[str, Any] = {
-        "batch_size": settings.batch_size,
+        "batch_size": batch_size,
         "num_workers": workers,
         "persistent_workers": workers > 0,
         "pin_memory": torch.cuda.is_available() and not settings.cpu,
