@@ -12,6 +12,7 @@ from zoo.errors import UsageError, check_choice, note
 if TYPE_CHECKING:
     from torch import nn
 
+    from zoo.count.engines import Opinion
     from zoo.count.report import Profile
     from zoo.tables.verify import Verification
 
@@ -23,11 +24,15 @@ def profile(
     *,
     inputs: Any = None,
     mode: str = "eval",
+    stats: bool = False,
     **fields: Any,
 ) -> Profile:
     """Parameters, MACs and FLOPs of one forward pass, in total and per module, without running numbers.
 
     `mode`: "eval", a forward pass in evaluation mode, or "train", a forward and backward pass in training mode.
+    `stats`: run one batch of real numbers as well, through a copy, for each row's `mean` and `std` of its output and share of `dead`
+    ReLUs: a module with its own numbers, a name with its network's initialisation; the tensors of `inputs`, or normal-distributed
+    images. What is drawn is the same in every call.
 
     `model` is a name (built with the given `fields`) or any module, which is left exactly as it is. The input is the network's own,
     or images of `input_size`: the side in pixels or (C, H, W); or `inputs`: a tensor, a tuple of positional arguments or a dict of
@@ -40,7 +45,57 @@ def profile(
     check_choice("zoo.profile", "mode", mode, ("eval", "train"))
     with torch.inference_mode(False):
         network, name = to_count(model, fields)
-        return _count(network, name, *example(model, network, input_size, batch_size, inputs, fields), mode)
+        counted = _count(network, name, *example(model, network, input_size, batch_size, inputs, fields), mode)
+        if not stats:
+            return counted
+        return _run(counted, model, fields, example(model, network, input_size, batch_size, None, fields)[0] if inputs is None else inputs)
+
+
+def _run(counted: Profile, model: str | nn.Module, fields: Mapping[str, Any], inputs: Any) -> Profile:
+    """The profile with the statistics of a batch of real numbers."""
+    import torch
+
+    from zoo.count.meta import copy_of_numbers
+    from zoo.count.stats import random_batch, with_stats
+    from zoo.count.tracker import kept_random_state
+
+    with kept_random_state():
+        torch.default_generator.manual_seed(0)
+        network = create(model, **fields) if isinstance(model, str) else copy_of_numbers(model)
+        device = next((tensor.device for tensor in (*network.parameters(), *network.buffers())), torch.device("cpu"))
+        if device.type == "meta":
+            raise UsageError(f"{counted.name} is on the meta device: statistics need a network with numbers")
+        args, kwargs = _arguments(random_batch(inputs, device))
+        return with_stats(counted, network, args, kwargs)
+
+
+def second_opinion(
+    model: str | nn.Module,
+    engine: str = "fvcore",
+    input_size: int | tuple[int, ...] | None = None,
+    batch_size: int = 1,
+    *,
+    inputs: Any = None,
+    mode: str = "eval",
+    **fields: Any,
+) -> Opinion:
+    """What another counter says of a network, side by side with ours. `print` shows it as a table.
+
+    `engine`: "fvcore" (FlopCountAnalysis), which traces a run on zeros, or "torch" (FlopCounterMode), which sees the operators of a
+    run on the meta device. All else is as for `profile`; mode "train" is for torch only. Where an engine fails, a note says so, and
+    the table has our numbers alone.
+    """
+    from zoo.count.engines import ask
+
+    check_choice("zoo.second_opinion", "engine", engine, ("fvcore", "torch"))
+    if (engine, mode) == ("fvcore", "train"):
+        raise UsageError("fvcore counts forward passes only: leave mode='train' out, or ask torch")
+    ours = profile(model, input_size, batch_size, inputs=inputs, mode=mode, **fields)
+    network, _ = to_count(model, fields)
+    opinion = ask(engine, ours, network, *example(model, network, input_size, batch_size, inputs, fields))
+    if opinion.failure:
+        note(f"{engine} {opinion.version} gives no second opinion on {ours.name}: {opinion.failure}")
+    return opinion
 
 
 def to_count(model: str | nn.Module, fields: Mapping[str, Any]) -> tuple[nn.Module, str]:
@@ -65,11 +120,13 @@ def example(
     fields: Mapping[str, Any],
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Positional and keyword arguments of one forward pass, on the meta device."""
+    from zoo.count.meta import on_meta
+
     if inputs is None:
         return _image_batch(model, network, input_size, batch_size, fields), {}
     if input_size is not None or batch_size != 1:
         raise UsageError("inputs= has its own sizes: leave out input_size and batch_size")
-    return _arguments(inputs)
+    return on_meta(_arguments(inputs))
 
 
 def _image_batch(
@@ -97,12 +154,10 @@ def _image_batch(
 def _arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     from torch import Tensor
 
-    from zoo.count.meta import on_meta
-
     if isinstance(inputs, Mapping):
-        return (), on_meta(dict(inputs))
+        return (), dict(inputs)
     if isinstance(inputs, (Tensor, tuple)):
-        return on_meta(inputs if isinstance(inputs, tuple) else (inputs,)), {}
+        return inputs if isinstance(inputs, tuple) else (inputs,), {}
     raise UsageError(f"inputs= is a {type(inputs).__name__}: give a tensor, a tuple of arguments or a dict of keyword arguments")
 
 

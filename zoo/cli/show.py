@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from threading import Timer
 from typing import Any
 
 import click
@@ -44,6 +46,31 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[
     console.print(grid)
     if dropped:
         note(f"{console.width} columns have no room for: {', '.join(dropped)}")
+
+
+def on_terminal() -> bool:
+    """Whether `table` prints to a terminal."""
+    from rich.console import Console
+
+    return Console().is_terminal
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Say on a terminal's stderr what is being done, as soon as it takes longer than PATIENCE."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    status = console.status(what)
+    timer = Timer(PATIENCE, status.start if console.is_terminal else lambda: None)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+        status.stop()
 
 
 def progress(items: Sequence[Any]) -> Iterator[Any]:

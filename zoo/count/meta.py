@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -22,11 +22,16 @@ def on_meta(value: Any) -> Any:
 
 
 def _meta_tensor(tensor: Tensor) -> Tensor:
+    return _made_anew(tensor, META, lambda tensor: torch.empty_like(tensor, device=META))
+
+
+def _made_anew(tensor: Tensor, device: torch.device, make: Callable[[Tensor], Tensor]) -> Tensor:
+    """What `make` gives for a tensor, as a parameter where the tensor is one."""
     if is_lazy(tensor):  # it has no shape before the first forward pass
         lazy: Any = type(tensor)
-        return lazy(tensor.requires_grad, META, tensor.dtype)
-    shadow = torch.empty_like(tensor, device=META)
-    return nn.Parameter(shadow, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else shadow
+        return lazy(tensor.requires_grad, device, tensor.dtype)
+    made = make(tensor)
+    return nn.Parameter(made, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else made
 
 
 def copy_on_meta(model: nn.Module) -> nn.Module:
@@ -35,9 +40,24 @@ def copy_on_meta(model: nn.Module) -> nn.Module:
     A copy, because a forward pass may change more than tensors: attributes, lists, flags. A compiled or wrapped model is unwrapped.
     Raises UsageError for a model that holds something that cannot be copied.
     """
+    return _copy(model, _meta_tensor)
+
+
+def copy_of_zeros(model: nn.Module) -> nn.Module:
+    """The same with zeros on the CPU."""
+    cpu = torch.device("cpu")
+    return _copy(model, lambda tensor: _made_anew(tensor, cpu, lambda tensor: torch.zeros_like(tensor, device=cpu)))
+
+
+def copy_of_numbers(model: nn.Module) -> nn.Module:
+    """The same with the model's own numbers, on its device."""
+    return _copy(model, lambda tensor: _made_anew(tensor, tensor.device, lambda tensor: tensor.detach().clone()))
+
+
+def _copy(model: nn.Module, copy_tensor: Callable[[Tensor], Tensor]) -> nn.Module:
     model = unwrapped(model)
     held = [tensor for module in model.modules() for tensor in tensors(vars(module))]
-    memo = {id(tensor): _meta_tensor(tensor) for tensor in held}
+    memo = {id(tensor): copy_tensor(tensor) for tensor in held}
     try:
         return copy.deepcopy(model, memo)
     except Exception as error:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from zoo.count import tree
 from zoo.count.meta import shapes
 from zoo.count.tracker import Counts, Ledger, Node, Tracker
 
@@ -33,6 +34,9 @@ class Row:
     backward_macs: int = 0
     backward_flops: int = 0
     backward_other: int = 0
+    mean: float | None = None  # of the output's values over a batch of real numbers; None when not asked for
+    std: float | None = None
+    dead: float | None = None  # share of the ReLUs' units (of maps: channels) that gave 0 for all of that batch; None without ReLU
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,12 @@ class OperatorRow:
     calls: int
     macs: int
     other: int
+
+    @property
+    def status(self) -> str:
+        if not self.kind:
+            return "not counted"
+        return "free" if self.kind == "free" and not self.macs else "counted"
 
 
 @dataclass(frozen=True)
@@ -76,6 +86,14 @@ class Profile:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+    def to_markdown(self, depth: int | None = None) -> str:
+        """The modules as a table, down to this level of the tree."""
+        return tree.to_markdown(self, depth)
+
+    def to_csv(self, depth: int | None = None) -> str:
+        """All fields of the rows as comma-separated values: numbers without separators, shapes as 3x224x224."""
+        return tree.to_csv(self, depth)
 
     def __str__(self) -> str:
         sizes = ", ".join("x".join(map(str, shape)) for shape in self.inputs)
@@ -193,7 +211,8 @@ def expected(nodes: list[Node], shares: Mapping[str, float]) -> float:
 def _parameters(module: nn.Module, known: dict[nn.Module, dict[int, int]]) -> dict[int, int]:
     """The parameters in a module and below it, by identity, with their numbers of values; `known` keeps them."""
     if module not in known:
-        known[module] = {id(parameter): parameter.numel() for parameter in module.parameters(recurse=False)}
-        for child in module.children():
-            known[module] |= _parameters(child, known)
+        found = known[module] = {id(own): own.numel() for own in module._parameters.values() if own is not None}
+        for child in module._modules.values():
+            if child is not None:
+                found |= _parameters(child, known)
     return known[module]

@@ -78,6 +78,8 @@ def _merged(trails: Sequence[Trail]) -> Trail:
 
 def _through(cost: Cost, one: Trail, args: Any) -> Trail:
     depth = one.depth + (cost.macs is not None)
+    if "adaptive" in cost.name and tuple(args[1]) == tuple(args[0].shape[-len(args[1]) :]):  # every value is its own mean
+        return one
     if one.field is None or cost.name in EVERYTHING:
         return Trail(depth)
     if cost.name == "aten::convolution":
@@ -91,7 +93,8 @@ def _through(cost: Cost, one: Trail, args: Any) -> Trail:
         return Trail(depth)
     sides = range(len(one.field))
     kernel, stride, dilation = (
-        list(value) * len(sides) if len(value) == 1 else list(value or [1] * len(sides)) for value in (kernel, stride, dilation)
+        list(value) * len(sides) if len(value) == 1 else list(value or [1] * len(sides))[-len(sides) :]  # LRN's window begins at the maps
+        for value in (kernel, stride, dilation)
     )
     field = tuple(one.field[i] + (kernel[i] - 1) * dilation[i] * one.jump[i] for i in sides)
     return Trail(depth, field, tuple(one.jump[i] * stride[i] for i in sides))

@@ -1,42 +1,12 @@
-"""How figures and tables are written as text."""
+"""How figures, tables and papers are written as text."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
+from zoo.count.text import figure as figure
+from zoo.count.text import markdown as markdown
+from zoo.count.text import plain as plain
+from zoo.count.text import separated as separated
 from zoo.spec import Paper
-
-
-def figure(value: Any) -> str:
-    """A number with thousands separators, a shape as 3x224x224, nothing for None."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return str(value)
-    if isinstance(value, (int, float)):
-        return f"{value:,.12g}" if isinstance(value, float) else f"{value:,}"
-    if isinstance(value, (tuple, list)):
-        return ", ".join(map(figure, value)) if any(isinstance(part, (tuple, list)) for part in value) else "x".join(map(str, value))
-    return str(value)
-
-
-def plain(headers: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[str]) -> str:
-    """A table with a column per header, aligned to the right but for the columns `left`."""
-    widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
-    sides = ["<" if header in left else ">" for header in headers]
-
-    def line(cells: Sequence[str]) -> str:
-        return "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(cells, sides, widths, strict=True)).rstrip()
-
-    return "\n".join([line(headers), line(["-" * width for width in widths]), *map(line, rows)])
-
-
-def markdown(headers: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[str]) -> str:
-    """The same as a Markdown table."""
-    rules = [":---" if header in left else "---:" for header in headers]
-    cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in line] for line in (headers, rules, *rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 
 
 def reference(paper: Paper) -> str:
