@@ -67,6 +67,8 @@ def natural_key(name: str) -> list[tuple[int, str]]:
 
 def entry(name: str) -> Entry:
     """The entry of `name`; a wrong name raises UnknownModelError with the nearest right ones."""
+    if name not in _registered and name in (known := _installed()):
+        return known[name]
     known = entries()
     if name not in known:
         raise UnknownModelError(f"there is no network {name!r}{nearest(name, known)}; `zoo list` shows all")

@@ -42,10 +42,13 @@ def profile(
     """
     import torch
 
+    from zoo.count.tracker import paused_collector
+
     check_choice("zoo.profile", "mode", mode, ("eval", "train"))
     with torch.inference_mode(False):
-        network, name = to_count(model, fields)
-        counted = _count(network, name, *example(model, network, input_size, batch_size, inputs, fields), mode)
+        with paused_collector():
+            network, name = to_count(model, fields)
+            counted = _count(network, name, *example(model, network, input_size, batch_size, inputs, fields), mode)
         if not stats:
             return counted
         return _run(counted, model, fields, example(model, network, input_size, batch_size, None, fields)[0] if inputs is None else inputs)

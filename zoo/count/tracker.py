@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import sys
 import weakref
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -62,6 +63,7 @@ class Node:
     path: str  # "" is the whole model
     module: nn.Module
     calls: int = 0
+    inside: int = 0  # calls of it that run
     output: tuple[Any, ...] = ()  # shape, or shapes, of the last call
     sees: tuple[int, ...] | None = None  # what one value of the output sees of the input, in pixels; None: all, or no image
     forward: Counts = field(default_factory=Counts)
@@ -117,6 +119,10 @@ class Ledger:
         self._known[address] = block, weakref.ref(storage, partial(self._freed, address, block))
         return block
 
+    def close(self) -> None:
+        """Follow nothing any more. Without it everything seen, the model too, waits for Python's garbage collector, which is slow."""
+        self._known.clear()
+
     def _freed(self, address: int, block: Block, _: Any) -> None:
         del self._known[address]
         block.alive = False
@@ -150,32 +156,25 @@ class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Enter what is there before the pass into the ledger."""
         if self.ledger:
             for label, found in (
-                ("parameters", self.model.parameters()),
-                ("buffers", self.model.buffers()),
+                ("parameters", [tensor for node in self.nodes for tensor in node.module._parameters.values()]),
+                ("buffers", [tensor for node in self.nodes for tensor in node.module._buffers.values()]),
                 ("inputs", tensors((args, dict(kwargs)))),
             ):
                 for tensor in found:
-                    if not is_lazy(tensor) and tensor.is_meta and tensor.layout is torch.strided:
+                    if tensor is not None and not is_lazy(tensor) and tensor.is_meta and tensor.layout is torch.strided:
                         self.ledger.see(tensor, None, "", label)
 
     def forward(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """The output of one forward pass. An exception in it becomes an InputError that says in which module it happened."""
-        handles = []
-        for node in self.nodes:
-            handles.append(node.module.register_forward_pre_hook(partial(self._enter, node), prepend=True))
-            handles.append(node.module.register_forward_hook(partial(self._leave, node), always_call=True))
         try:
             for tensor in tensors((args, dict(kwargs))):
                 trail.begin(tensor)
-            with kept_random_state(), self:
+            with kept_random_state(), self._watched(), self:
                 output = self.model(*args, **kwargs)
         except ZooError:
             raise
         except Exception as error:
             raise self._refusal(error, args, kwargs) from error
-        finally:
-            for handle in handles:
-                handle.remove()
         self.depth = max([trail.of(tensor).depth for tensor in tensors(output)], default=0)
         return output
 
@@ -186,11 +185,13 @@ class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if roots:
             gradients = [torch.empty_like(root) for root in roots]
             del output
-            with kept_random_state(), self:
+            with kept_random_state(), self._watched(), self:
                 torch.autograd.backward(roots, gradients)
 
     def sum_up(self) -> None:
-        """Each call with those inside it, and each module with its calls."""
+        """At the end: each call with those inside it, and each module with its calls."""
+        if self.ledger:
+            self.ledger.close()
         for frame in reversed(self.frames):  # inner calls first
             if frame.parent:
                 frame.parent.forward.merge(frame.forward)
@@ -215,28 +216,46 @@ class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     # ----------------------------------------------------------------------------------------------------- modules
 
-    def _enter(self, node: Node, module: nn.Module, args: Any) -> None:
-        parent = self._frame
-        above = parent
-        while above and above.node is not node:
-            above = above.parent
-        frame = Frame(node, parent, nested=above is not None)
-        self.frames.append(frame)
-        if self.phase == "forward":
-            node.calls += 1
-        self._mark(frame)
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Modules' calls go through `_call`."""
+        for node in self.nodes:  # torch's place for another function in place of a module's call; hooks would cost more
+            vars(node.module)["_compiled_call_impl"] = partial(self._call, node)
+        try:
+            yield
+        finally:
+            for node in self.nodes:
+                vars(node.module).pop("_compiled_call_impl", None)
 
-    def _leave(self, node: Node, module: nn.Module, args: Any, output: Any) -> None:
+    def _call(self, node: Node, /, *args: Any, **kwargs: Any) -> Any:
+        """A module's call: what runs inside belongs to it."""
+        outer = self._frame
+        parent = outer or self._first_call(node)
+        frame = Frame(node, parent, nested=node.inside > 0 or (parent is not outer and parent.node is node))
+        self.frames.append(frame)
+        node.calls += self.phase == "forward"
+        node.inside += 1
+        self._mark(frame)
+        try:
+            output = node.module._call_impl(*args, **kwargs)  # type: ignore[no-untyped-call]
+        except BaseException as error:
+            if error is not self._failed[0]:  # it leaves the innermost module first
+                self._failed = error, node
+            raise
+        finally:
+            node.inside -= 1
+            self._mark(outer)
         if self.phase == "forward":
             node.output = shapes(output)
             node.sees = next((trail.of(tensor).field for tensor in tensors(output)), None)
-        frame = self._frame
-        while frame and frame.node is not node:  # an exception skipped some
+        return output
+
+    def _first_call(self, node: Node) -> Frame | None:
+        """In a backward pass, what a checkpointed module's second call belongs to: its first one, or that of a module around it."""
+        frame = self._running() if self.phase == "backward" else None
+        while frame and frame.parent and frame.node is not node and not node.path.startswith(f"{frame.node.path}."):
             frame = frame.parent
-        self._mark(frame.parent if frame else None)
-        error = sys.exc_info()[1]
-        if error is not self._failed[0]:  # it leaves the innermost module first
-            self._failed = error, node
+        return frame
 
     def _mark(self, frame: Frame | None) -> None:
         self._frame = frame
@@ -272,11 +291,11 @@ class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         inputs: list[Tensor] = []
         try:
-            key: Any = func, _signature(args, inputs), _signature(kwargs, inputs)
+            key: Any = func, _signature(args, inputs), _signature(kwargs.items(), inputs) if kwargs else ()
             meta = [tensor.is_meta for tensor in inputs]
-            if any(meta) and (not all(meta) or kwargs.get("device") is not None):
+            if True in meta and (False in meta or kwargs.get("device") is not None):
                 args, kwargs = self._all_on_meta(args, kwargs)
-                key = func, _signature(args, []), _signature(kwargs, [])
+                key = func, _signature(args, []), _signature(kwargs.items(), [])
             recipe = _recipes.get(key)
         except (TypeError, RuntimeError):  # an argument without a hash, or a tensor without a shape
             recipe = key = None
@@ -306,7 +325,7 @@ class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if frame:
                 counts = frame.forward if self.phase == "forward" else frame.backward
                 counts.add(recipe.macs, price.kind, recipe.other)
-        outputs = list(tensors(output))
+        outputs = [output] if isinstance(output, Tensor) else list(tensors(output))
         if self.phase == "forward":
             written = inputs[:1] if func._schema.is_mutable else []  # may be a real tensor that became a meta one here
             trail.follow(price, args, inputs, [*outputs, *written])
@@ -337,18 +356,26 @@ class _Recipe:
 _recipes: dict[Any, _Recipe] = {}
 
 
-def _signature(value: Any, found: list[Tensor]) -> Any:
-    """All of an argument that an output's shape depends on; its tensors are added to `found`."""
-    if isinstance(value, Tensor):
-        found.append(value)
-        if value.layout is not torch.strided:
-            return id(value), []  # has no hash
-        return value.shape, value.stride(), value.dtype, value.device.type
-    if isinstance(value, (tuple, list)):
-        return tuple([_signature(part, found) for part in value])
-    if isinstance(value, dict):
-        return tuple([(key, _signature(part, found)) for key, part in value.items()])
-    return type(value), value  # 1 and 1.0 are equal, but give outputs of different types
+def _signature(values: Iterable[Any], found: list[Tensor]) -> tuple[Any, ...]:
+    """All of some arguments that an output's shape depends on; their tensors are added to `found`.
+
+    Most of the counters' own time is spent here: hence the order of the questions.
+    """
+    key: list[Any] = []
+    for value in values:
+        kind = type(value)
+        if value is None or kind is int:
+            key.append(value)
+        elif kind is Tensor or kind is nn.Parameter or isinstance(value, Tensor):
+            if value.layout is not torch.strided:
+                raise TypeError(f"a tensor of layout {value.layout} has no strides")
+            found.append(value)
+            key += value.shape, value.stride(), value.dtype, value.is_meta
+        elif kind is list or kind is tuple:
+            key.append(tuple(value) if value and type(value[0]) is int else _signature(value, found))
+        else:
+            key += kind, value  # 1 and 1.0 are equal, but give outputs of different types
+    return tuple(key)
 
 
 def _maker(func: Any, args: Any, kwargs: Any, output: Any) -> Callable[[Any], Any] | None:
@@ -368,6 +395,18 @@ def _maker(func: Any, args: Any, kwargs: Any, output: Any) -> Callable[[Any], An
     if isinstance(output, Tensor):
         return lambda _: plans[0]()
     return (lambda _: tuple([plan() for plan in plans])) if isinstance(output, tuple) else lambda _: [plan() for plan in plans]
+
+
+@contextmanager
+def paused_collector() -> Iterator[None]:
+    """Python's garbage collector has nothing to find in a pass, but would look at all that torch has loaded, for half a second."""
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if running:
+            gc.enable()
 
 
 @contextmanager
@@ -392,4 +431,4 @@ def first_line(error: BaseException) -> str:
 def _needs_numbers(error: BaseException) -> bool:
     """Whether torch refused an operator because the meta device has no values."""
     text = str(error)
-    return "meta tensor" in text or "Meta" in text or "data-dependent" in text or "item()" in text
+    return "meta tensor" in text or "Meta" in text or "register_meta" in text or "data-dependent" in text or "item()" in text

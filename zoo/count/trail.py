@@ -54,7 +54,7 @@ def follow(cost: Cost, args: Any, inputs: Sequence[Tensor], outputs: Sequence[Te
         if cost.macs is not None:
             _write(Trail(1), outputs)
         return
-    one = trails[0] if len(trails) == 1 else _merged(trails)
+    one = trails[0] if all(each is trails[0] for each in trails) else _merged(trails)
     if cost.macs is not None or cost.name in WINDOWS or cost.name in EVERYTHING:
         one = _through(cost, one, args)
     _write(one, outputs)
