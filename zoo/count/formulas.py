@@ -11,6 +11,7 @@ Conventions
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import prod
@@ -18,6 +19,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from zoo.errors import UsageError
 
 Formula = Callable[..., int]  # (arguments of the operator, output=its output) -> operations
 
@@ -38,7 +41,7 @@ def convolution_backward(grad: Any, x: Any, weight: Any, sizes: Any, stride: Any
     return (mask[0] + mask[1]) * (x if transposed else grad).numel() * prod(weight.shape[1:])
 
 
-def product(a: Any, b: Any, *, output: Any) -> int:
+def product(a: Any, b: Any, *, output: Any, **_: Any) -> int:
     """(…, n, m) @ (…, m, p), or a matrix or vector with a vector."""
     return a.numel() * (b.shape[-1] if b.ndim > 1 else 1)
 
@@ -173,8 +176,9 @@ ROWS: tuple[tuple[str, Formula, str], ...] = (  # kind, cost, operators
     ("activation", each(), "hardshrink_backward log_sigmoid_backward glu_backward tanh_backward"),
     ("activation", each(), "sigmoid_backward"),
     ("activation", each(9), "_thnn_fused_lstm_cell _thnn_fused_gru_cell"),  # gates of one unit: sigmoids, tanhs, products, sums
-    ("softmax", each(5), "_softmax _log_softmax _safe_softmax _masked_softmax"),
-    ("softmax", each(3), "_softmax_backward_data _log_softmax_backward_data _masked_softmax_backward"),
+    ("softmax", each(5), "_softmax _log_softmax _safe_softmax _masked_softmax softmax log_softmax"),
+    # a product and a sum for the row's total, a product and a difference to apply it
+    ("softmax", each(4), "_softmax_backward_data _log_softmax_backward_data _masked_softmax_backward"),
     ("pooling", window, "avg_pool2d avg_pool3d max_pool2d_with_indices max_pool3d_with_indices"),
     ("pooling", window, "fractional_max_pool2d fractional_max_pool3d"),
     ("pooling", source(), "_adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool2d adaptive_max_pool3d max_unpool2d max_unpool3d"),
@@ -236,7 +240,7 @@ FREE = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cost:
     """What one operator costs. `kind` is that of its other operations, "free" where it has none, "" for one that is not known."""
 
@@ -244,11 +248,16 @@ class Cost:
     macs: Formula | None
     kind: str
     other: Formula | None
+    out: tuple[str, ...] = ()  # the arguments in which an `out=` form gives its output
 
     def of(self, args: Any, kwargs: Any, output: Any) -> tuple[int, int]:
-        """Multiply-adds, and other operations, of one call."""
-        macs = self.macs(*args, **kwargs, output=output) if self.macs else 0
-        return macs, self.other(*args, **kwargs, output=output) if self.other else 0
+        """Multiply-adds, and other operations, of one call. Raises UsageError when a formula does not take the arguments."""
+        kwargs = {key: value for key, value in kwargs.items() if key not in self.out}
+        try:
+            macs = self.macs(*args, **kwargs, output=output) if self.macs else 0
+            return macs, self.other(*args, **kwargs, output=output) if self.other else 0
+        except Exception as error:
+            raise UsageError(f"the formula of {self.name} fails: {type(error).__name__}: {error}") from error
 
 
 _costs: dict[Any, Cost] = {}
@@ -263,13 +272,18 @@ def cost(operator: Any) -> Cost:
 
 
 def _look_up(operator: Any) -> Cost:
-    full = operator._schema.name
-    name = full if full.endswith("__") else full.removesuffix("_")  # in place costs as the plain form; `__and__` is a plain form
+    name = _plain(operator._schema.name)
     if name in MACS or name in OTHER:
-        return Cost(name, MACS.get(name), *OTHER.get(name, ("free", None)))
+        out = tuple([argument.name for argument in operator._schema.arguments if argument.is_out])
+        return Cost(name, MACS.get(name), *OTHER.get(name, ("free", None)), out=out)
     if name in FREE or operator.is_view or torch.Tag.inplace_view in operator.tags or operator.namespace == "profiler":
         return Cost(name, None, "free", None)
     return Cost(name, None, "elementwise", each()) if _elementwise(operator, name) else Cost(name, None, "", None)
+
+
+def _plain(name: str) -> str:
+    """In place costs as the plain form; `__and__` is a plain form."""
+    return name if name.endswith("__") else name.removesuffix("_")
 
 
 def _elementwise(operator: Any, name: str) -> bool:
@@ -281,16 +295,22 @@ def _elementwise(operator: Any, name: str) -> bool:
 def add_formula(operator: str, macs: Formula | None = None, other: Formula | None = None, kind: str = "elementwise") -> None:
     """Tell the counters what an operator of your own costs, in this process: `zoo.add_formula("mylib::op", lambda x, w, output: …)`.
 
-    `operator`: its name in torch's dispatcher. `macs` and `other` take the operator's arguments and its `output`, and return the number
-    of multiply-adds and of other operations, which are listed under `kind`; with neither, the operator is free.
+    `operator`: its name in torch's dispatcher, for all its overloads, in-place and `out=` forms. `macs` and `other` take the operator's
+    arguments and its `output`, and return the number of multiply-adds and of other operations, which are listed under `kind`; with
+    neither, the operator is free. It replaces what was known. Raises UsageError for a name that is none.
     """
+    if not re.fullmatch(r"\w+::\w+", operator):
+        raise UsageError(f"{operator!r} is no operator's name: give namespace::name, as in torch.library")
+    name = _plain(operator)
+    for table in (MACS, OTHER):
+        table.pop(name, None)
     if macs:
-        MACS[operator] = macs
+        MACS[name] = macs
     if other:
-        OTHER[operator] = kind, other
+        OTHER[name] = kind, other
     if not macs and not other:
-        FREE.add(operator)
-    for known in [known for known in _costs if known._schema.name.removesuffix("_") == operator]:
+        FREE.add(name)
+    for known in [known for known in _costs if _plain(known._schema.name) == name]:
         del _costs[known]
 
 
