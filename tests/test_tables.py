@@ -1,7 +1,5 @@
 """Tables of many networks, claims as tables, and what the verbs print."""
 
-import csv
-import io
 import json
 import re
 import subprocess
@@ -11,95 +9,17 @@ from dataclasses import replace
 import pytest
 import torch
 from click.testing import CliRunner
-from torch import nn
 
 import zoo
 from zoo import registry
 from zoo.cli import cli, show
-from zoo.errors import Note, PluginError, UnknownModelError, UsageError
-from zoo.spec import Printed, Result
-from zoo.tables.compare import row
+from zoo.errors import Note, PluginError, UsageError
+from zoo.spec import Printed
 from zoo.tables.text import figure, markdown, plain
 
 
 def run(*args):
     return CliRunner().invoke(cli, args)
-
-
-# ---------------------------------------------------------------------------------------------------------- compare
-
-
-def test_compare_takes_patterns_names_and_modules_in_the_given_order():
-    module = zoo.create("lenet5", device="meta")
-    comparison = zoo.compare(["resnet18", "lenet5*", "resnet18", module])
-    assert [each.name for each in comparison.rows] == ["resnet18", *zoo.list_models("lenet5*"), "lenet5"]
-    ours, from_module = comparison.rows[1], comparison.rows[-1]
-    assert (ours.year, ours.input, ours.params, ours.macs, ours.flops) == (1998, (1, 32, 32), 60_000, 325_680, 651_360)
-    assert from_module == replace(ours, year=None, reported="")
-
-
-def test_compare_at_another_size_and_a_foreign_module():
-    linear = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 2))
-    comparison = zoo.compare([linear, "vgg11"], input_size=64)
-    assert [each.input for each in comparison.rows] == [(3, 64, 64)] * 2
-    assert (comparison.rows[0].name, comparison.rows[0].macs) == ("Sequential", 2 * 3 * 64 * 64)
-    assert zoo.compare(linear, input_size=64).rows == comparison.rows[:1]
-
-
-def test_an_error_is_reported_with_its_data_and_protocol():
-    profile = zoo.profile("lenet5")
-    results = (
-        Result("top-1 error %", 24.4, "ILSVRC-2012 val", "ten crops", "Table 3"),
-        Result("top-5 error %", 7.0, "ILSVRC-2012 val", "dense", "Table 3"),
-        Result("top-5 error %", 6.7, "ILSVRC-2012 val", "ensemble of 7", "Table 3"),
-    )
-    assert row(profile, 2015, results).reported == "7.0 top-5 error % (ILSVRC-2012 val; dense)"
-    assert row(profile, 2015, results[:1]).reported == "24.4 top-1 error % (ILSVRC-2012 val; ten crops)"
-    assert row(profile).reported == ""
-
-
-def test_formats_hold_the_same_figures():
-    comparison = zoo.compare("vgg1[13]")
-    markdown, table = comparison.to_markdown().splitlines(), str(comparison).splitlines()
-    assert markdown[0] == "| name | year | depth | input | parameters | MACs | FLOPs | reported by the paper |"
-    assert "| vgg11 | 2015 | 11 | 3x224x224 | 132,863,336 | 7,609,090,048 | 15,218,180,096 | 10.4 top-5 error %" in markdown[2]
-    assert table[2].split()[:7] == ["vgg11", "2015", "11", "3x224x224", "132,863,336", "7,609,090,048", "15,218,180,096"]
-    records = list(csv.DictReader(io.StringIO(comparison.to_csv())))
-    assert [record["macs"] for record in records] == ["7609090048", "11308466176"]
-    assert comparison.to_dict()["rows"][1]["params"] == 133_047_848
-    assert [record["name"] for record in records] == ["vgg11", "vgg13"]
-
-
-def test_what_cannot_be_compared():
-    with pytest.raises(UsageError, match=r"no network matches 'vvg\*'"):
-        zoo.compare(["vgg11", "vvg*"])
-    with pytest.raises(UnknownModelError, match="did you mean vgg19"):
-        zoo.compare("vgg15")
-    with pytest.raises(UsageError, match="nothing to compare"):
-        zoo.compare([])
-    with pytest.raises(UsageError, match="give input_size"):
-        zoo.compare(nn.Linear(3, 3))
-
-
-def test_a_broken_plug_in_is_left_out_of_a_pattern(monkeypatch):
-    family = registry.family("lenet5")
-    point = registry.EntryPoint("lenet5_broken", "nowhere_to_be_found:FAMILY", registry.GROUP)
-    known = {**registry.entries(), "lenet5_broken": registry.Entry("lenet5_broken", point, "other 1.0")}
-    monkeypatch.setattr(registry, "entries", lambda: known)
-    with pytest.warns(Note, match="left out: 'lenet5_broken' comes from other 1.0"):
-        comparison = zoo.compare("lenet5*")
-    assert [each.name for each in comparison.rows] == [name for name in known if name in family.variants]
-
-
-def test_progress_wraps_the_list():
-    seen = []
-
-    def progress(names):
-        seen.extend(names)
-        return names
-
-    zoo.compare("lenet5*", progress=progress)
-    assert seen == zoo.list_models("lenet5*")
 
 
 # ----------------------------------------------------------------------------------------------------------- verify
@@ -161,48 +81,6 @@ def test_figures_as_text():
 
 
 # ------------------------------------------------------------------------------------------------------------ verbs
-
-
-def test_zoo_profile():
-    done = run("profile", "lenet5", "--depth", "2", "--batch-size", "2")
-    assert done.exit_code == 0
-    lines = done.stdout.splitlines()
-    assert lines[0].split() == ["module", "kind", "output", "parameters", "MACs", "FLOPs", "share"]
-    assert lines[2].split() == ["lenet5", "LeNet5", "2x10", "60,000", "651,360", "1,302,720", "100.0%"]
-    assert lines[3].startswith("  features   Sequential")
-    assert lines[4].startswith("    c1       Sequential   2x6x28x28 ")
-    assert lines[-1] == (
-        "lenet5, input 2x1x32x32: 60,000 parameters, 651,360 MACs (1,302,720 FLOPs), 4 convolutions or matrix products deep"
-    )
-    assert "modules lie deeper: --depth 5 shows all" in done.stderr
-    deep = run("profile", "lenet5", "--depth", "5")
-    assert len(deep.stdout.splitlines()) == 2 + len(zoo.profile("lenet5").rows) + 2
-    assert deep.stderr == ""
-
-
-@pytest.mark.parametrize(("size", "shape"), [("96", [1, 3, 96, 96]), ("3x64x96", [1, 3, 64, 96])])
-def test_zoo_profile_at_another_size(size, shape):
-    done = run("profile", "resnet18", "--input-size", size, "--json")
-    record = json.loads(done.stdout)
-    assert record["inputs"] == [shape]
-    assert {"path", "kind", "level", "calls", "output", "params", "macs", "flops"} < set(record["rows"][0])
-
-
-@pytest.mark.parametrize("size", ["96x96", "big", "3x-1x4", ""])
-def test_zoo_profile_with_a_wrong_size(size):
-    done = run("profile", "resnet18", "--input-size", size)
-    assert done.exit_code != 0
-    assert "size" in (done.stderr or str(done.exception))
-
-
-def test_zoo_compare():
-    done = run("compare", "lenet5*", "resnet18")
-    assert done.exit_code == 0
-    assert done.stdout.rstrip("\n") == str(zoo.compare(["lenet5*", "resnet18"]))
-    comparison = zoo.compare("lenet5")
-    assert run("compare", "lenet5", "--csv").stdout == comparison.to_csv()
-    assert run("compare", "lenet5", "--markdown").stdout == comparison.to_markdown() + "\n"
-    assert json.loads(run("compare", "lenet5", "--json").stdout) == json.loads(json.dumps(comparison.to_dict()))
 
 
 def test_zoo_verify(wrong):
