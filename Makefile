@@ -60,6 +60,7 @@ format: $(VENV)/.dev  ## format the code
 
 bench: $(VENV)/.dev  ## speed as ratios against the peers
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/compare.py
 	$(BIN)/python benchmarks/forward.py
 
 pins: $(VENV)/.dev  ## write down the versions that this environment holds, after testing them
