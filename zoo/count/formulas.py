@@ -274,8 +274,8 @@ def cost(operator: Any) -> Cost:
 def _look_up(operator: Any) -> Cost:
     name = _plain(operator._schema.name)
     if name in MACS or name in OTHER:
-        out = tuple([argument.name for argument in operator._schema.arguments if argument.is_out])
-        return Cost(name, MACS.get(name), *OTHER.get(name, ("free", None)), out=out)
+        kind, other = OTHER.get(name, ("free", None))
+        return Cost(name, MACS.get(name), kind, other, tuple([each.name for each in operator._schema.arguments if each.is_out]))
     if name in FREE or operator.is_view or torch.Tag.inplace_view in operator.tags or operator.namespace == "profiler":
         return Cost(name, None, "free", None)
     return Cost(name, None, "elementwise", each()) if _elementwise(operator, name) else Cost(name, None, "", None)

@@ -231,7 +231,7 @@ class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """A module's call: what runs inside belongs to it."""
         outer = self._frame
         parent = outer or self._first_call(node)
-        frame = Frame(node, parent, nested=node.inside > 0 or (parent is not outer and parent.node is node))
+        frame = Frame(node, parent, nested=node.inside > 0 or (parent is not None and outer is None and parent.node is node))
         self.frames.append(frame)
         node.calls += self.phase == "forward"
         node.inside += 1
@@ -290,12 +290,13 @@ class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         inputs: list[Tensor] = []
+        price = cost(func)
         try:
-            key: Any = func, _signature(args, inputs), _signature(kwargs.items(), inputs) if kwargs else ()
+            key: Any = price, _signature(args, inputs), _signature(kwargs.items(), inputs) if kwargs else ()
             meta = [tensor.is_meta for tensor in inputs]
             if True in meta and (False in meta or kwargs.get("device") is not None):
                 args, kwargs = self._all_on_meta(args, kwargs)
-                key = func, _signature(args, []), _signature(kwargs.items(), [])
+                key = price, _signature(args, []), _signature(kwargs.items(), [])
             recipe = _recipes.get(key)
         except (TypeError, RuntimeError):  # an argument without a hash, or a tensor without a shape
             recipe = key = None
@@ -303,7 +304,6 @@ class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
             output = recipe.make(args)
         else:
             output = func(*args, **kwargs)
-            price = cost(func)
             recipe = _Recipe(price, *price.of(args, kwargs, output), _maker(func, args, kwargs, output))
             if key is not None and recipe.make:
                 if len(_recipes) > REMEMBERED:
