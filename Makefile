@@ -51,8 +51,9 @@ check: $(VENV)/.dev  ## lint, format, types and the layout test
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_layout.py
 
-docs: $(VENV)/.dev  ## whether the generated pages are up to date (python docs/build.py writes them)
+docs: $(VENV)/.dev  ## whether the pages are up to date (docs/build.py and docs/outputs.py write them)
 	$(BIN)/python docs/build.py --check
+	$(BIN)/python docs/outputs.py --check
 
 format: $(VENV)/.dev  ## format the code
 	$(BIN)/ruff check --fix .

@@ -94,7 +94,7 @@ class Opinion:
         if self.failure:
             return [f"{self.engine} {self.version} failed: {self.failure}"]
         left_out = ", ".join(f"{name} ({calls}x)" for name, calls in self.uncounted.items())
-        total = f"{self.engine} {self.version} itself prints {self.total:,}, {TOTALS[self.engine][1]}"
+        total = f"{self.engine} itself prints {self.total:,}, {TOTALS[self.engine][1]}"
         return [total, *[f"not counted by {self.engine}: {left_out}"] * bool(left_out)]
 
     def __str__(self) -> str:
