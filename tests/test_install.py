@@ -121,6 +121,8 @@ def test_wheel(wheel, source, tmp_path):
     version = where[0]
     assert run(tmp_path / "env" / "bin" / "zoo", "--version").stdout == f"zoo, version {version}\n"
     assert "vgg16" in run(tmp_path / "env" / "bin" / "zoo", "list").stdout.split()
+    page = run(python, "-c", "import zoo; print(zoo.compare('vgg16').to_html())", cwd=tmp_path).stdout
+    assert '"name":"vgg16"' in page
 
 
 def test_editable_install(source, tmp_path):
