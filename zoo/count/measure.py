@@ -93,7 +93,7 @@ def measure(
             parameter.grad = None
         gc.collect()
         return Measured(peak, torch.cuda.memory_allocated(device) - known)
-    static = _sizes(model, args, kwargs, None)
+    static = _sizes(model, args, kwargs, stepper)  # Adagrad makes its state at once
     activities = [torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=activities, profile_memory=True) as record:
         fresh()

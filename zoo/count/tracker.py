@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -181,6 +181,7 @@ class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def backward(self, output: Any) -> None:
         """The backward pass from all of an output's tensors that have a gradient."""
         self.phase = "backward"
+        _alone()  # found out outside of the pass
         roots = [tensor for tensor in tensors(output) if tensor.requires_grad]
         if roots:
             gradients = [torch.empty_like(root) for root in roots]
@@ -239,7 +240,8 @@ class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         try:
             output = node.module._call_impl(*args, **kwargs)  # type: ignore[no-untyped-call]
         except BaseException as error:
-            if error is not self._failed[0]:  # it leaves the innermost module first
+            # it leaves the innermost module first; that which ends a recomputation would keep tensors alive
+            if self.phase == "forward" and error is not self._failed[0]:
                 self._failed = error, node
             raise
         finally:
@@ -309,6 +311,8 @@ class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 if len(_recipes) > REMEMBERED:
                     _recipes.clear()
                 _recipes[key] = recipe
+        if func is ADD and self.phase == "backward" and not self._frame and in_place(*args):
+            output = args[0]
         self._count(recipe, func, args, inputs, output)
         return output
 
@@ -338,6 +342,44 @@ class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Constants and explicit devices follow the input to the meta device."""
         args, kwargs = on_meta((args, kwargs))
         return args, {**kwargs, "device": META} if kwargs.get("device") is not None else kwargs
+
+
+# -------------------------------------------------------------------------------------------------- sums of gradients
+
+ADD = torch.ops.aten.add.Tensor
+
+
+def in_place(a: Any, b: Any) -> bool:
+    """Whether autograd's engine, which adds up the gradients that meet in one tensor, would add `b` to `a` itself: as it does when nothing
+    else holds `a`, but never under a dispatch mode.
+    """
+    if not (isinstance(b, Tensor) and a.is_meta and a.shape == b.shape and a.dtype == b.dtype and a.is_contiguous()):
+        return False
+    return bool(_holders(a) <= _alone())
+
+
+def _holders(tensor: Any) -> tuple[int, int]:
+    """How many references torch itself has to a tensor and to its storage."""
+    return tensor._use_count(), torch._C._storage_Use_Count(tensor.untyped_storage()._cdata)
+
+
+@cache
+def _alone() -> tuple[int, int]:
+    """The same for a gradient that only the engine has, as it is seen in a dispatch mode."""
+    seen = []
+
+    class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func is ADD:
+                seen.append(_holders(args[0]))
+            return func(*args, **(kwargs or {}))
+
+    with torch.enable_grad(), torch.inference_mode(False):
+        x = torch.empty(2, device=META, requires_grad=True) * 2
+        y = torch.mul(x * 3, x.exp())
+    with Watch():  # type: ignore[no-untyped-call]
+        torch.autograd.backward(y, torch.empty_like(y))
+    return seen[0]
 
 
 # ------------------------------------------------------------------------------------------------------------- recipes
