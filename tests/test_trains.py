@@ -53,8 +53,8 @@ RUNS = {  # where the smallest row, Adam and 40 steps do not do
     "alexnet": Recipe("alexnet_owt", 1e-4, 25, size=63, batch=16, fields=NO_DROPOUT, slow=True),
     "bn_inception": Recipe("bn_inception", 5e-4, slow=True),  # TensorFlow's initialisation of 0.1 starts Inceptions with large logits
     "densenet": Recipe("densenet40_k12_cifar10", 5e-3, 20, size=8),
-    "fractalnet": Recipe("fractalnet_c2", steps=120),  # one column has no drop-path
-    "googlenet": Recipe("googlenet", 1e-4, 60),
+    "fractalnet": Recipe("fractalnet_c2", steps=60),  # one column has no drop-path
+    "googlenet": Recipe("googlenet", 1e-4, 60, slow=True),
     "inception_resnet": Recipe("inception_resnet_v1", 3e-4, 50, batch=16, fields=SHALLOW, slow=True),
     "inception_v3": Recipe("inception_v3", 3e-3, 20, size=107, batch=16, slow=True),
     "inception_v4": Recipe("inception_v4", fields=SHALLOW, slow=True),
@@ -67,7 +67,7 @@ RUNS = {  # where the smallest row, Adam and 40 steps do not do
     "squeezenet": Recipe("squeezenet1_1", 3e-4, 80, fields=LINEAR_HEAD),
     "stochastic_depth": Recipe("resnet110_sd_cifar10", size=16),
     "vgg": Recipe("vgg11", 5e-4, 25, batch=16, optimizer="sgd", fields=NO_DROPOUT, slow=True),
-    "wide_resnet": Recipe("wrn40_4_cifar10", size=8),
+    "wide_resnet": Recipe("wrn40_4_cifar10", steps=20, size=8),
     "zfnet": Recipe("zfnet", 1e-2, 60, batch=16, optimizer="sgd", fields=NO_DROPOUT, slow=True),
 }
 FITS = {  # the paper's initialisation in each: what differs is size, rate and depth
@@ -86,7 +86,7 @@ FITS = {  # the paper's initialisation in each: what differs is size, rate and d
     "squeezenet": Recipe("squeezenet1_1", 3e-4, 60, fields=LINEAR_HEAD),
     "vgg": Recipe("vgg11", 1e-3, optimizer="sgd", slow=True),
     "wide_resnet": Recipe("wrn16_8_cifar10", size=8),
-    "zfnet": Recipe("zfnet", 1e-2, 80, optimizer="sgd", slow=True),
+    "zfnet": Recipe("zfnet", 1e-4, slow=True),
 }
 
 
