@@ -185,6 +185,24 @@ def test_a_new_head_of_another_kind_is_rebuilt(digit_folder):
 # ------------------------------------------------------------------------------------------------------- any module
 
 
+def test_the_batch_that_fits(monkeypatch):
+    """A tenth of the images at most; less where the memory is small, and one clear line where it is too small."""
+    options = {"batch_size": "auto", "epochs": 1, "augment": "none", "progress": False, "cpu": True}
+    with pytest.warns(Note, match=r"batch size 143: its training step is predicted to take \d+ MiB"):
+        run = zoo.finetune("lenet5_modern", "digits", **options)
+    assert run.config["training"]["batch_size"] == 143 == 1437 // 10
+    monkeypatch.setattr("zoo.transfer.finetune.room", lambda memory, device: 4 * 2**20)
+    with pytest.warns(Note, match="batch size"):
+        run = zoo.finetune("lenet5_modern", "digits", **options)
+    batch = run.config["training"]["batch_size"]
+    needed = [zoo.memory("lenet5_modern", number, optimizer="adamw", device="cpu").peak for number in (batch, batch + 1)]
+    assert needed[0] <= 4 * 2**20 < needed[1]
+    assert 10 < batch < 143
+    monkeypatch.setattr("zoo.transfer.finetune.room", lambda memory, device: 1000)
+    with pytest.raises(UsageError, match="^not even one image fits into the 0 MiB that are free: take a smaller input_size$"):
+        zoo.finetune("lenet5_modern", "digits", **options)
+
+
 def test_a_module_of_ones_own(tiny, tmp_path):
     model = Tiny()
     head = model.head

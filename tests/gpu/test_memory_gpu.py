@@ -1,0 +1,110 @@
+"""Predicted memory against what torch records on a GPU: every kernel of the table, and networks of each kind."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import zoo
+from zoo.count.device import KERNELS
+from zoo.count.measure import measure
+from zoo.count.memory import default_loss
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")]
+
+WORKSPACE = 40 * 2**20  # of cuBLAS at most, as torch asks for it
+
+
+def kept(forward, *inputs):
+    """Bytes that a forward pass keeps for its backward pass on the GPU, its output included."""
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    output = forward(*inputs)
+    torch.cuda.synchronize()
+    size = torch.cuda.memory_allocated() - before
+    del output
+    return size
+
+
+class Attention(nn.Module):
+    def forward(self, q):
+        return F.scaled_dot_product_attention(q, q, q)
+
+
+LAYERS = {  # a layer per entry of KERNELS["cuda"], and its input
+    "dropout": (lambda: nn.Dropout(0.5), (64, 1024, 256)),
+    "scaled_dot_product_attention": (Attention, (8, 8, 512, 64)),
+    "lstm": (lambda: nn.LSTM(256, 512, 2), (100, 32, 256)),
+    "gru": (lambda: nn.GRU(256, 512, 2), (100, 32, 256)),
+    "rnn_tanh": (lambda: nn.RNN(256, 512, 2), (100, 32, 256)),
+    "rnn_relu": (lambda: nn.RNN(256, 512, 2, nonlinearity="relu"), (100, 32, 256)),
+}
+
+
+def test_every_entry_of_the_table_has_its_check():
+    assert set(LAYERS) == set(KERNELS["cuda"])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_kernel_keeps_what_the_table_says(name, dtype):
+    make, shape = LAYERS[name]
+    x = torch.randn(shape, device="cuda", dtype=dtype, requires_grad=True)
+    layer = make().to("cuda", dtype)
+    layer(x)  # the library's own memory
+    measured = kept(layer, x)
+    memory = zoo.memory(make(), inputs=x, dtype=dtype, optimizer=None)
+    whole = memory.rows[0].activations
+    print(f"{name} {dtype}: predicted {whole}, measured {measured}, ratio {whole / measured:.3f}")
+    assert whole == pytest.approx(measured, rel=0.05)
+
+
+@pytest.mark.parametrize("autocast", [None, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(("mode", "optimizer"), [("train", "momentum"), ("train", "adamw"), ("infer", None)])
+@pytest.mark.parametrize(
+    "name", ["alexnet", "vgg16", "googlenet", "resnet50", "densenet121", "squeezenet1_1", "inception_v4", "resnet20_cifar10"]
+)
+def test_the_peak_of_a_step(name, mode, optimizer, autocast):
+    batch = 32
+    predicted = zoo.memory(name, batch, mode, optimizer=optimizer, autocast=autocast).peak
+    torch.cuda.empty_cache()
+    model = zoo.create(name, device="cuda")
+    images = torch.randn(batch, *zoo.info(name).variant.input_size, device="cuda")
+    found = measure(model, (images,), {}, mode=mode, optimizer=optimizer, autocast=autocast)
+    print(f"{name} {mode} {optimizer} {autocast}: predicted {predicted}, measured {found.peak}, workspace {found.workspace}")
+    assert found.workspace <= WORKSPACE
+    assert predicted == pytest.approx(found.peak - found.workspace, rel=0.05)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"])
+def test_the_peak_with_every_optimizer(optimizer):
+    """A network of many parameters and few activations: the optimizer's copies are the peak."""
+    predicted = zoo.memory("ciresan_mlp4", 1, optimizer=optimizer).peak
+    images = torch.randn(1, *zoo.info("ciresan_mlp4").variant.input_size, device="cuda")
+    found = measure(zoo.create("ciresan_mlp4", device="cuda"), (images,), {}, optimizer=optimizer)
+    assert predicted == pytest.approx(found.peak - found.workspace, rel=0.02)
+
+
+def test_a_model_on_the_gpu_is_counted_as_it_is():
+    model = zoo.create("resnet18", device="cuda")
+    before = torch.cuda.memory_allocated()
+    assert zoo.profile(model).macs == zoo.profile("resnet18").macs
+    assert zoo.memory(model, 8).peak == zoo.memory("resnet18", 8).peak
+    assert torch.cuda.memory_allocated() == before
+
+
+def test_the_largest_batch_runs_and_is_nearly_the_largest():
+    """In a part of the card, so that it does not take long."""
+    total = torch.cuda.get_device_properties(0).total_memory
+    from zoo.count.room import CONTEXT, room
+
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction((room("6GiB", "cuda") + CONTEXT) / total)
+    try:
+        predicted = zoo.max_batch_size("resnet50", "6GiB")
+        assert zoo.max_batch_size("resnet50", "6GiB", probe=True) == predicted
+        images = torch.randn(int(predicted / 0.95) + 1, 3, 224, 224, device="cuda")
+        with pytest.raises(torch.OutOfMemoryError):
+            measure(zoo.create("resnet50", device="cuda"), (images,), {}, loss=default_loss)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
