@@ -199,7 +199,7 @@ def test_the_batch_that_fits(monkeypatch):
     assert needed[0] <= 4 * 2**20 < needed[1]
     assert 10 < batch < 143
     monkeypatch.setattr("zoo.transfer.finetune.room", lambda memory, device: 1000)
-    with pytest.raises(UsageError, match="^not even one image fits into the 0 MiB that are free: take a smaller network or input_size$"):
+    with pytest.raises(UsageError, match=r"^not even one image fits into the 0 MiB that are free: take a smaller network or input_size$"):
         zoo.finetune("lenet5_modern", "digits", **options)
 
 

@@ -363,6 +363,7 @@ def test_model_buffers_and_random_state_stay_exactly_as_they_are():
     assert python_state == random.getstate()
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torch 2.11's own, when torch.compile is first used
 def test_compiled_wrapped_and_lazy_models():
     plain = zoo.create("resnet20_cifar10")
     expected = zoo.memory(plain, 2)
