@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn.utils.rnn import pack_sequence, pad_packed_sequence
 
 import zoo
 from zoo.count.meta import copy_on_meta
@@ -64,6 +65,23 @@ def test_lstm_by_hand():
     profile = zoo.profile(nn.LSTM(512, 512), inputs=torch.empty(20, 1, 512))
     assert profile.macs == 20 * 4 * 512 * (512 + 512) == 41_943_040
     assert profile.rows[0].output == ((20, 1, 512), (1, 1, 512), (1, 1, 512))
+
+
+class Packed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(8, 16)
+
+    def forward(self, x):
+        return pad_packed_sequence(self.lstm(x)[0])[0]
+
+
+def test_packed_sequences_and_lists_as_inputs():
+    packed = pack_sequence([torch.empty(5, 8), torch.empty(3, 8)])
+    for inputs in (packed, (packed,), [packed], {"x": packed}):
+        profile = zoo.profile(Packed(), inputs=inputs)
+        assert profile.macs == (5 + 3) * 4 * 16 * (8 + 16)  # no step for what is padded
+        assert profile.rows[0].output == (5, 2, 16)
 
 
 def test_batch_size_multiplies():
@@ -493,7 +511,7 @@ def test_tensors_tuples_and_dicts_as_inputs():
         (lambda: zoo.profile("lenet5", batch_size=0), "batch_size=0"),
         (lambda: zoo.profile("resnet18", (3, 0, 8)), r"input_size=\(3, 0, 8\)"),
         (lambda: zoo.profile("resnet18", 0), "input_size="),
-        (lambda: zoo.profile(nn.Linear(3, 3), inputs=[1]), "inputs= is a list"),
+        (lambda: zoo.profile(nn.Linear(3, 3), inputs={1, 2}), "inputs= is a set"),
         (lambda: zoo.profile(nn.Linear(3, 3), 3, inputs=torch.empty(3)), "leave out input_size and batch_size"),
         (lambda: zoo.profile(nn.Linear(3, 3), inputs=torch.empty(3), num_classes=3), "num_classes: fields are for a network"),
         (lambda: zoo.profile("resnet18", classes=3), "no field 'classes'"),

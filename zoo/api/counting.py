@@ -156,11 +156,14 @@ def _image_batch(
 
 def _arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     from torch import Tensor
+    from torch.nn.utils.rnn import PackedSequence
 
     if isinstance(inputs, Mapping):
         return (), dict(inputs)
-    if isinstance(inputs, (Tensor, tuple)):
-        return inputs if isinstance(inputs, tuple) else (inputs,), {}
+    if isinstance(inputs, (Tensor, PackedSequence)):
+        return (inputs,), {}
+    if isinstance(inputs, (tuple, list)):
+        return tuple(inputs), {}
     raise UsageError(f"inputs= is a {type(inputs).__name__}: give a tensor, a tuple of arguments or a dict of keyword arguments")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_map_only
 
 from zoo.errors import UsageError
@@ -17,7 +18,16 @@ META = torch.device("meta")
 
 
 def on_meta(value: Any) -> Any:
-    """`value` with every tensor in it (nested tuples, lists and dicts) replaced by one of its shape on the meta device."""
+    """`value` with every tensor in it (nested tuples, lists and dicts) replaced by one of its shape on the meta device.
+
+    The lengths of a packed sequence stay: they are sizes, not data.
+    """
+    if isinstance(value, PackedSequence):
+        return PackedSequence(_meta_tensor(value.data), *value[1:])
+    if type(value) in (tuple, list):
+        return type(value)(map(on_meta, value))
+    if type(value) is dict:
+        return {key: on_meta(part) for key, part in value.items()}
     return tree_map_only(Tensor, _meta_tensor, value)
 
 
