@@ -417,6 +417,12 @@ def test_zoo_memory_as_json():
     assert record == {"name": "vgg16", "max_batch_size": 0}
 
 
+def test_zoo_memory_probe_needs_fit():
+    done = run("memory", "lenet5", "--probe")
+    assert isinstance(done.exception, UsageError)
+    assert "give --fit" in str(done.exception)
+
+
 def test_zoo_memory_fit():
     done = run("memory", "lenet5", "--fit", "10MB", "--device", "cpu")
     batch = zoo.max_batch_size("lenet5", "10MB", device="cpu")

@@ -35,7 +35,7 @@ def profile(
     images. What is drawn is the same in every call.
 
     `model` is a name (built with the given `fields`) or any module, which is left exactly as it is. The input is the network's own,
-    or images of `input_size`: the side in pixels or (C, H, W); or `inputs`: a tensor, a tuple of positional arguments or a dict of
+    or images of `input_size`: the side in pixels or (C, H, W); or `inputs`: a tensor, a tuple or list of positional arguments or a dict of
     keyword arguments, of which only the shapes count. Operators that nothing is known of are noted and listed in `uncounted`.
 
     Raises UsageError when the input of a module is not known, and InputError when the model does not take it.

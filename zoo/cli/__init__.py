@@ -48,11 +48,12 @@ class Verbs(click.Group):
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(zoo.__version__, prog_name="zoo")
 def cli() -> None:
-    """The model zoo of the classic networks, LeNet-5 to SqueezeNet.
+    """The model zoo of the classic networks, LeNet-5 to DenseNet.
 
     \b
     zoo list 'resnet*'                        which networks are there
     zoo compare alexnet vgg16 resnet50        how large are they
+    zoo memory resnet50 --batch-size 64       what a training step needs
     zoo finetune resnet18 --data photos/      train one on a folder of images
     zoo predict runs/resnet18 cat.jpg         and use it
     """

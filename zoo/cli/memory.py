@@ -9,9 +9,10 @@ import click
 
 import zoo
 from zoo.cli.profile import InputSize
+from zoo.errors import UsageError
 
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "lbfgs", "none")
-TYPES = click.Choice(["float32", "bfloat16", "float16"])
+LOWER = ["bfloat16", "float16"]
 
 
 @click.command("memory", short_help="memory of a training step or an inference pass, predicted; and which batch fits")
@@ -20,8 +21,8 @@ TYPES = click.Choice(["float32", "bfloat16", "float16"])
 @click.option("--mode", type=click.Choice(["train", "infer"]), default="train", show_default=True, help="A whole step, or a forward pass.")
 @click.option("--optimizer", type=click.Choice(OPTIMIZERS), default="momentum", show_default=True, help="momentum is SGD with 0.9.")
 @click.option("--input-size", type=InputSize(), metavar="224|3x224x224", help="Images of this size instead of the network's own.")
-@click.option("--dtype", type=TYPES, help="Of parameters and images.  [default: float32]")
-@click.option("--autocast", type=TYPES, help="Mixed precision in this type.")
+@click.option("--dtype", type=click.Choice(["float32", *LOWER]), help="Of parameters and images.  [default: float32]")
+@click.option("--autocast", type=click.Choice(LOWER), help="Mixed precision in this type.")
 @click.option("--checkpointing", is_flag=True, help="Stages are computed again in the backward pass instead of kept.")
 @click.option("--device", type=click.Choice(["cuda", "cpu"]), default="cuda", show_default=True, help="Whose kernels and allocator.")
 @click.option("--fit", metavar="24GiB|auto", help="The largest batch for a memory of this size, or for what is free now.")
@@ -38,6 +39,8 @@ def command(name: str, batch_size: int, mode: str, fit: str | None, probe: bool,
     """
     from zoo.cli.show import table
 
+    if probe and not fit:
+        raise UsageError("--probe tries the batch that --fit finds: give --fit 24GiB or --fit auto too")
     if options["optimizer"] == "none":
         options["optimizer"] = None
     if fit:
