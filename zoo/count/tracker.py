@@ -283,7 +283,7 @@ class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if _needs_numbers(error):
             return InputError(
                 f"{self.name} cannot be counted without numbers: in {place} a shape or a branch depends on data "
-                f"({first_line(error)}): count its other modules one by one"
+                f"({first_line(error).partition('. ')[0]}): count its other modules one by one"
             )
         return InputError(f"{self.name} does not take the input {sizes}: in {place}: {first_line(error)}")
 
