@@ -11,7 +11,8 @@ from torch import nn
 
 import zoo
 from zoo.count import formulas
-from zoo.count.tracker import Frame, Ledger, Node, Tracker
+from zoo.count.ledger import Ledger
+from zoo.count.tracker import Frame, Node, Tracker
 from zoo.errors import InputError, Note, UsageError
 from zoo.models.lenet import LeNet5
 

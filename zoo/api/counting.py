@@ -42,7 +42,7 @@ def profile(
     """
     import torch
 
-    from zoo.count.tracker import paused_collector
+    from zoo.count.process import paused_collector
 
     check_choice("zoo.profile", "mode", mode, ("eval", "train"))
     with torch.inference_mode(False):
@@ -59,8 +59,8 @@ def _run(counted: Profile, model: str | nn.Module, fields: Mapping[str, Any], in
     import torch
 
     from zoo.count.meta import copy_of_numbers
+    from zoo.count.process import kept_random_state
     from zoo.count.stats import random_batch, with_stats
-    from zoo.count.tracker import kept_random_state
 
     with kept_random_state():
         torch.default_generator.manual_seed(0)

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from zoo.count.meta import copy_of_zeros, tensors
+from zoo.count.process import first_line, kept_random_state
 from zoo.count.report import Profile
 from zoo.count.text import figure, markdown, plain, separated
-from zoo.count.tracker import first_line, kept_random_state
 
 MULTIPLY_ADDS = ("convolution", "matrix product", "attention", "recurrence")
 FVCORE = {  # its names of operators

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from zoo.count.allocator import replay, rounded
 from zoo.count.device import Autocast, Kernels
+from zoo.count.ledger import Ledger
 from zoo.count.meta import shapes, tensors
 from zoo.count.optimizers import Stepper
 from zoo.count.report import keep_all
-from zoo.count.tracker import Ledger, Tracker
+from zoo.count.tracker import Tracker
 from zoo.errors import InputError
 
 KINDS = ("parameters", "buffers", "optimizer state", "inputs", "gradients", "activations", "temporary")

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from zoo.count import tree
+from zoo.count.ledger import Ledger
 from zoo.count.meta import shapes
-from zoo.count.tracker import Counts, Ledger, Node, Tracker
+from zoo.count.tracker import Counts, Node, Tracker
 
 Shape = tuple[Any, ...]
 

@@ -15,8 +15,8 @@ from torch.utils._pytree import tree_map_only
 
 from zoo.count.formulas import MACS
 from zoo.count.meta import tensors
+from zoo.count.process import first_line
 from zoo.count.report import Profile, Row
-from zoo.count.tracker import first_line
 from zoo.errors import InputError
 
 

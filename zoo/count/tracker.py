@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import gc
-import random
 import sys
-import weakref
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,11 +16,13 @@ from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from zoo.count import trail
-from zoo.count.formulas import Cost, cost
+from zoo.count.formulas import cost
+from zoo.count.gradients import ADD, alone, in_place
+from zoo.count.ledger import Ledger
 from zoo.count.meta import META, on_meta, shapes, tensors
+from zoo.count.process import first_line, kept_random_state
+from zoo.count.recipes import RECIPES, Recipe, recipe_of, signature
 from zoo.errors import InputError, ZooError
-
-REMEMBERED = 50_000  # outputs of operators that are kept as recipes, over all passes of a process
 
 
 @dataclass(slots=True)
@@ -86,49 +85,6 @@ class Operator:
     other: int = 0
 
 
-@dataclass(slots=True, eq=False)
-class Block:
-    """One storage: its size in bytes, the call in which it was made, and in which phase; `alive` until it is freed."""
-
-    size: int
-    frame: Frame | None
-    phase: str
-    label: str = ""
-    alive: bool = True
-
-
-class Ledger:
-    """The life of every storage: `events` in order, each a block and whether it is made (True) or freed."""
-
-    def __init__(self) -> None:
-        self.blocks: list[Block] = []
-        self.events: list[tuple[Block, bool]] = []
-        self._known: dict[int, tuple[Block, Any]] = {}
-
-    def see(self, tensor: Tensor, frame: Frame | None, phase: str, label: str = "") -> Block:
-        """Enter the tensor's storage, unless it is known, and follow it from now on."""
-        storage = tensor.untyped_storage()
-        address = storage._cdata
-        known = self._known.get(address)
-        if known:
-            known[0].label = label or known[0].label
-            return known[0]
-        block = Block(storage.nbytes(), frame, phase, label)
-        self.blocks.append(block)
-        self.events.append((block, True))
-        self._known[address] = block, weakref.ref(storage, partial(self._freed, address, block))
-        return block
-
-    def close(self) -> None:
-        """Follow nothing any more. Without it everything seen, the model too, waits for Python's garbage collector, which is slow."""
-        self._known.clear()
-
-    def _freed(self, address: int, block: Block, _: Any) -> None:
-        del self._known[address]
-        block.alive = False
-        self.events.append((block, False))
-
-
 class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Watches the operators of a pass, below autograd, where few operators are left and all are plain.
 
@@ -181,7 +137,7 @@ class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def backward(self, output: Any) -> None:
         """The backward pass from all of an output's tensors that have a gradient."""
         self.phase = "backward"
-        _alone()  # found out outside of the pass
+        alone()  # found out outside of the pass
         roots = [tensor for tensor in tensors(output) if tensor.requires_grad]
         if roots:
             gradients = [torch.empty_like(root) for root in roots]
@@ -294,29 +250,25 @@ class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         inputs: list[Tensor] = []
         price = cost(func)
         try:
-            key: Any = price, _signature(args, inputs), _signature(kwargs.items(), inputs) if kwargs else ()
+            key: Any = price, signature(args, inputs), signature(kwargs.items(), inputs) if kwargs else ()
             meta = [tensor.is_meta for tensor in inputs]
             if True in meta and (False in meta or kwargs.get("device") is not None):
                 args, kwargs = self._all_on_meta(args, kwargs)
-                key = price, _signature(args, []), _signature(kwargs.items(), [])
-            recipe = _recipes.get(key)
+                key = price, signature(args, []), signature(kwargs.items(), [])
+            recipe = RECIPES.get(key)
         except (TypeError, RuntimeError):  # an argument without a hash, or a tensor without a shape
             recipe = key = None
         if recipe:
             output = recipe.make(args)
         else:
             output = func(*args, **kwargs)
-            recipe = _Recipe(price, *price.of(args, kwargs, output), _maker(func, args, kwargs, output))
-            if key is not None and recipe.make:
-                if len(_recipes) > REMEMBERED:
-                    _recipes.clear()
-                _recipes[key] = recipe
+            recipe = recipe_of(price, func, args, kwargs, output, key)
         if func is ADD and self.phase == "backward" and not self._frame and in_place(*args):
             output = args[0]
         self._count(recipe, func, args, inputs, output)
         return output
 
-    def _count(self, recipe: _Recipe, func: Any, args: Any, inputs: list[Tensor], output: Any) -> None:
+    def _count(self, recipe: Recipe, func: Any, args: Any, inputs: list[Tensor], output: Any) -> None:
         price = recipe.cost
         frame = self._running()
         operator = self.operators.get(price.name)
@@ -342,132 +294,6 @@ class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Constants and explicit devices follow the input to the meta device."""
         args, kwargs = on_meta((args, kwargs))
         return args, {**kwargs, "device": META} if kwargs.get("device") is not None else kwargs
-
-
-# -------------------------------------------------------------------------------------------------- sums of gradients
-
-ADD = torch.ops.aten.add.Tensor
-
-
-def in_place(a: Any, b: Any) -> bool:
-    """Whether autograd's engine, which adds up the gradients that meet in one tensor, would add `b` to `a` itself: as it does when nothing
-    else holds `a`, but never under a dispatch mode.
-    """
-    if not (isinstance(b, Tensor) and a.is_meta and a.shape == b.shape and a.dtype == b.dtype and a.is_contiguous()):
-        return False
-    return bool(_holders(a) <= _alone())
-
-
-def _holders(tensor: Any) -> tuple[int, int]:
-    """How many references torch itself has to a tensor and to its storage."""
-    return tensor._use_count(), torch._C._storage_Use_Count(tensor.untyped_storage()._cdata)
-
-
-@cache
-def _alone() -> tuple[int, int]:
-    """The same for a gradient that only the engine has, as it is seen in a dispatch mode."""
-    seen = []
-
-    class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            if func is ADD:
-                seen.append(_holders(args[0]))
-            return func(*args, **(kwargs or {}))
-
-    with torch.enable_grad(), torch.inference_mode(False):
-        x = torch.empty(2, device=META, requires_grad=True) * 2
-        y = torch.mul(x * 3, x.exp())
-    with Watch():  # type: ignore[no-untyped-call]
-        torch.autograd.backward(y, torch.empty_like(y))
-    return seen[0]
-
-
-# ------------------------------------------------------------------------------------------------------------- recipes
-
-
-@dataclass(frozen=True, slots=True)
-class _Recipe:
-    """What an operator costs on given shapes, and how its output is made anew: torch's meta kernels take longer than all else here."""
-
-    cost: Cost
-    macs: int
-    other: int
-    make: Any  # a function of the operator's arguments; None where it is not safe
-
-
-_recipes: dict[Any, _Recipe] = {}
-
-
-def _signature(values: Iterable[Any], found: list[Tensor]) -> tuple[Any, ...]:
-    """All of some arguments that an output's shape depends on; their tensors are added to `found`.
-
-    Most of the counters' own time is spent here: hence the order of the questions.
-    """
-    key: list[Any] = []
-    for value in values:
-        kind = type(value)
-        if value is None or kind is int:
-            key.append(value)
-        elif kind is Tensor or kind is nn.Parameter or isinstance(value, Tensor):
-            if value.layout is not torch.strided:
-                raise TypeError(f"a tensor of layout {value.layout} has no strides")
-            found.append(value)
-            key += value.shape, value.stride(), value.dtype, value.is_meta
-        elif kind is list or kind is tuple:
-            key.append(tuple(value) if value and type(value[0]) is int else _signature(value, found))
-        else:
-            key += kind, value  # 1 and 1.0 are equal, but give outputs of different types
-    return tuple(key)
-
-
-def _maker(func: Any, args: Any, kwargs: Any, output: Any) -> Callable[[Any], Any] | None:
-    """A function of an operator's arguments that makes the same output again, where that is safe: new tensors on the meta device,
-    or the first argument that an elementwise operator changed in place.
-    """
-    if func._schema.is_mutable:
-        unchanged = args and output is args[0] and output.is_meta and torch.Tag.pointwise in func.tags
-        return (lambda args: args[0]) if unchanged else None
-    parts = output if isinstance(output, (tuple, list)) else (output,)
-    if not all(isinstance(part, Tensor) and part.is_meta and part.layout is torch.strided for part in parts):
-        return None
-    given = [trail.carrier(tensor) for tensor in tensors((args, kwargs))]
-    if any(trail.carrier(part) is storage for part in parts for storage in given):  # a view, whatever its schema says
-        return None
-    plans = [partial(torch.empty_strided, part.shape, part.stride(), dtype=part.dtype, device=META) for part in parts]
-    if isinstance(output, Tensor):
-        return lambda _: plans[0]()
-    return (lambda _: tuple([plan() for plan in plans])) if isinstance(output, tuple) else lambda _: [plan() for plan in plans]
-
-
-@contextmanager
-def paused_collector() -> Iterator[None]:
-    """Python's garbage collector has nothing to find in a pass, but would look at all that torch has loaded, for half a second."""
-    running = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if running:
-            gc.enable()
-
-
-@contextmanager
-def kept_random_state() -> Iterator[None]:
-    """Every generator that a pass may use is afterwards as before."""
-    numpy = sys.modules.get("numpy.random")
-    states = random.getstate(), numpy.get_state() if numpy else None
-    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
-    with torch.random.fork_rng(gpus):
-        try:
-            yield
-        finally:
-            random.setstate(states[0])
-            if numpy:
-                numpy.set_state(states[1])
-
-
-def first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
 def _needs_numbers(error: BaseException) -> bool:
