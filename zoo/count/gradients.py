@@ -20,7 +20,7 @@ def in_place(a: Any, b: Any) -> bool:
     """
     if not (isinstance(b, Tensor) and a.is_meta and a.shape == b.shape and a.dtype == b.dtype and a.is_contiguous()):
         return False
-    return bool(_holders(a) <= alone())
+    return all(here <= there for here, there in zip(_holders(a), alone(), strict=True))
 
 
 def _holders(tensor: Any) -> tuple[int, int]:
