@@ -62,6 +62,8 @@ format: $(VENV)/.dev  ## format the code
 bench: $(VENV)/.dev  ## speed as ratios against the peers
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/compare.py
+	$(BIN)/python benchmarks/counting.py --budget 1 'resnet*' vgg16 densenet121 lenet5
+	$(BIN)/python benchmarks/memory.py --tracker
 	$(BIN)/python benchmarks/forward.py
 
 pins: $(VENV)/.dev  ## write down the versions that this environment holds, after testing them
