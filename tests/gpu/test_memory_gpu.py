@@ -8,11 +8,9 @@ from torch import nn
 import zoo
 from zoo.count.device import KERNELS
 from zoo.count.measure import measure
-from zoo.count.memory import default_loss
+from zoo.count.room import CONTEXT, room
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")]
-
-WORKSPACE = 40 * 2**20  # of cuBLAS at most, as torch asks for it
 
 
 def kept(forward, *inputs):
@@ -72,7 +70,6 @@ def test_the_peak_of_a_step(name, mode, optimizer, autocast):
     images = torch.randn(batch, *zoo.info(name).variant.input_size, device="cuda")
     found = measure(model, (images,), {}, mode=mode, optimizer=optimizer, autocast=autocast)
     print(f"{name} {mode} {optimizer} {autocast}: predicted {predicted}, measured {found.peak}, workspace {found.workspace}")
-    assert found.workspace <= WORKSPACE
     assert predicted == pytest.approx(found.peak - found.workspace, rel=0.05)
 
 
@@ -96,8 +93,6 @@ def test_a_model_on_the_gpu_is_counted_as_it_is():
 def test_the_largest_batch_runs_and_is_nearly_the_largest():
     """In a part of the card, so that it does not take long."""
     total = torch.cuda.get_device_properties(0).total_memory
-    from zoo.count.room import CONTEXT, room
-
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction((room("6GiB", "cuda") + CONTEXT) / total)
     try:
@@ -105,6 +100,6 @@ def test_the_largest_batch_runs_and_is_nearly_the_largest():
         assert zoo.max_batch_size("resnet50", "6GiB", probe=True) == predicted
         images = torch.randn(int(predicted / 0.95) + 1, 3, 224, 224, device="cuda")
         with pytest.raises(torch.OutOfMemoryError):
-            measure(zoo.create("resnet50", device="cuda"), (images,), {}, loss=default_loss)
+            measure(zoo.create("resnet50", device="cuda"), (images,), {})
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)

@@ -44,7 +44,7 @@ def measure(
 ) -> Measured:
     """Run a model two steps where it is, and take the peak of the second. It is trained by that: give one to use up.
 
-    On a GPU nothing else may be running, and `workspace` is what is still allocated when all that is known of is gone.
+    On a GPU nothing else may be running, and `workspace` has what its libraries go on holding, too.
     """
     device = next(model.parameters()).device
     training = mode == "train"
@@ -92,18 +92,24 @@ def measure(
         for parameter in parameters:
             parameter.grad = None
         gc.collect()
-        return Measured(peak, torch.cuda.memory_allocated(device) - known)
+        held = torch.cuda.memory_allocated(device) - known
+        made, without = _recorded(fresh, step, device.type)
+        return Measured(peak, held + made - without)
     static = _sizes(model, args, kwargs, stepper)  # Adagrad makes its state at once
-    activities = [torch.profiler.ProfilerActivity.CPU]
-    with torch.profiler.profile(activities=activities, profile_memory=True) as record:
+    made, without = _recorded(fresh, step, device.type)
+    return Measured(static + made, made - without)
+
+
+def _recorded(fresh: Callable[[], None], step: Callable[[], None], device: str) -> tuple[int, int]:
+    """What the profiler saw of a step after another: the most bytes that both made, and that without a library's own."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as record:
         fresh()
         with torch.profiler.record_function(STEP):
             step()
     tree = record.profiler.kineto_results.experimental_event_tree()
-    events = sorted(_allocations(tree), key=lambda event: event.time)
+    events = sorted(_allocations(tree, device), key=lambda event: event.time)
     begin = next(event.start_time_ns for event in tree if event.name == STEP)
-    peak, without = _peak(events, begin, set()), _peak(events, begin, _workspaces(events))
-    return Measured(static + peak, peak - without)
+    return _peak(events, begin, set()), _peak(events, begin, _workspaces(events))
 
 
 def _sizes(model: nn.Module, args: Any, kwargs: Any, stepper: Any) -> int:
@@ -128,14 +134,14 @@ class _Allocation:
     call: int
 
 
-def _allocations(events: Any, call: int = 0) -> Iterator[_Allocation]:
+def _allocations(events: Any, device: str, call: int = 0) -> Iterator[_Allocation]:
     for event in events:
         if event.tag == torch._C._profiler._EventType.Allocation:
-            if event.extra_fields.device.type == "cpu":
+            if event.extra_fields.device.type == device:
                 yield _Allocation(event.start_time_ns, event.extra_fields.alloc_size, event.extra_fields.ptr, call)
         else:
             inside = call or (event.start_time_ns if event.name in LIBRARY else 0)
-            yield from _allocations(event.children, inside)
+            yield from _allocations(event.children, device, inside)
 
 
 def _workspaces(events: list[_Allocation]) -> set[int]:
