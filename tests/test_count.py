@@ -1,6 +1,8 @@
 """The counters: against counts by hand, naive loops and two other libraries; and that they leave everything as it was."""
 
 import random
+import subprocess
+import sys
 import warnings
 from itertools import product
 
@@ -248,6 +250,15 @@ def test_equal_calls_on_other_shapes_and_types_are_told_apart():
         for ours, theirs in zip(output[:-1], plain[:-1], strict=True):
             assert (ours.shape, ours.stride(), ours.dtype) == (theirs.shape, theirs.stride(), theirs.dtype)
         assert [part.dtype for part in output[-1]] == [part.dtype for part in plain[-1]]
+
+
+def test_the_first_count_of_a_process_is_that_of_the_next():
+    """Whatever torch loads for it on the way."""
+    code = "import zoo; print(*(zoo.profile('lenet5').activation_bytes for _ in range(2)), zoo.memory('lenet5').activations)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    first, second, memory = map(int, done.stdout.split())
+    assert first == second
+    assert 0 < second < memory
 
 
 def test_depth_of_equal_layers_is_not_shared_between_runs():

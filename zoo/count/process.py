@@ -7,8 +7,17 @@ import random
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import torch
+
+
+@cache
+def load_kernels() -> None:
+    """Have torch load its meta kernels outside of a pass: the first operator that needs them leaves its frame to the garbage collector,
+    with the tensors in it, as torch 2.11 does.
+    """
+    torch.empty(1, device="meta") + 1
 
 
 @contextmanager

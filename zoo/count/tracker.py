@@ -20,7 +20,7 @@ from zoo.count.formulas import cost
 from zoo.count.gradients import ADD, alone, in_place
 from zoo.count.ledger import Ledger
 from zoo.count.meta import META, on_meta, shapes, tensors
-from zoo.count.process import first_line, kept_random_state
+from zoo.count.process import first_line, kept_random_state, load_kernels
 from zoo.count.recipes import RECIPES, Recipe, recipe_of, signature
 from zoo.errors import InputError, ZooError
 
@@ -96,6 +96,7 @@ class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self, model: nn.Module, name: str, ledger: Ledger | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        load_kernels()
         self.model = model
         self.name = name
         self.nodes = [Node(path, module) for path, module in model.named_modules()]
