@@ -12,23 +12,13 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from modules import Do
 from torch import nn
 from torch.nn.utils.rnn import pack_sequence, pad_packed_sequence
 
 import zoo
 from zoo.count.meta import copy_on_meta
 from zoo.errors import InputError, Note, UsageError, ZooError
-
-
-class Do(nn.Module):
-    """A module that applies a function."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, *args):
-        return self.function(*args)
 
 
 def macs(function, *args):

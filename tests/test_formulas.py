@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
+from modules import Do
 
 import zoo
 from zoo.count import formulas
@@ -15,17 +15,6 @@ from zoo.count.ledger import Ledger
 from zoo.count.tracker import Frame, Node, Tracker
 from zoo.errors import InputError, Note, UsageError
 from zoo.models.lenet import LeNet5
-
-
-class Do(nn.Module):
-    """A module that applies a function."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, *args):
-        return self.function(*args)
 
 
 def profile(function, *args):

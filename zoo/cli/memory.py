@@ -38,6 +38,7 @@ def command(name: str, batch_size: int, mode: str, fit: str | None, probe: bool,
     Example: zoo memory resnet50 --batch-size 64 --optimizer adamw --autocast bfloat16
     """
     from zoo.cli.show import table
+    from zoo.count.text import mib
 
     if probe and not fit:
         raise UsageError("--probe tries the batch that --fit finds: give --fit 24GiB or --fit auto too")
@@ -81,7 +82,3 @@ def command(name: str, batch_size: int, mode: str, fit: str | None, probe: bool,
         click.echo(
             f"torch's caching allocator takes up to {mib(memory.reserved)} MiB of the card for it; the driver and libraries come on top"
         )
-
-
-def mib(size: int) -> str:
-    return f"{size / 2**20:,.2f}"

@@ -20,6 +20,7 @@ from zoo.count.ledger import Ledger
 from zoo.count.meta import shapes, tensors
 from zoo.count.optimizers import Stepper
 from zoo.count.report import keep_all
+from zoo.count.text import mib
 from zoo.count.tracker import Tracker
 from zoo.errors import InputError
 
@@ -71,13 +72,8 @@ class Memory:
 
     def __str__(self) -> str:
         where = f" in {self.peak_module}" if self.peak_module else ""
-        kinds = ", ".join(f"{kind} {mib(size)}" for kind, size in self.at_peak.items() if size)
-        return f"{self.name}, {self.mode} on {self.device}: peak {mib(self.peak)} ({kinds}), in the {self.peak_phase} pass{where}"
-
-
-def mib(size: int) -> str:
-    """Bytes in MiB = 2^20 bytes."""
-    return f"{size / 2**20:,.2f} MiB"
+        kinds = ", ".join(f"{kind} {mib(size)} MiB" for kind, size in self.at_peak.items() if size)
+        return f"{self.name}, {self.mode} on {self.device}: peak {mib(self.peak)} MiB ({kinds}), in the {self.peak_phase} pass{where}"
 
 
 def predict(

@@ -46,3 +46,8 @@ def separated(headers: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
     writer.writerow(headers)
     writer.writerows([figure(value) if isinstance(value, (tuple, list)) else value for value in row] for row in rows)
     return out.getvalue()
+
+
+def mib(size: int) -> str:
+    """Bytes in MiB = 2^20 bytes."""
+    return f"{size / 2**20:,.2f}"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from zoo.count.text import figure, markdown, separated
+from zoo.count.text import figure, markdown, mib, separated
 
 if TYPE_CHECKING:
     from zoo.count.report import Profile, Row
@@ -55,7 +55,7 @@ def columns(profile: Profile, bars: bool = False) -> dict[str, Callable[[Row], s
         "FLOPs": lambda row: figure(row.flops),
         "share": share,
         "other": lambda row: figure(row.other),
-        "MiB kept": lambda row: f"{row.activation_bytes / 2**20:,.2f}",
+        "MiB kept": lambda row: mib(row.activation_bytes),
         "sees": sees,
     }
     if profile.mode == "train":
@@ -103,7 +103,7 @@ def totals(profile: Profile) -> list[str]:
     lines = [str(profile), f"other operations: {kinds(profile.other)}"]
     if profile.mode == "train":
         lines.append(f"other operations of the backward pass: {kinds(profile.backward_other)}")
-    lines.append(f"activations kept for a backward pass: {profile.activation_bytes / 2**20:,.2f} MiB ({profile.activation_bytes:,} bytes)")
+    lines.append(f"activations kept for a backward pass: {mib(profile.activation_bytes)} MiB ({profile.activation_bytes:,} bytes)")
     status = [each.status for each in profile.operators]
     missing = "".join(f", {name} called {calls}x" for name, calls in profile.uncounted.items()).removeprefix(", ")
     counts = f"{status.count('counted')} counted, {status.count('free')} free, {status.count('not counted')} not counted"

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any
 from zoo.errors import check_choice
 from zoo.spec import Claims, Result
 from zoo.tables.protocols import choose, protocol
-from zoo.tables.text import figure, markdown, plain, separated
+from zoo.tables.text import figure, markdown, mib, plain, separated
 
 if TYPE_CHECKING:
     from zoo.count.report import Profile
     from zoo.count.report import Row as ProfileRow
 
-MIB = 2**20
 COLUMNS = {  # of all tables, in their order, with their titles
     "name": "name",
     "year": "year",
@@ -194,7 +193,7 @@ def cell(column: str, value: Any) -> str:
     if value is None:
         return ""
     if column in SIZES:
-        return f"{value / MIB:,.2f}"
+        return mib(value)
     if column == "ms":
         return f"{value:,.2f}"
     return str(value) if column == "year" else figure(value)

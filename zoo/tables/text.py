@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from zoo.count.text import figure as figure
 from zoo.count.text import markdown as markdown
+from zoo.count.text import mib as mib
 from zoo.count.text import plain as plain
 from zoo.count.text import separated as separated
 from zoo.spec import Paper
