@@ -1,7 +1,10 @@
-"""Every network that torchvision and timm can build, counted on the meta device: which operators are not counted, which networks not.
+"""Every network that torchvision and timm can build, counted on the meta device: which
+operators are not counted, which networks not.
 
-`python breadth.py RESULTS.jsonl [--every 20] [--processes 2] [--timeout 300] [--check] [PATTERN …]` appends a line per network to the file,
-leaves out those that are in it (`--again` repeats those that were not fully counted), and prints the summary of docs/breadth.md.
+`python breadth.py RESULTS.jsonl [--every 20] [--processes 2] [--timeout 300] [--check]
+[PATTERN …]` appends a line per network to the file, leaves out those that are in it
+(`--again` repeats those that were not fully counted), and prints the summary of
+docs/breadth.md.
 """
 
 from __future__ import annotations
@@ -38,7 +41,9 @@ def networks() -> list[tuple[str, str]]:
     import timm
     import torchvision
 
-    return [("torchvision", name) for name in torchvision.models.list_models()] + [("timm", name) for name in timm.list_models()]
+    return [("torchvision", name) for name in torchvision.models.list_models()] + [
+        ("timm", name) for name in timm.list_models()
+    ]
 
 
 def build(library: str, name: str) -> nn.Module:
@@ -47,7 +52,11 @@ def build(library: str, name: str) -> nn.Module:
 
     if library == "timm":
         return timm.create_model(name, pretrained=False)
-    without = {"weights": None, "weights_backbone": None, "init_weights": False}  # no numbers are needed
+    without = {
+        "weights": None,
+        "weights_backbone": None,
+        "init_weights": False,
+    }  # no numbers are needed
     builder = torchvision.models.get_model_builder(name)
     taken = inspect.signature(builder).parameters
     options = {option: value for option, value in without.items() if option in taken}
@@ -55,7 +64,9 @@ def build(library: str, name: str) -> nn.Module:
 
 
 def example(library: str, name: str, model: nn.Module) -> tuple[Any, ...]:
-    """The arguments of one forward pass: one image of the network's own size, or what else it takes."""
+    """The arguments of one forward pass: one image of the network's own size, or what
+    else it takes.
+    """
     if library == "timm":
         return (torch.empty(1, *model.pretrained_cfg["input_size"], device="meta"),)
     image = torch.empty(1, 3, 224, 224, device="meta")
@@ -70,7 +81,9 @@ def example(library: str, name: str, model: nn.Module) -> tuple[Any, ...]:
 
 
 def count(library: str, name: str, timeout: int, check: bool) -> Result:
-    """What came of one network: its counts, or the stage that failed and why; with `check`, torch's count of multiply-adds too."""
+    """What came of one network: its counts, or the stage that failed and why; with
+    `check`, torch's count of multiply-adds too.
+    """
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     signal.signal(signal.SIGALRM, _too_long)
@@ -86,7 +99,12 @@ def count(library: str, name: str, timeout: int, check: bool) -> Result:
             model = build(library, name)
         result["stage"] = "count"
         profile = zoo.profile(model, inputs=example(library, name, model))
-        result |= {"stage": "done", "inputs": profile.inputs, "params": profile.params, "macs": profile.macs}
+        result |= {
+            "stage": "done",
+            "inputs": profile.inputs,
+            "params": profile.params,
+            "macs": profile.macs,
+        }
         result["uncounted"] = dict(profile.uncounted)
         if check:
             with FlopCounterMode(display=False) as counter:
@@ -103,7 +121,7 @@ def _too_long(*_: Any) -> None:
     raise TimeoutError("took too long")
 
 
-# -------------------------------------------------------------------------------------------------------------- summary
+# ------------------------------------------------------------------------------ summary
 
 
 def summary(results: Iterable[Result]) -> Iterable[str]:
@@ -111,7 +129,9 @@ def summary(results: Iterable[Result]) -> Iterable[str]:
     by_library = defaultdict(list)
     for result in results:
         by_library[result["library"]].append(result)
-    by_library["both"] = [result for library in ("torchvision", "timm") for result in by_library[library]]
+    by_library["both"] = [
+        result for library in ("torchvision", "timm") for result in by_library[library]
+    ]
     yield "| library | networks | counted | of these without an uncounted operator | not counted |\n|---|---|---|---|---|"
     for library in ("torchvision", "timm", "both"):
         found = by_library[library]
@@ -121,7 +141,11 @@ def summary(results: Iterable[Result]) -> Iterable[str]:
         yield f"| {library} | {len(found)} | {len(done)} | {share} | {len(found) - len(done)} |"
     everything = by_library["both"]
     missing = [result for result in everything if result.get("uncounted")]
-    yield "\n| operator that is not counted | calls | networks |\n|---|---|---|" if missing else "\nOperators that are not counted: none."
+    yield (
+        "\n| operator that is not counted | calls | networks |\n|---|---|---|"
+        if missing
+        else "\nOperators that are not counted: none."
+    )
     for operator in sorted({operator for result in missing for operator in result["uncounted"]}):
         having = [result for result in missing if operator in result["uncounted"]]
         yield f"| `{operator}` | {sum(result['uncounted'][operator] for result in having)} | {names(having)} |"
@@ -158,7 +182,9 @@ def reason(result: Result) -> str:
 def open_(result: Result, again: bool, check: bool) -> bool:
     """Whether a network that is in the file is to be counted once more."""
     done = result["stage"] == "done"
-    return (again and not (done and not result["uncounted"])) or (check and done and "torch" not in result)
+    return (again and not (done and not result["uncounted"])) or (
+        check and done and "torch" not in result
+    )
 
 
 def read(path: Path) -> dict[tuple[str, str], Result]:
@@ -174,17 +200,32 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="only every n-th network")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--timeout", type=int, default=300, help="seconds per network")
-    parser.add_argument("--check", action="store_true", help="compare the multiply-adds with those of torch's FlopCounterMode")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="compare the multiply-adds with those of torch's FlopCounterMode",
+    )
     parser.add_argument("--again", action="store_true", help="repeat what was not fully counted")
     options = parser.parse_args()
     every = networks()
     known = read(options.results)
-    wanted = [one for one in every if any(fnmatch.fnmatch(one[1], pattern) for pattern in options.patterns)][:: options.every]
-    todo = [one for one in wanted if one not in known or open_(known[one], options.again, options.check)]
+    wanted = [
+        one
+        for one in every
+        if any(fnmatch.fnmatch(one[1], pattern) for pattern in options.patterns)
+    ][:: options.every]
+    todo = [
+        one for one in wanted if one not in known or open_(known[one], options.again, options.check)
+    ]
     options.results.parent.mkdir(parents=True, exist_ok=True)
-    with options.results.open("a", encoding="utf-8") as file, ProcessPoolExecutor(options.processes) as pool:
+    with (
+        options.results.open("a", encoding="utf-8") as file,
+        ProcessPoolExecutor(options.processes) as pool,
+    ):
         futures = [pool.submit(count, *one, options.timeout, options.check) for one in todo]
-        for future in track(as_completed(futures), "counting", len(futures), console=Console(stderr=True)):
+        for future in track(
+            as_completed(futures), "counting", len(futures), console=Console(stderr=True)
+        ):
             print(json.dumps(future.result()), file=file, flush=True)
     known = read(options.results)
     print("\n".join(summary([known[one] for one in every if one in known])))

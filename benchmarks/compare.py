@@ -1,4 +1,6 @@
-"""The whole catalogue in one table: from the claims, as a process against `import torch`; and built and counted again."""
+"""The whole catalogue in one table: from the claims, as a process against `import
+torch`; and built and counted again.
+"""
 
 import statistics
 import sys
@@ -16,5 +18,7 @@ print(
     f"{statistics.median(more):.2f} s more ({more[0]:.2f} to {more[-1]:.2f}); goal <= 2",
     flush=True,
 )
-recount = statistics.median(seconds(process(zoo, "compare", "*", "--recount", "--csv")) for _ in range(3))
+recount = statistics.median(
+    seconds(process(zoo, "compare", "*", "--recount", "--csv")) for _ in range(3)
+)
 print(f"zoo compare '*' --recount: {recount:.1f} s; goal <= 60", flush=True)

@@ -1,10 +1,13 @@
-"""Building and counting every network of the catalogue, against fvcore and torch's FlopCounterMode: the tables of docs/speed.md.
+"""Building and counting every network of the catalogue, against fvcore and torch's
+FlopCounterMode: the tables of docs/speed.md.
 
-`python counting.py [--budget 3] [PATTERN …]`; `--budget`: about so many seconds per network and peer, in 3 to 15 rounds.
+`python counting.py [--budget 3] [PATTERN …]`; `--budget`: about so many seconds per
+network and peer, in 3 to 15 rounds.
 
-Each time is that of building the network (`zoo.create`, on the meta device) and counting it, in CPU time of one thread. fvcore traces
-the network: where that fails on the meta device the tensors get memory without an initialisation (`to_empty`), and its time includes
-computing with them.
+Each time is that of building the network (`zoo.create`, on the meta device) and
+counting it, in CPU time of one thread. fvcore traces the network: where that fails on
+the meta device the tensors get memory without an initialisation (`to_empty`), and its
+time includes computing with them.
 """
 
 from __future__ import annotations
@@ -44,7 +47,9 @@ def with_fvcore(device: str, name: str) -> Any:
 
 
 def fvcore(name: str) -> tuple[str, Callable[[str], Any] | None]:
-    """The cheapest kind of tensors with which fvcore counts a network, and the function that does; "fails", None where there is none."""
+    """The cheapest kind of tensors with which fvcore counts a network, and the function
+    that does; "fails", None where there is none.
+    """
     for device in ("meta", "cpu"):
         try:
             with_fvcore(device, name)
@@ -55,16 +60,23 @@ def fvcore(name: str) -> tuple[str, Callable[[str], Any] | None]:
 
 
 def cpu_seconds(action: Callable[[str], Any], name: str) -> float:
-    """Time of this process on a processor, which the other work of a shared machine changes less than that of a clock."""
+    """Time of this process on a processor, which the other work of a shared machine
+    changes less than that of a clock.
+    """
     start = time.process_time()
     action(name)
     return time.process_time() - start
 
 
 def measure(name: str, peer: Callable[[str], Any], budget: float) -> tuple[float, float, float]:
-    """Median seconds of ours and of the peer, in turn, and the median of the ratios of neighbours."""
+    """Median seconds of ours and of the peer, in turn, and the median of the ratios of
+    neighbours.
+    """
     once = cpu_seconds(ours, name) + cpu_seconds(peer, name)  # warms up, too
-    times = [(cpu_seconds(ours, name), cpu_seconds(peer, name)) for _ in range(max(3, min(15, int(budget / once))))]
+    times = [
+        (cpu_seconds(ours, name), cpu_seconds(peer, name))
+        for _ in range(max(3, min(15, int(budget / once))))
+    ]
     a, b = (statistics.median(each) for each in zip(*times, strict=True))
     return a, b, statistics.median(mine / other for mine, other in times)
 
@@ -77,7 +89,9 @@ def main() -> None:
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
-    print("| network | ours, ms | FlopCounterMode, ms | ours / it | ours, ms | fvcore, ms | ours / it | fvcore's tensors |")
+    print(
+        "| network | ours, ms | FlopCounterMode, ms | ours / it | ours, ms | fvcore, ms | ours / it | fvcore's tensors |"
+    )
     print("|---|---|---|---|---|---|---|---|")
     sums = [0.0] * 4
     slower: list[str] = []
@@ -90,8 +104,12 @@ def main() -> None:
         times = f"{a * 1e3:.1f} | {b * 1e3:.1f} | {ratio:.2f} | {c * 1e3:.1f} | {d * 1e3:.1f} | {other:.3f}"
         print(f"| {name} | {times} | {tensors} |", flush=True)
     a, b, c, d = sums
-    print(f"| sum | {a * 1e3:.0f} | {b * 1e3:.0f} | {a / b:.2f} | {c * 1e3:.0f} | {d * 1e3:.0f} | {c / d:.3f} | |")
-    print(f"\nslower than a peer: {', '.join(slower) or 'none'}; goal: none, and a sum of at most 0.25 of fvcore's")
+    print(
+        f"| sum | {a * 1e3:.0f} | {b * 1e3:.0f} | {a / b:.2f} | {c * 1e3:.0f} | {d * 1e3:.0f} | {c / d:.3f} | |"
+    )
+    print(
+        f"\nslower than a peer: {', '.join(slower) or 'none'}; goal: none, and a sum of at most 0.25 of fvcore's"
+    )
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
-"""Predicted memory against what is really allocated, and the time of a prediction against torch's own memory tracker.
+"""Predicted memory against what is really allocated, and the time of a prediction
+against torch's own memory tracker.
 
-python benchmarks/memory.py [NAME]...           on a GPU, or --device cpu: a table of all ImageNet networks, or of these
-python benchmarks/memory.py --tracker           against torch.distributed's MemTracker on fake tensors
-python benchmarks/memory.py --fit 24GiB         on a GPU: predicted largest batches against the largest that run
+python benchmarks/memory.py [NAME]...      a table of all ImageNet networks, or of these
+                                           (on a GPU, or --device cpu)
+python benchmarks/memory.py --tracker      against torch.distributed's MemTracker
+python benchmarks/memory.py --fit 24GiB    on a GPU: largest batches, predicted and run
 
-The peak of a step is torch's own record on a GPU and the profiler's record of the allocator on the CPU. "Workspace" is what a library
-held for itself in it: oneDNN and BLAS within their calls, or on a GPU what cuBLAS keeps.
+The peak of a step is torch's own record on a GPU and the profiler's record of the
+allocator on the CPU. "Workspace" is what a library held for itself in it: oneDNN and
+BLAS within their calls, or on a GPU what cuBLAS keeps.
 """
 
 import argparse
@@ -30,28 +33,51 @@ STEPS = (("train", "momentum"), ("train", "adamw"), ("infer", None))
 
 def imagenet() -> list[str]:
     """Networks of images of 200 pixels and more."""
-    return [name for name in zoo.list_models(task="classify") if zoo.info(name).variant.input_size[1] > 200]
+    return [
+        name
+        for name in zoo.list_models(task="classify")
+        if zoo.info(name).variant.input_size[1] > 200
+    ]
 
 
-def run(name: str, batch: int, device: str, mode: str, optimizer: str | None, autocast: str | None) -> tuple[int, int, int]:
+def run(
+    name: str, batch: int, device: str, mode: str, optimizer: str | None, autocast: str | None
+) -> tuple[int, int, int]:
     """Predicted peak, measured peak, and workspace, in bytes."""
     options = {"mode": mode, "optimizer": optimizer}
     predicted = zoo.memory(name, batch, device=device, autocast=autocast, **options).peak
     model = zoo.create(name, device=device)
     keep_all(model)  # what is left out at random is predicted as kept
     images = torch.randn(batch, *zoo.info(name).variant.input_size, device=device)
-    found = measure(model, (images,), {}, autocast=getattr(torch, autocast) if autocast else None, **options)
+    found = measure(
+        model, (images,), {}, autocast=getattr(torch, autocast) if autocast else None, **options
+    )
     return predicted, found.peak, found.workspace
 
 
 def compare(names: list[str], device: str, batches: list[int], types: list[str | None]) -> None:
     rows, errors, without = [], [], []
     for name, batch, autocast, (mode, optimizer) in itertools.product(names, batches, types, STEPS):
-        sys.stderr.write(f"\r{name} {batch} {autocast or 'float32'} {mode} {optimizer or ''}".ljust(78))
+        sys.stderr.write(
+            f"\r{name} {batch} {autocast or 'float32'} {mode} {optimizer or ''}".ljust(78)
+        )
         try:
             predicted, peak, workspace = run(name, batch, device, mode, optimizer, autocast)
         except torch.OutOfMemoryError:
-            rows.append([name, str(batch), autocast or "float32", mode, optimizer or "", "", "out of memory", "", "", ""])
+            rows.append(
+                [
+                    name,
+                    str(batch),
+                    autocast or "float32",
+                    mode,
+                    optimizer or "",
+                    "",
+                    "out of memory",
+                    "",
+                    "",
+                    "",
+                ]
+            )
             continue
         finally:
             gc.collect()
@@ -61,7 +87,9 @@ def compare(names: list[str], device: str, batches: list[int], types: list[str |
         without.append(predicted / (peak - workspace) - 1)
         sizes = [f"{size / 2**20:,.1f}" for size in (predicted, peak, workspace)]
         shares = [f"{error:+.2%}" for error in (errors[-1], without[-1])]
-        rows.append([name, str(batch), autocast or "float32", mode, optimizer or "", *sizes, *shares])
+        rows.append(
+            [name, str(batch), autocast or "float32", mode, optimizer or "", *sizes, *shares]
+        )
     headers = [
         "network",
         "batch",
@@ -74,11 +102,15 @@ def compare(names: list[str], device: str, batches: list[int], types: list[str |
         "error",
         "without workspace",
     ]
-    print(f"\n\ntorch {torch.__version__}, {torch.cuda.get_device_name() if device == 'cuda' else 'CPU'}, {len(errors)} steps\n")
+    print(
+        f"\n\ntorch {torch.__version__}, {torch.cuda.get_device_name() if device == 'cuda' else 'CPU'}, {len(errors)} steps\n"
+    )
     for what, found in (("error", errors), ("error without the workspace", without)):
         sizes = sorted(map(abs, found))
         share = sum(size <= 0.02 for size in sizes) / len(sizes)
-        print(f"{what}: median {statistics.median(sizes):.2%}, worst {sizes[-1]:.2%}, within 2 % in {share:.1%} of the steps")
+        print(
+            f"{what}: median {statistics.median(sizes):.2%}, worst {sizes[-1]:.2%}, within 2 % in {share:.1%} of the steps"
+        )
     print("\n" + markdown(headers, rows, left=("network", "type", "mode", "optimizer")))
 
 
@@ -112,13 +144,18 @@ print(time.perf_counter() - begin, found.peak)
 
 
 def tracker() -> None:
-    """Building and predicting, each in a process of its own with everything imported, and the truth on this machine's CPU."""
+    """Building and predicting, each in a process of its own with everything imported,
+    and the truth on this machine's CPU.
+    """
     name, batch = PEERS_NETWORK
 
     def once(code: str) -> tuple[float, int]:
         warm = "import torch, torchvision, zoo, torch.distributed; zoo.memory('lenet5')\n"
         done = subprocess.run(
-            [sys.executable, "-c", warm + code.format(name=name, batch=batch)], check=True, capture_output=True, text=True
+            [sys.executable, "-c", warm + code.format(name=name, batch=batch)],
+            check=True,
+            capture_output=True,
+            text=True,
         )
         seconds, size = done.stdout.split()
         return float(seconds), int(size)
@@ -127,20 +164,29 @@ def tracker() -> None:
     for _ in range(3):
         (ours, predicted), (theirs, peers) = once(OURS), once(TRACKER)
         ratios.append(ours / theirs)
-        print(f"{name}, batch {batch}: ours {ours:.2f} s, MemTracker {theirs:.2f} s, ratio {ratios[-1]:.3f}", flush=True)
+        print(
+            f"{name}, batch {batch}: ours {ours:.2f} s, MemTracker {theirs:.2f} s, ratio {ratios[-1]:.3f}",
+            flush=True,
+        )
     images = torch.randn(batch, 3, 224, 224)
     truth = measure(zoo.create(name), (images,), {}).peak
     print(f"median ratio {statistics.median(ratios):.3f}; goal <= 0.1")
     for who, size in (("ours", predicted), ("MemTracker", peers)):
-        print(f"peak of a training step: measured {truth / 2**20:,.1f} MiB, {who} {size / 2**20:,.1f} MiB ({size / truth - 1:+.2%})")
+        print(
+            f"peak of a training step: measured {truth / 2**20:,.1f} MiB, {who} {size / 2**20:,.1f} MiB ({size / truth - 1:+.2%})"
+        )
 
 
 def fit(size: str, names: list[str]) -> None:
-    """Predicted largest batch against the largest that runs in a part of the card of this size."""
+    """Predicted largest batch against the largest that runs in a part of the card of
+    this size.
+    """
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.set_per_process_memory_fraction((room(size, "cuda") + CONTEXT) / total)
     rows, failures = [], 0
-    for name, autocast, optimizer in itertools.product(names, (None, "bfloat16"), ("momentum", "adamw")):
+    for name, autocast, optimizer in itertools.product(
+        names, (None, "bfloat16"), ("momentum", "adamw")
+    ):
         options = {"autocast": autocast, "optimizer": optimizer}
         predicted = zoo.max_batch_size(name, size, **options)
         low, high = 0, predicted
@@ -152,10 +198,24 @@ def fit(size: str, names: list[str]) -> None:
             low, high = (middle, high) if runs(name, middle, options) else (low, middle)
         failures += failed
         rows.append(
-            [name, autocast or "float32", optimizer, str(predicted), str(low), f"{predicted / low:.1%}", "out of memory" if failed else ""]
+            [
+                name,
+                autocast or "float32",
+                optimizer,
+                str(predicted),
+                str(low),
+                f"{predicted / low:.1%}",
+                "out of memory" if failed else "",
+            ]
         )
         print(rows[-1], file=sys.stderr)
-    print(markdown(["network", "type", "optimizer", "predicted", "runs", "share", ""], rows, left=("network", "type", "optimizer")))
+    print(
+        markdown(
+            ["network", "type", "optimizer", "predicted", "runs", "share", ""],
+            rows,
+            left=("network", "type", "optimizer"),
+        )
+    )
     print(f"\n{failures} of {len(rows)} predictions ran out of memory")
 
 
@@ -174,7 +234,9 @@ def runs(name: str, batch: int, options: dict) -> bool:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("names", nargs="*")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--batch", type=int, nargs="+")
@@ -189,6 +251,9 @@ if __name__ == "__main__":
     else:
         gpu = chosen.device == "cuda"
         compare(
-            chosen.names or imagenet(), chosen.device, chosen.batch or ([8, 32] if gpu else [1, 4]), [None, "bfloat16"] if gpu else [None]
+            chosen.names or imagenet(),
+            chosen.device,
+            chosen.batch or ([8, 32] if gpu else [1, 4]),
+            [None, "bfloat16"] if gpu else [None],
         )
     print(f"\n{time.perf_counter() - begin:.0f} s")

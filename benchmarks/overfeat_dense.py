@@ -1,4 +1,5 @@
-"""OverFeat's dense evaluation (section 3.3) against running every window as a crop: what it costs, and what the border of zeros changes.
+"""OverFeat's dense evaluation (section 3.3) against running every window as a crop:
+what it costs, and what the border of zeros changes.
 
 The figures of docs/overfeat_dense.md. `--time` measures one scale too.
 """
@@ -32,7 +33,9 @@ def each_crop(model: OverFeat, x: Tensor) -> Tensor:
     """The fine map (1, num_classes, H', W'), a crop at a time."""
     window, step = model.window, model.step // model.pool
     rows, columns = (range(0, side - window + 1, step) for side in x.shape[2:])
-    scores = [model(x[:, :, top : top + window, left : left + window]) for top in rows for left in columns]
+    scores = [
+        model(x[:, :, top : top + window, left : left + window]) for top in rows for left in columns
+    ]
     return torch.stack(scores, -1).unflatten(-1, (len(rows), len(columns)))
 
 
@@ -40,23 +43,41 @@ def costs() -> None:
     with torch.device("meta"):
         model = zoo.create("overfeat_accurate").eval()
     crop = zoo.profile(model, input_size=(3, model.window, model.window)).macs
-    print("| image | windows | dense, GMACs | crops, GMACs | crops / dense |\n|---|---|---|---|---|")
+    print(
+        "| image | windows | dense, GMACs | crops, GMACs | crops / dense |\n|---|---|---|---|---|"
+    )
     for height, width in SCALES:
-        windows = model.forward_map(torch.empty(1, 3, height, width, device="meta"), fine=True).shape[2:].numel()
+        windows = (
+            model.forward_map(torch.empty(1, 3, height, width, device="meta"), fine=True)
+            .shape[2:]
+            .numel()
+        )
         dense = zoo.profile(Dense(model), input_size=(3, height, width)).macs
-        print(f"| {height}x{width} | {windows} | {dense / 1e9:.1f} | {windows * crop / 1e9:.1f} | {windows * crop / dense:.1f} |")
+        print(
+            f"| {height}x{width} | {windows} | {dense / 1e9:.1f} | {windows * crop / 1e9:.1f} | {windows * crop / dense:.1f} |"
+        )
 
 
 def photo(model: OverFeat, height: int, width: int) -> Tensor:
-    """scikit-learn's picture of a flower (1, 3, height, width), in the network's preprocessing."""
-    image = functional.to_dtype(torch.from_numpy(load_sample_image("flower.jpg").copy()).permute(2, 0, 1), torch.float32, scale=True)
+    """scikit-learn's picture of a flower (1, 3, height, width), in the network's
+    preprocessing.
+    """
+    image = functional.to_dtype(
+        torch.from_numpy(load_sample_image("flower.jpg").copy()).permute(2, 0, 1),
+        torch.float32,
+        scale=True,
+    )
     image = functional.resize(image, [height, width], antialias=True)
-    return functional.normalize(image, model.pretrained_cfg["mean"], model.pretrained_cfg["std"])[None]
+    return functional.normalize(image, model.pretrained_cfg["mean"], model.pretrained_cfg["std"])[
+        None
+    ]
 
 
 @torch.inference_mode()
 def differences() -> None:
-    print("| padding | window | image | windows | rms difference | largest | best class the same |\n|---|---|---|---|---|---|---|")
+    print(
+        "| padding | window | image | windows | rms difference | largest | best class the same |\n|---|---|---|---|---|---|---|"
+    )
     for padding, (height, width) in ((1, (281, 317)), (0, (353, 389))):
         torch.manual_seed(0)
         model = zoo.create("overfeat_accurate", padding=padding).eval()

@@ -1,4 +1,6 @@
-"""Fair comparison on a noisy machine: two things in turn, several times, and the median of the ratios of neighbours."""
+"""Fair comparison on a noisy machine: two things in turn, several times, and the median
+of the ratios of neighbours.
+"""
 
 import statistics
 import subprocess
@@ -13,8 +15,12 @@ def seconds(action: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def compare(ours: Callable[[], object], theirs: Callable[[], object], rounds: int, warmup: int = 1) -> tuple[float, float, list[float]]:
-    """Median seconds of each, and the ratios ours / theirs, sorted; the order within a round alternates."""
+def compare(
+    ours: Callable[[], object], theirs: Callable[[], object], rounds: int, warmup: int = 1
+) -> tuple[float, float, list[float]]:
+    """Median seconds of each, and the ratios ours / theirs, sorted; the order within a
+    round alternates.
+    """
     for _ in range(warmup):
         ours(), theirs()
     times: list[tuple[float, float]] = []
@@ -24,7 +30,11 @@ def compare(ours: Callable[[], object], theirs: Callable[[], object], rounds: in
         else:
             a, b = seconds(ours), seconds(theirs)
         times.append((a, b))
-    return statistics.median(a for a, _ in times), statistics.median(b for _, b in times), sorted(a / b for a, b in times)
+    return (
+        statistics.median(a for a, _ in times),
+        statistics.median(b for _, b in times),
+        sorted(a / b for a, b in times),
+    )
 
 
 def process(*command: str) -> Callable[[], object]:
@@ -38,4 +48,7 @@ def python(code: str) -> Callable[[], object]:
 def report(title: str, result: tuple[float, float, list[float]], goal: str) -> None:
     a, b, ratios = result
     middle = statistics.median(ratios)
-    print(f"{title}: ours {a:.3f} s, peer {b:.3f} s, ratio {middle:.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f}); goal {goal}", flush=True)
+    print(
+        f"{title}: ours {a:.3f} s, peer {b:.3f} s, ratio {middle:.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f}); goal {goal}",
+        flush=True,
+    )

@@ -1,6 +1,8 @@
-"""Training steps of resnet110_sd_cifar10 against the same network with every block kept: forward, backward and update.
+"""Training steps of resnet110_sd_cifar10 against the same network with every block
+kept: forward, backward and update.
 
-The paper saves about 25 % of the time (section 3); the expected multiply-adds are 74.6 % of the full network's.
+The paper saves about 25 % of the time (section 3); the expected multiply-adds are 74.6
+% of the full network's.
 """
 
 import torch
@@ -18,7 +20,9 @@ def training(dropping: bool, steps: int = 3):
     if not dropping:
         for block in stochastic(model):
             block.dropless()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4)
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4
+    )
 
     def run() -> None:
         for _ in range(steps):
@@ -30,4 +34,8 @@ def training(dropping: bool, steps: int = 3):
 
 
 torch.manual_seed(0)
-report("training resnet110_sd_cifar10 / all blocks kept", compare(training(True), training(False), rounds=12), "0.75 to 0.8")
+report(
+    "training resnet110_sd_cifar10 / all blocks kept",
+    compare(training(True), training(False), rounds=12),
+    "0.75 to 0.8",
+)

@@ -1,7 +1,8 @@
-"""Writes the generated pages: docs/models/<family>.md with the picture of its block, and the index docs/models/README.md.
+"""Writes the generated pages: docs/models/<family>.md with the picture of its block,
+and the index docs/models/README.md.
 
-python docs/build.py [FAMILY]...          writes the index and the pages of all families, or of these
-python docs/build.py --check [FAMILY]...  writes nothing, says which are stale, and exits with 1 when one is
+python docs/build.py [FAMILY]...          the index, and all pages or these
+python docs/build.py --check [FAMILY]...  says which are stale (exit 1)
 """
 
 import math
@@ -25,14 +26,25 @@ from zoo.tables.verify import HEADERS
 
 HERE = Path(__file__).resolve().parent
 LONGEST = 40  # rows of a layer table; longer ones list the stages instead of what is in them
-GENERATED = "<!-- written by docs/build.py from the model file and docs/families.toml: edit those -->"
+GENERATED = (
+    "<!-- written by docs/build.py from the model file and docs/families.toml: edit those -->"
+)
 
 
 def families() -> dict[str, list[str]]:
-    """The networks of this package by the model file that they are in, oldest paper first, in the order of the file."""
-    own = {entry.family: name for name, entry in registry.entries().items() if entry.distribution.startswith(registry.OWN + " ")}
+    """The networks of this package by the model file that they are in, oldest paper
+    first, in the order of the file.
+    """
+    own = {
+        entry.family: name
+        for name, entry in registry.entries().items()
+        if entry.distribution.startswith(registry.OWN + " ")
+    }
     found = {family: registry.family(name) for family, name in own.items()}
-    return {family: list(known.variants) for family, known in sorted(found.items(), key=lambda item: (item[1].paper.year, item[0]))}
+    return {
+        family: list(known.variants)
+        for family, known in sorted(found.items(), key=lambda item: (item[1].paper.year, item[0]))
+    }
 
 
 def texts() -> dict[str, dict[str, Any]]:
@@ -45,19 +57,41 @@ def networks(names: list[str]) -> str:
     for known in map(zoo.info, names):
         macs, variant = known.variant.claims.macs, known.variant
         counts = [variant.claims.params, macs, 2 * macs]
-        facts = [f"`{known.name}`", variant.note, str(known.paper.year), str(variant.depth), figure(variant.input_size)]
+        facts = [
+            f"`{known.name}`",
+            variant.note,
+            str(known.paper.year),
+            str(variant.depth),
+            figure(variant.input_size),
+        ]
         rows.append([*facts, *map(figure, counts)])
-    return markdown(["name", "what", "year", "depth", "input", "parameters", "MACs", "FLOPs"], rows, left=("name", "what"))
+    return markdown(
+        ["name", "what", "year", "depth", "input", "parameters", "MACs", "FLOPs"],
+        rows,
+        left=("name", "what"),
+    )
 
 
 def layers(profile: Profile) -> str:
-    """The layers, blocks or stages of a network in order: what holds parameters or changes the size. Equal ones share a line."""
+    """The layers, blocks or stages of a network in order: what holds parameters or
+    changes the size. Equal ones share a line.
+    """
     rows = listed(profile, 3)
     if len(rows) > LONGEST or not all(row.calls for row in parts(profile, 3)):
         rows = listed(profile, 2)
     whole = profile.rows[0]
-    rows.append(["the whole network", whole.kind, figure(whole.output[1:]), figure(whole.params), figure(whole.macs)])
-    return markdown(["module", "kind", "output", "parameters", "MACs"], rows, left=("module", "kind"))
+    rows.append(
+        [
+            "the whole network",
+            whole.kind,
+            figure(whole.output[1:]),
+            figure(whole.params),
+            figure(whole.macs),
+        ]
+    )
+    return markdown(
+        ["module", "kind", "output", "parameters", "MACs"], rows, left=("module", "kind")
+    )
 
 
 def listed(profile: Profile, level: int) -> list[list[str]]:
@@ -66,7 +100,12 @@ def listed(profile: Profile, level: int) -> list[list[str]]:
     size = math.prod(profile.inputs[0][1:])
     for row in parts(profile, level):
         if row.params or math.prod(row.output[1:]) != size:
-            cells = [contents(profile, row), figure(row.output[1:]), figure(row.params), figure(row.macs)]
+            cells = [
+                contents(profile, row),
+                figure(row.output[1:]),
+                figure(row.params),
+                figure(row.macs),
+            ]
             if lines and lines[-1][1] == cells:
                 lines[-1][0].append(row.path)
             else:
@@ -75,15 +114,23 @@ def listed(profile: Profile, level: int) -> list[list[str]]:
     rows = []
     for paths, (kind, *figures) in lines:
         several = len(paths) > 1
-        rows.append([f"`{paths[0]}`" + f" to `{paths[-1]}`" * several, kind + ", each" * several, *figures])
+        rows.append(
+            [f"`{paths[0]}`" + f" to `{paths[-1]}`" * several, kind + ", each" * several, *figures]
+        )
     return rows
 
 
 def parts(profile: Profile, level: int) -> list[Row]:
-    """The modules of this level of the tree, and those above it that have none below them; not what is there for nothing."""
+    """The modules of this level of the tree, and those above it that have none below
+    them; not what is there for nothing.
+    """
     used = [row for row in profile.rows if row.calls or row.params]
     inner = {row.path.rpartition(".")[0] for row in used}
-    return [row for row in used if row.level == level or (0 < row.level < level and row.path not in inner)]
+    return [
+        row
+        for row in used
+        if row.level == level or (0 < row.level < level and row.path not in inner)
+    ]
 
 
 def contents(profile: Profile, row: Row) -> str:
@@ -96,7 +143,9 @@ def contents(profile: Profile, row: Row) -> str:
 
 
 def claims(names: list[str]) -> str:
-    """What the paper prints against what is computed. Networks with equal lines share one, and so do a network's outputs that agree."""
+    """What the paper prints against what is computed. Networks with equal lines share
+    one, and so do a network's outputs that agree.
+    """
     lines: dict[tuple[str, ...], list[str]] = {}
     count, failed = 0, []
     for verification in map(zoo.verify, names):
@@ -110,10 +159,17 @@ def claims(names: list[str]) -> str:
                 lines.setdefault(tuple(cells), []).append(verification.name)
         for where, many in outputs.items():
             cell = f"{many} shape{'s' * (many > 1)}"
-            lines.setdefault((f"output of {many} module{'s' * (many > 1)}", where, cell, "the same", "agrees"), []).append(
-                verification.name
-            )
-    rows = [["all" if len(names) > 1 and who == names else ", ".join(f"`{name}`" for name in who), *cells] for cells, who in lines.items()]
+            lines.setdefault(
+                (f"output of {many} module{'s' * (many > 1)}", where, cell, "the same", "agrees"),
+                [],
+            ).append(verification.name)
+    rows = [
+        [
+            "all" if len(names) > 1 and who == names else ", ".join(f"`{name}`" for name in who),
+            *cells,
+        ]
+        for cells, who in lines.items()
+    ]
     table = markdown(["network", *HEADERS], rows, left=("network", "claim", "where", "verdict"))
     hold = "all of them hold" if not failed else f"these do not hold: {', '.join(failed)}"
     total = f"With the exact counts of parameters and MACs that is {count} claims; {hold} (`zoo verify {names[0]}`)."
@@ -125,37 +181,76 @@ def results(names: list[str]) -> str:
     lines: dict[tuple[str, ...], list[tuple[str, float]]] = {}
     for name in names:
         for result in zoo.info(name).variant.results:
-            lines.setdefault((name, result.data, result.protocol, result.where), []).append((result.metric, result.value))
+            lines.setdefault((name, result.data, result.protocol, result.where), []).append(
+                (result.metric, result.value)
+            )
     rows = []
     for (name, data, protocol, where), found in lines.items():
         kinds, measure = zip(*(metric.split(" ", 1) for metric, _ in found), strict=True)
-        rows.append([f"`{name}`", f"{' / '.join(kinds)} {measure[0]}", " / ".join(str(value) for _, value in found), data, protocol, where])
+        rows.append(
+            [
+                f"`{name}`",
+                f"{' / '.join(kinds)} {measure[0]}",
+                " / ".join(str(value) for _, value in found),
+                data,
+                protocol,
+                where,
+            ]
+        )
     left = ("network", "measure", "data", "protocol", "where")
-    return markdown(["network", "measure", "value", "data", "protocol", "where"], rows, left=left) if rows else ""
+    return (
+        markdown(["network", "measure", "value", "data", "protocol", "where"], rows, left=left)
+        if rows
+        else ""
+    )
 
 
 def picture(text: dict[str, Any]) -> str:
-    """The SVG of the block that shows the family best; the module "" is the whole network, a sequence of its parts."""
+    """The SVG of the block that shows the family best; the module "" is the whole
+    network, a sequence of its parts.
+    """
     name, path = text["block"]
     model: Any = zoo.create(name, device="meta").eval()
-    block = model.get_submodule(path) if path else nn.Sequential(model.features, model.neck, model.head)
+    block = (
+        model.get_submodule(path) if path else nn.Sequential(model.features, model.neck, model.head)
+    )
     seen: list[Any] = []
     hook = block.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     (model if path else block)(*zoo.info(name).variant.example_inputs(device="meta"))
     hook.remove()
-    return block_svg(block, seen[0], f"{path or 'layers'} of {name}", labels=text.get("labels"), fold=text.get("fold", True))
+    return block_svg(
+        block,
+        seen[0],
+        f"{path or 'layers'} of {name}",
+        labels=text.get("labels"),
+        fold=text.get("fold", True),
+    )
 
 
 def readings(doc: str, paper: Paper, names: list[str]) -> str:
-    """The head of a model file without its first sentence and its citation, as Markdown."""
+    """The head of a model file without its first sentence and its citation, as
+    Markdown.
+    """
     _, cited, *others = doc.split("\n\n")
-    end = max(cited.find(number) + len(number) for number in (paper.arxiv, paper.doi) if number and number in cited)
+    end = max(
+        cited.find(number) + len(number)
+        for number in (paper.arxiv, paper.doi)
+        if number and number in cited
+    )
     sources = re.sub(r"^(\s*\(\d{4}\))?[.,;]\s*", "", cited[end:])
     text = "\n\n".join([sources[:1].upper() + sources[1:], *others]).strip()
-    text = re.sub(r"^(Readings?( and departures)?|Departures?)\n(?=- )", r"### \1\n\n", text, flags=re.MULTILINE)
+    text = re.sub(
+        r"^(Readings?( and departures)?|Departures?)\n(?=- )",
+        r"### \1\n\n",
+        text,
+        flags=re.MULTILINE,
+    )
     text = re.sub(r"\bdocs/(\S+\.md)", r"[docs/\1](../\1)", text)
     known = rf"(?<![\w.])({'|'.join(names)})(?!\w)"
-    return "`".join(re.sub(known, r"`\1`", part) if i % 2 == 0 else part for i, part in enumerate(text.split("`")))
+    return "`".join(
+        re.sub(known, r"`\1`", part) if i % 2 == 0 else part
+        for i, part in enumerate(text.split("`"))
+    )
 
 
 def page(family: str, names: list[str], text: dict[str, Any]) -> dict[str, str]:
@@ -187,17 +282,35 @@ def page(family: str, names: list[str], text: dict[str, Any]) -> dict[str, str]:
         results(names) or "None for these networks.",
     ]
     if recipe := text.get("recipe"):
-        body += ["## Recipe of the paper", markdown(["what", "how"], [list(item) for item in recipe.items()], left=("what", "how"))]
+        body += [
+            "## Recipe of the paper",
+            markdown(
+                ["what", "how"], [list(item) for item in recipe.items()], left=("what", "how")
+            ),
+        ]
     return {f"{family}.md": "\n\n".join(body) + "\n", f"images/{family}.svg": picture(text)}
 
 
 def index(known: dict[str, list[str]], text: dict[str, dict[str, Any]]) -> str:
     papers, rows = [], []
     for family, names in known.items():
-        papers.append([f"[{text[family]['title']}]({family}.md)", str(len(names)), reference(zoo.info(names[0]).paper)])
+        papers.append(
+            [
+                f"[{text[family]['title']}]({family}.md)",
+                str(len(names)),
+                reference(zoo.info(names[0]).paper),
+            ]
+        )
         for each in map(zoo.info, names):
             counts = [each.variant.depth, each.variant.claims.params, each.variant.claims.macs]
-            rows.append([f"[`{each.name}`]({family}.md)", str(each.paper.year), *map(figure, counts), reported(each.variant.results)])
+            rows.append(
+                [
+                    f"[`{each.name}`]({family}.md)",
+                    str(each.paper.year),
+                    *map(figure, counts),
+                    reported(each.variant.results),
+                ]
+            )
     body = [
         GENERATED,
         "# All networks",
@@ -206,34 +319,53 @@ def index(known: dict[str, list[str]], text: dict[str, dict[str, Any]]) -> str:
         "Depth: layers with weights on the longest path, as the paper counts them. MACs: multiply-adds of convolutions and matrix products "
         "for one image of the network's own size. Errors are the papers' own, and comparable only where data and protocol are the same. "
         "`zoo verify --all --markdown` holds all of this to the papers' figures.",
-        markdown(["name", "year", "depth", "parameters", "MACs", "reported by the paper"], rows, left=("name", "reported by the paper")),
+        markdown(
+            ["name", "year", "depth", "parameters", "MACs", "reported by the paper"],
+            rows,
+            left=("name", "reported by the paper"),
+        ),
     ]
     return "\n\n".join(body) + "\n"
 
 
 def main(arguments: list[str]) -> int:
-    check, chosen = "--check" in arguments, [argument for argument in arguments if argument != "--check"]
+    check, chosen = (
+        "--check" in arguments,
+        [argument for argument in arguments if argument != "--check"],
+    )
     known, text = families(), texts()
     for family in [*chosen, *(known.keys() ^ text.keys())]:
         if family not in known or family not in text:
-            print(f"{family}: no networks of such a model file are registered, or docs/families.toml lacks its text", file=sys.stderr)
+            print(
+                f"{family}: no networks of such a model file are registered, or docs/families.toml lacks its text",
+                file=sys.stderr,
+            )
             return 2
     files = {"README.md": index(known, text)}
     for family in chosen or known:
         files |= page(family, known[family], text[family])
     root = HERE / "models"
     old = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
-    stale = [name for name, content in files.items() if name not in old or (root / name).read_text(encoding="utf-8") != content]
+    stale = [
+        name
+        for name, content in files.items()
+        if name not in old or (root / name).read_text(encoding="utf-8") != content
+    ]
     gone = [] if chosen else sorted(old - files.keys())
     if check:
-        print("\n".join(f"stale: docs/models/{name}" for name in [*stale, *gone]) or "the pages are up to date")
+        print(
+            "\n".join(f"stale: docs/models/{name}" for name in [*stale, *gone])
+            or "the pages are up to date"
+        )
         return int(bool(stale or gone))
     for name in gone:
         (root / name).unlink()
     for name in stale:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(files[name], encoding="utf-8")
-    print(f"{len(stale)} of {len(files)} pages and pictures written to docs/models, {len(gone)} removed")
+    print(
+        f"{len(stale)} of {len(files)} pages and pictures written to docs/models, {len(gone)} removed"
+    )
     return 0
 
 

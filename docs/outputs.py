@@ -1,10 +1,11 @@
 """The pages whose commands are run: writes what they print below them.
 
-    python docs/outputs.py [PAGE]...          runs the commands of these pages (default: PAGES) and writes their output
-    python docs/outputs.py --check [PAGE]...  writes nothing, says which are stale, and exits with 1 when one is
+    python docs/outputs.py [PAGE]...          runs and writes (default: PAGES)
+    python docs/outputs.py --check [PAGE]...  says which are stale (exit 1)
 
-A command is a line `$ …` in a fence `console` (`zoo …`, which may go on with `| grep …`) or one with `>>>` in a fence `pycon`; a
-page's Python has one namespace. Everything runs in this process, as starting one a command would take seconds each.
+A command is a line `$ …` in a fence `console` (`zoo …`, which may go on with `| grep
+…`) or one with `>>>` in a fence `pycon`; a page's Python has one namespace. Everything
+runs in this process, as starting one a command would take seconds each.
 """
 
 import contextlib
@@ -36,7 +37,13 @@ def shell(command: str) -> str:
     done = CliRunner().invoke(cli, arguments, catch_exceptions=False)
     if done.exit_code:
         raise RuntimeError(f"{command!r} ends with {done.exit_code}: {done.stderr}")
-    return subprocess.run(["sh", "-c", pipe], input=done.stdout, capture_output=True, text=True, check=True).stdout if pipe else done.stdout
+    return (
+        subprocess.run(
+            ["sh", "-c", pipe], input=done.stdout, capture_output=True, text=True, check=True
+        ).stdout
+        if pipe
+        else done.stdout
+    )
 
 
 def python(source: str, namespace: dict[str, Any]) -> str:
@@ -56,14 +63,21 @@ def transcript(kind: str, block: str, namespace: dict[str, Any]) -> Iterator[str
         return
     for example in doctest.DocTestParser().get_examples(block):
         first, *others = example.source.splitlines(keepends=True)
-        yield f">>> {first}" + "".join(f"... {line}" if line.strip() else "...\n" for line in others)
+        yield f">>> {first}" + "".join(
+            f"... {line}" if line.strip() else "...\n" for line in others
+        )
         yield python(example.source, namespace)
 
 
 def updated(text: str) -> str:
     """A page with the outputs that its commands have now."""
     namespace: dict[str, Any] = {}
-    return FENCE.sub(lambda found: f"```{found[1]}\n{''.join(transcript(found[1], found[2], namespace)).rstrip()}\n```", text)
+    return FENCE.sub(
+        lambda found: (
+            f"```{found[1]}\n{''.join(transcript(found[1], found[2], namespace)).rstrip()}\n```"
+        ),
+        text,
+    )
 
 
 def main(arguments: list[str]) -> int:

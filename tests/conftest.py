@@ -13,7 +13,10 @@ def _seeded():
 
 def pytest_terminal_summary(terminalreporter):
     """How many tests were skipped and why, each reason once."""
-    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in terminalreporter.stats.get("skipped", []))
+    reasons = Counter(
+        report.longrepr[2].removeprefix("Skipped: ")
+        for report in terminalreporter.stats.get("skipped", [])
+    )
     for reason, count in reasons.most_common():
         terminalreporter.write_line(f"skipped {count}: {reason}")
     if not reasons:
@@ -22,7 +25,9 @@ def pytest_terminal_summary(terminalreporter):
 
 @pytest.fixture
 def digit_folder(tmp_path):
-    """A function that writes real digits as image files, a folder per class: `digit_folder("train", {"one": 5, "two": 5})`."""
+    """A function that writes real digits as image files, a folder per class:
+    `digit_folder("train", {"one": 5, "two": 5})`.
+    """
     from zoo.data.digits import open_digits
 
     train = open_digits().train
@@ -31,7 +36,11 @@ def digit_folder(tmp_path):
         folder = tmp_path / where
         for digit, (name, count) in enumerate(counts.items()):
             (folder / name).mkdir(parents=True)
-            chosen = [image for image, target in zip(train.images, train.targets, strict=True) if target == digit][:count]
+            chosen = [
+                image
+                for image, target in zip(train.images, train.targets, strict=True)
+                if target == digit
+            ][:count]
             for number, image in enumerate(chosen):
                 image.save(folder / name / f"{number:03d}{suffix}")
         return folder

@@ -1,7 +1,9 @@
-"""The oracle: full logits of a network against an independent implementation with the same, freshly drawn weights.
+"""The oracle: full logits of a network against an independent implementation with the
+same, freshly drawn weights.
 
-Everything that two networks of equal counts can differ in must show: so weights, biases, scales and statistics are all drawn
-anew (none is 0 or 1), and the logits are brought to a spread of one, to which the error is relative.
+Everything that two networks of equal counts can differ in must show: so weights,
+biases, scales and statistics are all drawn anew (none is 0 or 1), and the logits are
+brought to a spread of one, to which the error is relative.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ State = dict[str, Tensor]
 
 @dataclass
 class Case:
-    """One comparison: `peer(state, training)` gives a function from images to logits that uses our network's state dict."""
+    """One comparison: `peer(state, training)` gives a function from images to logits
+    that uses our network's state dict.
+    """
 
     name: str
     peer: Callable[[State, bool], Callable[[Tensor], Tensor]]
@@ -38,18 +42,24 @@ class Case:
 
 
 def build(case: Case, training: bool = False) -> tuple[nn.Module, Tensor]:
-    """The network with drawn weights, and images for it; its logits have a spread of one in the mode that is asked for."""
+    """The network with drawn weights, and images for it; its logits have a spread of
+    one in the mode that is asked for.
+    """
     model = zoo.create(case.name, **case.fields)
     channels, *size = zoo.info(case.name).variant.input_size
     generator = torch.Generator().manual_seed(1)
-    x = case.scale * torch.randn(case.batch, channels, *([case.size] * 2 if case.size else size), generator=generator)
+    x = case.scale * torch.randn(
+        case.batch, channels, *([case.size] * 2 if case.size else size), generator=generator
+    )
     redraw(model, x, generator, training)
     return model, x
 
 
 @torch.no_grad()
 def redraw(model: nn.Module, x: Tensor, generator: torch.Generator, training: bool = False) -> None:
-    """Draw everything anew; statistics are the batch's own times a random factor; the heads are scaled to logits of spread one."""
+    """Draw everything anew; statistics are the batch's own times a random factor; the
+    heads are scaled to logits of spread one.
+    """
 
     def uniform(like: Tensor, low: float, high: float) -> Tensor:
         return torch.empty_like(like).uniform_(low, high, generator=generator)
@@ -62,13 +72,17 @@ def redraw(model: nn.Module, x: Tensor, generator: torch.Generator, training: bo
         elif parameter.ndim == 1:
             parameter.copy_(uniform(parameter, -0.2, 0.2))
         else:
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * (2 / fans(parameter)[0]) ** 0.5)
+            parameter.copy_(
+                torch.randn(parameter.shape, generator=generator) * (2 / fans(parameter)[0]) ** 0.5
+            )
     dropless(model)
     for norm in norms:
         norm.momentum = 1.0
     model.train()
     auxiliary = [module.head for module in (getattr(model, "aux", None) or {}).values()]
-    outputs = model(x) if norms or auxiliary or training else ()  # the statistics become the batch's own
+    outputs = (
+        model(x) if norms or auxiliary or training else ()
+    )  # the statistics become the batch's own
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     for head, logits in zip(auxiliary, outputs[1:], strict=True):
         scale_down(head, logits.std())
@@ -94,10 +108,18 @@ def dropless(model: nn.Module) -> None:
 
 
 @torch.no_grad()
-def error(case: Case, training: bool = False, mutate: Callable[[nn.Module], None] | None = None) -> float:
-    """The largest difference of any logit, in standard deviations of the peer's logits."""
+def error(
+    case: Case, training: bool = False, mutate: Callable[[nn.Module], None] | None = None
+) -> float:
+    """The largest difference of any logit, in standard deviations of the peer's
+    logits.
+    """
     model, x = build(case, training)
-    theirs = joined(case.peer({key: value.clone() for key, value in model.state_dict().items()}, training)(x.clone()))
+    theirs = joined(
+        case.peer({key: value.clone() for key, value in model.state_dict().items()}, training)(
+            x.clone()
+        )
+    )
     if mutate:
         mutate(model)
     ours = joined(model.train(training)(x.clone()))
@@ -112,8 +134,12 @@ def joined(outputs: Tensor | tuple[Tensor, ...]) -> Tensor:
     return torch.cat(outputs, 1) if isinstance(outputs, tuple) else outputs
 
 
-def torchvision_peer(name: str, arch: str = "") -> Callable[[State, bool], Callable[[Tensor], Tensor]]:
-    """torchvision's network of the same name (or `arch`), loaded through the layout table in weights/."""
+def torchvision_peer(
+    name: str, arch: str = ""
+) -> Callable[[State, bool], Callable[[Tensor], Tensor]]:
+    """torchvision's network of the same name (or `arch`), loaded through the layout
+    table in weights/.
+    """
 
     def peer(state: State, training: bool) -> Callable[[Tensor], Tensor]:
         import torchvision
@@ -133,11 +159,15 @@ def smallest_rows() -> dict[str, str]:
     rows: dict[str, str] = {}
     for name in zoo.list_models(task="classify"):
         family = zoo.info(name).family
-        rows[family] = min(rows.get(family, name), name, key=lambda row: zoo.info(row).variant.claims.macs)
+        rows[family] = min(
+            rows.get(family, name), name, key=lambda row: zoo.info(row).variant.claims.macs
+        )
     return rows
 
 
 def small_size(name: str) -> int:
-    """An input's height and width that make a pass cheap: 32, or the smallest that the network takes."""
+    """An input's height and width that make a pass cheap: 32, or the smallest that the
+    network takes.
+    """
     variant = zoo.info(name).variant
     return variant.input_size[1] if variant.fixed_input else max(32, variant.min_input)

@@ -1,4 +1,6 @@
-"""Auxiliary heads: there with aux=True alone, in use in training alone, and part of every rule for a network's parts."""
+"""Auxiliary heads: there with aux=True alone, in use in training alone, and part of
+every rule for a network's parts.
+"""
 
 import warnings
 
@@ -12,8 +14,16 @@ import zoo
 from zoo import registry
 from zoo.errors import InputError, Note, WeightsError
 
-COUNTS = {"googlenet": (13_378_280, 2), "googlenet_bn": (13_004_888, 2), "inception_v3": (27_161_264, 1)}
-SMALL = {"googlenet": 96, "googlenet_bn": 64, "inception_v3": 299}  # inputs on which the heads work, cheaply where they can
+COUNTS = {
+    "googlenet": (13_378_280, 2),
+    "googlenet_bn": (13_004_888, 2),
+    "inception_v3": (27_161_264, 1),
+}
+SMALL = {
+    "googlenet": 96,
+    "googlenet_bn": 64,
+    "inception_v3": 299,
+}  # inputs on which the heads work, cheaply where they can
 WEIGHTS = {"googlenet": 0.3, "googlenet_bn": 0.3, "inception_v3": 0.4}
 
 
@@ -32,21 +42,31 @@ def test_heads_are_for_training(name):
     assert model.eval()(x).shape == (2, 7)
     assert all(
         isinstance(output, torch.Tensor)
-        for output in (model.train().forward_features(x), zoo.create(name).train()(torch.randn(2, 3, 96, 96)))
+        for output in (
+            model.train().forward_features(x),
+            zoo.create(name).train()(torch.randn(2, 3, 96, 96)),
+        )
     )
 
 
 @pytest.mark.parametrize("name", COUNTS)
 def test_heads_are_parts(name):
-    """Stages and layer groups hold them, between features and head; feature maps come without them."""
+    """Stages and layer groups hold them, between features and head; feature maps come
+    without them.
+    """
     model = on_meta(name)
     parts = model.stages()
-    assert list(parts)[-1 - COUNTS[name][1] :] == [*(f"aux{i}" for i in range(1, 1 + COUNTS[name][1])), "head"]
+    assert list(parts)[-1 - COUNTS[name][1] :] == [
+        *(f"aux{i}" for i in range(1, 1 + COUNTS[name][1])),
+        "head",
+    ]
     owned = [id(parameter) for part in parts.values() for parameter in part.parameters()]
     assert sorted(owned) == sorted(id(parameter) for parameter in model.parameters())
     for coarse in (False, True):
         groups = group_parameters(model, model.group_matcher(coarse=coarse))
-        assert [key for layer in sorted(groups) for key in groups[layer]] == [key for key, _ in model.named_parameters()]
+        assert [key for layer in sorted(groups) for key in groups[layer]] == [
+            key for key, _ in model.named_parameters()
+        ]
     net = on_meta(name, features_only=True)
     assert not [key for key in net.state_dict() if ".aux." in key]
     assert len(net.train()(torch.empty(2, 3, 96, 96, device="meta"))) == 5
@@ -61,7 +81,9 @@ def test_a_new_head_renews_them_too(name):
     assert [output.shape for output in outputs] == [(2, 5)] * (1 + COUNTS[name][1])
     assert all(output.isfinite().all() and output.dtype == torch.float64 for output in outputs)
     model.reset_classifier(0)
-    assert [output.shape[1] for output in model(x)] == [model.num_features] + [part.num_features for part in model.aux.values()]
+    assert [output.shape[1] for output in model(x)] == [model.num_features] + [
+        part.num_features for part in model.aux.values()
+    ]
     model.reset_classifier(3)
     assert [output.shape for output in model(x)] == [(2, 3)] * (1 + COUNTS[name][1])
 
@@ -76,11 +98,16 @@ def test_step_weighs_the_losses(name):
     logits, *auxiliary = model(x)
     torch.manual_seed(1)
     loss, metrics = step(model, (x, labels))
-    expected = F.cross_entropy(logits, labels) + WEIGHTS[name] * sum(F.cross_entropy(aux, labels) for aux in auxiliary)
+    expected = F.cross_entropy(logits, labels) + WEIGHTS[name] * sum(
+        F.cross_entropy(aux, labels) for aux in auxiliary
+    )
     torch.testing.assert_close(loss, expected)
     assert metrics["accuracy"] == (logits.argmax(1) == labels).float().mean()
     loss.backward()
-    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in model.parameters())
+    assert all(
+        parameter.grad is not None and parameter.grad.isfinite().all()
+        for parameter in model.parameters()
+    )
     model.eval()
     with torch.no_grad():
         torch.testing.assert_close(step(model, (x, labels))[0], F.cross_entropy(model(x), labels))
@@ -109,7 +136,10 @@ def test_checkpointing_changes_nothing(name):
         model.zero_grad()
         model.set_grad_checkpointing(enable)
         sum(output.square().sum() for output in model(x)).backward()
-        results.append([parameter.grad.clone() for parameter in model.parameters()] + [buffer.clone() for buffer in model.buffers()])
+        results.append(
+            [parameter.grad.clone() for parameter in model.parameters()]
+            + [buffer.clone() for buffer in model.buffers()]
+        )
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
@@ -123,12 +153,18 @@ def test_initialisation_is_whole(name):
             tensor.fill_(77)
     torch.manual_seed(0)
     garbage.init_weights()
-    assert all(torch.equal(tensor, garbage.state_dict()[key]) for key, tensor in model.state_dict().items())
+    assert all(
+        torch.equal(tensor, garbage.state_dict()[key]) for key, tensor in model.state_dict().items()
+    )
 
 
-@pytest.mark.parametrize(("name", "arch"), [("googlenet_bn", "googlenet"), ("inception_v3", "inception_v3")])
+@pytest.mark.parametrize(
+    ("name", "arch"), [("googlenet_bn", "googlenet"), ("inception_v3", "inception_v3")]
+)
 def test_a_file_of_torchvision_without_its_heads(tmp_path, name, arch):
-    """Its files have auxiliary heads, which are left out and said; other tensors that do not belong are still refused."""
+    """Its files have auxiliary heads, which are left out and said; other tensors that
+    do not belong are still refused.
+    """
     import torchvision
 
     theirs = torchvision.models.get_model(arch, num_classes=5, init_weights=False).eval()
@@ -150,13 +186,25 @@ def test_a_file_of_torchvision_without_its_heads(tmp_path, name, arch):
 
 
 def test_weights_with_and_without_heads(tmp_path):
-    """A file with heads fills a network that has them, and another number of classes renews them."""
+    """A file with heads fills a network that has them, and another number of classes
+    renews them.
+    """
     model = zoo.create("googlenet_bn", aux=True, num_classes=6)
     torch.save(zoo.export_state_dict(model, "torchvision"), tmp_path / "file.pth")
-    again = zoo.create("googlenet_bn", checkpoint_path=tmp_path / "file.pth", layout="torchvision", aux=True)
-    assert all(torch.equal(tensor, again.state_dict()[key]) for key, tensor in model.state_dict().items())
+    again = zoo.create(
+        "googlenet_bn", checkpoint_path=tmp_path / "file.pth", layout="torchvision", aux=True
+    )
+    assert all(
+        torch.equal(tensor, again.state_dict()[key]) for key, tensor in model.state_dict().items()
+    )
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        other = zoo.create("googlenet_bn", checkpoint_path=tmp_path / "file.pth", layout="torchvision", aux=True, num_classes=3)
+        other = zoo.create(
+            "googlenet_bn",
+            checkpoint_path=tmp_path / "file.pth",
+            layout="torchvision",
+            aux=True,
+            num_classes=3,
+        )
     assert said
     assert [output.shape for output in other.train()(torch.randn(2, 3, 64, 64))] == [(2, 3)] * 3

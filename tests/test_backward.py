@@ -1,4 +1,6 @@
-"""Training steps and other operations: against counts by hand, and against naive loops that count what they compute."""
+"""Training steps and other operations: against counts by hand, and against naive loops
+that count what they compute.
+"""
 
 import math
 from collections import Counter
@@ -16,7 +18,9 @@ import zoo
 
 
 class Do(nn.Module):
-    """A module that applies a function to a product with a parameter, so that the function's input has a gradient, too."""
+    """A module that applies a function to a product with a parameter, so that the
+    function's input has a gradient, too.
+    """
 
     def __init__(self, function):
         super().__init__()
@@ -28,7 +32,9 @@ class Do(nn.Module):
 
 
 def step(function, x, *args):
-    """The profile of a training step, whose other operations lack those of the product with the parameter."""
+    """The profile of a training step, whose other operations lack those of the product
+    with the parameter.
+    """
     profile = zoo.profile(Do(function), inputs=(x, *args), mode="train")
     assert profile.uncounted == {}
     return profile
@@ -78,7 +84,9 @@ def zeros(shape):
 
 
 def back(found, shape):
-    return torch.tensor([float(found[place]) for place in product(*map(range, shape))], dtype=torch.float64).reshape(shape)
+    return torch.tensor(
+        [float(found[place]) for place in product(*map(range, shape))], dtype=torch.float64
+    ).reshape(shape)
 
 
 def counted(function):
@@ -87,7 +95,7 @@ def counted(function):
     return function(), Number.done
 
 
-# ------------------------------------------------------------------------------------------------ training by hand
+# --------------------------------------------------------------------- training by hand
 
 
 @pytest.mark.parametrize(
@@ -108,13 +116,20 @@ def test_a_training_step_of_torchvisions_networks(name, options, expected):
     assert profile.flops + profile.backward_flops == expected
     assert (profile.flops, profile.backward_flops) == (2 * profile.macs, 2 * profile.backward_macs)
     first = next(row for row in profile.rows if row.kind == "Conv2d")
-    assert profile.backward_macs == 2 * profile.macs - first.macs  # but for the image, every layer has two gradients
+    assert (
+        profile.backward_macs == 2 * profile.macs - first.macs
+    )  # but for the image, every layer has two gradients
     assert first.backward_macs == first.macs
     assert profile.uncounted == {}
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"), [("vgg16", 185_296_355_328), ("densenet121", 33_537_884_160), ("resnet50_v1_5", 48_598_155_264)]
+    ("name", "expected"),
+    [
+        ("vgg16", 185_296_355_328),
+        ("densenet121", 33_537_884_160),
+        ("resnet50_v1_5", 48_598_155_264),
+    ],
 )
 def test_a_training_step_of_our_networks(name, expected):
     profile = zoo.profile(name, batch_size=2, mode="train")
@@ -122,7 +137,12 @@ def test_a_training_step_of_our_networks(name, expected):
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"), [("densenet121", 2_834_161_664), ("resnet50_v1_5", 4_089_184_256), ("googlenet_bn", 1_498_376_192)]
+    ("name", "expected"),
+    [
+        ("densenet121", 2_834_161_664),
+        ("resnet50_v1_5", 4_089_184_256),
+        ("googlenet_bn", 1_498_376_192),
+    ],
 )
 def test_a_forward_pass_of_our_networks(name, expected):
     assert zoo.profile(name).macs == zoo.profile(name, mode="train").macs == expected
@@ -131,17 +151,25 @@ def test_a_forward_pass_of_our_networks(name, expected):
 def test_frozen_layers_have_no_gradient_of_their_weights():
     model = nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 6), nn.Linear(6, 7))
     x = torch.empty(3, 4)
-    assert zoo.profile(model, inputs=x, mode="train").backward_macs == 3 * (4 * 5 + 2 * 5 * 6 + 2 * 6 * 7)
+    assert zoo.profile(model, inputs=x, mode="train").backward_macs == 3 * (
+        4 * 5 + 2 * 5 * 6 + 2 * 6 * 7
+    )
     model[1].requires_grad_(False)
-    assert zoo.profile(model, inputs=x, mode="train").backward_macs == 3 * (4 * 5 + 5 * 6 + 2 * 6 * 7)
+    assert zoo.profile(model, inputs=x, mode="train").backward_macs == 3 * (
+        4 * 5 + 5 * 6 + 2 * 6 * 7
+    )
     model[0].requires_grad_(False)
     assert zoo.profile(model, inputs=x, mode="train").backward_macs == 3 * 6 * 7
     model.requires_grad_(False)
     profile = zoo.profile(model, inputs=x, mode="train")
-    assert (profile.backward_macs, profile.backward_other, profile.macs) == (0, {}, 3 * (4 * 5 + 5 * 6 + 6 * 7))
+    assert (profile.backward_macs, profile.backward_other, profile.macs) == (
+        0,
+        {},
+        3 * (4 * 5 + 5 * 6 + 6 * 7),
+    )
 
 
-# ----------------------------------------------------------------------------------------------------- convolutions
+# ------------------------------------------------------------------------- convolutions
 
 convolutions = st.fixed_dictionaries(
     {
@@ -159,7 +187,9 @@ convolutions = st.fixed_dictionaries(
 
 
 def convolve(x, weight, gradient, c):
-    """Output, and the gradients of input and weight, of a convolution by a naive loop over the padded input."""
+    """Output, and the gradients of input and weight, of a convolution by a naive loop
+    over the padded input.
+    """
     into, out, edge = c["into"], c["out"], c["padding"]
     padded = F.pad(x, (edge, edge) * len(c["size"]))
     numbered, w, g = numbers(padded), numbers(weight), numbers(gradient)
@@ -167,8 +197,14 @@ def convolve(x, weight, gradient, c):
     for n, group, o, i in product(range(c["batch"]), range(c["groups"]), range(out), range(into)):
         for place in product(*map(range, gradient.shape[2:])):
             for tap in product(range(c["kernel"]), repeat=len(place)):
-                where = tuple(p * c["stride"] + t * c["dilation"] for p, t in zip(place, tap, strict=True))
-                a, b, d = (n, group * into + i, *where), (group * out + o, i, *tap), (n, group * out + o, *place)
+                where = tuple(
+                    p * c["stride"] + t * c["dilation"] for p, t in zip(place, tap, strict=True)
+                )
+                a, b, d = (
+                    (n, group * into + i, *where),
+                    (group * out + o, i, *tap),
+                    (n, group * out + o, *place),
+                )
                 y[d] = y[d] + numbered[a] * w[b]
                 gx[a] = gx[a] + g[d] * w[b]
                 gw[b] = gw[b] + g[d] * numbered[a]
@@ -182,10 +218,19 @@ def test_convolution_backward_against_a_naive_loop(c):
     assume(all(side + 2 * c["padding"] > c["dilation"] * (c["kernel"] - 1) for side in c["size"]))
     layer = (nn.Conv1d, nn.Conv2d)[len(c["size"]) - 1]
     conv = layer(
-        c["groups"] * c["into"], c["groups"] * c["out"], c["kernel"], c["stride"], c["padding"], c["dilation"], c["groups"], bias=False
+        c["groups"] * c["into"],
+        c["groups"] * c["out"],
+        c["kernel"],
+        c["stride"],
+        c["padding"],
+        c["dilation"],
+        c["groups"],
+        bias=False,
     )
     conv = conv.double()
-    x = torch.randn(c["batch"], c["groups"] * c["into"], *c["size"], dtype=torch.float64, requires_grad=True)
+    x = torch.randn(
+        c["batch"], c["groups"] * c["into"], *c["size"], dtype=torch.float64, requires_grad=True
+    )
     expected = conv(x)
     gradient = torch.randn_like(expected)
     (y, gx, gw), done = counted(lambda: convolve(x.detach(), conv.weight.detach(), gradient, c))
@@ -205,19 +250,25 @@ def test_transposed_convolution_backward_against_a_naive_loop(c):
     """It is a convolution whose output and input's gradient have changed places."""
     layer = (nn.ConvTranspose1d, nn.ConvTranspose2d)[len(c["size"]) - 1]
     options = {key: c[key] for key in ("stride", "dilation", "groups")}
-    conv = layer(c["groups"] * c["out"], c["groups"] * c["into"], c["kernel"], bias=False, **options).double()
-    x = torch.randn(c["batch"], c["groups"] * c["out"], *c["size"], dtype=torch.float64, requires_grad=True)
+    conv = layer(
+        c["groups"] * c["out"], c["groups"] * c["into"], c["kernel"], bias=False, **options
+    ).double()
+    x = torch.randn(
+        c["batch"], c["groups"] * c["out"], *c["size"], dtype=torch.float64, requires_grad=True
+    )
     expected = conv(x)
     gradient = torch.randn_like(expected)
     swapped = {**c, "size": expected.shape[2:], "padding": 0}
-    (gx, y, gw), done = counted(lambda: convolve(gradient, conv.weight.detach(), x.detach(), swapped))
+    (gx, y, gw), done = counted(
+        lambda: convolve(gradient, conv.weight.detach(), x.detach(), swapped)
+    )
     expected.backward(gradient)
     torch.testing.assert_close((y, gx, gw), (expected.detach(), x.grad, conv.weight.grad))
     profile = step(conv, x)
     assert (profile.macs, profile.backward_macs) == (done["*"] // 3, 2 * done["*"] // 3)
 
 
-# --------------------------------------------------------------------------------------------------------- products
+# ----------------------------------------------------------------------------- products
 
 sides = st.integers(1, 4)
 
@@ -248,10 +299,17 @@ def test_products_backward_against_a_naive_loop(i, n, m, p):
     profile = step(lambda x: torch.bmm(x, constant), a)
     assert (profile.macs, profile.backward_macs) == (one, one)  # a constant has no gradient
     layer = nn.Linear(m, p)
-    assert [step(layer, a).macs, step(layer, a).backward_macs] == [i * n * m * p, 2 * i * n * m * p] == [one, 2 * one]
+    assert (
+        [step(layer, a).macs, step(layer, a).backward_macs]
+        == [i * n * m * p, 2 * i * n * m * p]
+        == [one, 2 * one]
+    )
     assert step(lambda x: x @ x.transpose(1, 2), a).backward_macs == 2 * i * n * m * n
     if min(i, n, m) > 1:  # else torch multiplies elementwise
-        assert step(lambda x: torch.einsum("bnm,bkm->bnk", x, x), a).backward_macs == 2 * step(lambda x: torch.bmm(x, x.mT), a).macs
+        assert (
+            step(lambda x: torch.einsum("bnm,bkm->bnk", x, x), a).backward_macs
+            == 2 * step(lambda x: torch.bmm(x, x.mT), a).macs
+        )
 
 
 def test_attention_backward():
@@ -271,7 +329,7 @@ def test_attention_backward():
     assert profile.backward_macs == 2 * profile.macs  # two gradients of each of the two products
 
 
-# ------------------------------------------------------------------------------------------------- recurrent layers
+# --------------------------------------------------------------------- recurrent layers
 
 
 @settings(max_examples=30, deadline=None)
@@ -285,12 +343,16 @@ def test_attention_backward():
     st.booleans(),
     st.booleans(),
 )
-def test_recurrent_layers_against_a_naive_count(kind, steps, batch, inputs, hidden, layers, both, batch_first):
+def test_recurrent_layers_against_a_naive_count(
+    kind, steps, batch, inputs, hidden, layers, both, batch_first
+):
     layer, gates = kind
     expected = 0
     for number in range(layers):
         width = inputs if number == 0 else hidden * (1 + both)
-        for _direction, _step, _example, _gate, _unit in product(*map(range, (1 + both, steps, batch, gates, hidden))):
+        for _direction, _step, _example, _gate, _unit in product(
+            *map(range, (1 + both, steps, batch, gates, hidden))
+        ):
             expected += width + hidden
     model = layer(inputs, hidden, layers, bidirectional=both, batch_first=batch_first)
     x = torch.empty(*((batch, steps) if batch_first else (steps, batch)), inputs)
@@ -304,11 +366,15 @@ def test_cells_and_a_sequence():
     assert 20 * zoo.profile(cell, inputs=torch.empty(1, 512)).macs == 41_943_040
     profile = zoo.profile(nn.LSTM(512, 512), inputs=torch.empty(20, 1, 512), mode="train")
     weights = 4 * 512 * 512
-    # the inputs and the first state have no gradient; all weights and the other 19 states do
-    assert (profile.macs, profile.backward_macs) == (20 * 2 * weights, 20 * 2 * weights + 19 * weights)
+    # the inputs and the first state have no gradient; all weights and the other 19
+    # states do
+    assert (profile.macs, profile.backward_macs) == (
+        20 * 2 * weights,
+        20 * 2 * weights + 19 * weights,
+    )
 
 
-# ------------------------------------------------------------------------------------------------- other operations
+# --------------------------------------------------------------------- other operations
 
 windows = st.fixed_dictionaries(
     {
@@ -326,9 +392,16 @@ windows = st.fixed_dictionaries(
 def test_pooling_against_a_naive_loop(c):
     assume(c["padding"] <= c["kernel"] // 2)
     x = torch.randn(2, 3, c["size"], c["size"] + 1, requires_grad=True)
-    options = {"kernel_size": c["kernel"], "stride": c["stride"], "padding": c["padding"], "ceil_mode": c["ceil"]}
+    options = {
+        "kernel_size": c["kernel"],
+        "stride": c["stride"],
+        "padding": c["padding"],
+        "ceil_mode": c["ceil"],
+    }
     output = F.max_pool2d(x, **options)
-    inside = sum(1 for _ in product(*map(range, (*output.shape, c["kernel"], c["kernel"]))))  # the padding's values, too
+    inside = sum(
+        1 for _ in product(*map(range, (*output.shape, c["kernel"], c["kernel"])))
+    )  # the padding's values, too
     most = step(lambda x: F.max_pool2d(x, **options), x)
     assert (most.other["pooling"], most.backward_other["pooling"]) == (inside, output.numel())
     mean = step(lambda x: F.avg_pool2d(x, **options), x)
@@ -338,7 +411,9 @@ def test_pooling_against_a_naive_loop(c):
 
 
 def normalised(x, weight, bias, gradient, eps=1e-5):
-    """Batch norm of (N, C) in training and the input's gradient; what is done once per channel is done in plain numbers."""
+    """Batch norm of (N, C) in training and the input's gradient; what is done once per
+    channel is done in plain numbers.
+    """
     v, g = numbers(x), numbers(gradient)
     rows, channels = x.shape
     y, gx, split = {}, {}, []
@@ -363,7 +438,9 @@ def normalised(x, weight, bias, gradient, eps=1e-5):
             products = products + g[n, c] * v[n, c]
         slope = (float(products) - mean * float(total)) * scale**2 / rows
         for n in range(rows):
-            gx[n, c] = (g[n, c] - float(total) / rows - (v[n, c] - mean) * slope) * (scale * float(weight[c]))
+            gx[n, c] = (g[n, c] - float(total) / rows - (v[n, c] - mean) * slope) * (
+                scale * float(weight[c])
+            )
     return back(y, x.shape), back(gx, x.shape), forward
 
 
@@ -377,7 +454,9 @@ def test_batch_norm_against_a_naive_loop(rows, channels):
         norm.bias.normal_()
     expected = norm(x)
     gradient = torch.randn_like(expected)
-    (y, gx, forward), done = counted(lambda: normalised(x.detach(), norm.weight.detach(), norm.bias.detach(), gradient))
+    (y, gx, forward), done = counted(
+        lambda: normalised(x.detach(), norm.weight.detach(), norm.bias.detach(), gradient)
+    )
     expected.backward(gradient)
     torch.testing.assert_close((y, gx), (expected.detach(), x.grad))
     profile = step(norm, x)
@@ -428,11 +507,17 @@ def test_softmax_against_a_naive_loop(rows, width):
 def test_biases_and_activations():
     x = torch.empty(2, 3, 5, 5)
     profile = zoo.profile(
-        nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(36, 7), nn.Sigmoid()), inputs=x, mode="train"
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(36, 7), nn.Sigmoid()),
+        inputs=x,
+        mode="train",
     )
     values, outputs = 2 * 4 * 9, 2 * 7
     assert profile.other == {"bias": values + outputs, "activation": values + outputs}
-    assert profile.backward_other == {"activation": values + outputs, "bias": values, "reduction": outputs}
+    assert profile.backward_other == {
+        "activation": values + outputs,
+        "bias": values,
+        "reduction": outputs,
+    }
     assert zoo.profile(nn.Conv2d(3, 4, 3, bias=False), inputs=x).other == {}
 
 
@@ -441,8 +526,15 @@ def test_what_has_no_multiply_adds_is_counted_by_kind():
     words = torch.zeros(2, 5, dtype=torch.long)
     assert zoo.profile(nn.Embedding(9, 3), inputs=words).other == {"lookup": 2 * 5 * 3}
     # squares, a window of 5 maps, times alpha, plus k, power, quotient
-    assert zoo.profile(nn.LocalResponseNorm(5), inputs=x).other == {"elementwise": 5 * n, "pooling": 5 * n}
-    costs = {"nearest": 1, "bilinear": 4 + 3, "bicubic": 16 + 15}  # a product for each value, and their sum
+    assert zoo.profile(nn.LocalResponseNorm(5), inputs=x).other == {
+        "elementwise": 5 * n,
+        "pooling": 5 * n,
+    }
+    costs = {
+        "nearest": 1,
+        "bilinear": 4 + 3,
+        "bicubic": 16 + 15,
+    }  # a product for each value, and their sum
     for mode, cost in costs.items():
         profile = zoo.profile(nn.Upsample(scale_factor=2, mode=mode), inputs=x)
         assert (profile.other, profile.macs) == ({"interpolation": 4 * n * cost}, 0)
@@ -477,12 +569,14 @@ def test_in_place_forms_count_as_plain_ones(plain, in_place):
         def forward(self, x):
             return self.function(x)
 
-    one, two = (zoo.profile(Plain(function), inputs=torch.empty(4, 4)) for function in (plain, in_place))
+    one, two = (
+        zoo.profile(Plain(function), inputs=torch.empty(4, 4)) for function in (plain, in_place)
+    )
     assert (one.macs, one.other, one.uncounted) == (two.macs, two.other, two.uncounted)
     assert one.macs or one.other
 
 
-# ------------------------------------------------------------------------------------------------------ attribution
+# -------------------------------------------------------------------------- attribution
 
 
 def own(profile, attribute):
@@ -496,7 +590,17 @@ def own(profile, attribute):
 
 
 @pytest.mark.parametrize(
-    "name", ["lenet5", "vgg11", "googlenet", "resnet18", "densenet40_k12_cifar10", "preresnet18", "fractalnet_c3", "highway19_cifar10"]
+    "name",
+    [
+        "lenet5",
+        "vgg11",
+        "googlenet",
+        "resnet18",
+        "densenet40_k12_cifar10",
+        "preresnet18",
+        "fractalnet_c3",
+        "highway19_cifar10",
+    ],
 )
 def test_rows_add_up(name):
     profile = zoo.profile(name, mode="train")
@@ -519,7 +623,9 @@ class Shared(nn.Module):
     def __init__(self):
         super().__init__()
         self.first = nn.Linear(4, 4)
-        self.rest = nn.ModuleList([self.first, nn.Linear(4, 4, bias=False), nn.Sequential(nn.Linear(4, 4), nn.ReLU())])
+        self.rest = nn.ModuleList(
+            [self.first, nn.Linear(4, 4, bias=False), nn.Sequential(nn.Linear(4, 4), nn.ReLU())]
+        )
         self.rest[1].weight = self.first.weight
 
     def forward(self, x):
@@ -530,13 +636,17 @@ class Shared(nn.Module):
 
 
 def test_shared_modules_have_the_gradients_of_all_their_calls():
-    rows = {row.path: row for row in zoo.profile(Shared(), inputs=torch.empty(2, 4), mode="train").rows}
+    rows = {
+        row.path: row for row in zoo.profile(Shared(), inputs=torch.empty(2, 4), mode="train").rows
+    }
     one = 2 * 4 * 4
     assert rows["first"].macs == 2 * one
     assert rows["first"].backward_macs == 2 * one  # the image has no gradient in either place
     assert rows["rest.1"].backward_macs == 2 * one
     assert rows["rest.2"].backward_macs == rows["rest.2.0"].backward_macs == 2 * one
-    assert rows["rest"].backward_macs == 6 * one  # a list is never called: what its layers do anywhere
+    assert (
+        rows["rest"].backward_macs == 6 * one
+    )  # a list is never called: what its layers do anywhere
     assert rows[""].backward_macs == 6 * one + 2 * (2 * 4 * 2)
 
 
@@ -550,8 +660,18 @@ def test_checkpointed_stages_are_computed_again(name):
     assert features > 0.5 * plain.macs
     assert (again.macs, again.backward_macs) == (plain.macs, plain.backward_macs + features)
     for before, after in zip(plain.rows, again.rows, strict=True):
-        extra = before.macs if before.path.startswith("features") else features if not before.path else 0
-        assert (after.path, after.macs, after.backward_macs) == (before.path, before.macs, before.backward_macs + extra)
+        extra = (
+            before.macs
+            if before.path.startswith("features")
+            else features
+            if not before.path
+            else 0
+        )
+        assert (after.path, after.macs, after.backward_macs) == (
+            before.path,
+            before.macs,
+            before.backward_macs + extra,
+        )
     assert again.activation_bytes < plain.activation_bytes
     model.set_grad_checkpointing(False)
     assert zoo.profile(model, mode="train") == plain

@@ -1,4 +1,6 @@
-"""Every registered network against its claims, on the meta device: exact counts, depth, and the figures that its paper prints."""
+"""Every registered network against its claims, on the meta device: exact counts, depth,
+and the figures that its paper prints.
+"""
 
 from dataclasses import replace
 
@@ -19,7 +21,11 @@ def test_exact_counts_and_depth(name):
     assert profile.macs == variant.claims.macs
     assert not profile.uncounted
     if variant.task == "classify":
-        differing = [claim.value for claim in variant.claims.printed if claim.what == "depth" and claim.reason]
+        differing = [
+            claim.value
+            for claim in variant.claims.printed
+            if claim.what == "depth" and claim.reason
+        ]
         assert differing == [variant.depth] if differing else profile.depth == variant.depth
 
 
@@ -34,7 +40,9 @@ def changed(monkeypatch, **changes):
     monkeypatch.setattr(registry, "_registered", {})
     family = registry.family("vgg11")
     row = family.variants["vgg11"]
-    zoo.register(replace(family, variants={"mine": replace(row, claims=replace(row.claims, **changes))}))
+    zoo.register(
+        replace(family, variants={"mine": replace(row, claims=replace(row.claims, **changes))})
+    )
     return zoo.verify("mine")
 
 
@@ -44,13 +52,22 @@ def changed(monkeypatch, **changes):
         ({"params": 132_863_335}, "params"),
         ({"macs": 7_609_090_049}, "macs"),
         ({"printed": (Printed("params", 134e6, "Table 2", unit=1e6),)}, "params"),
-        ({"printed": (Printed("params", 133e6, "Table 2", unit=1e6, reason="none is needed"),)}, "params"),
+        (
+            {"printed": (Printed("params", 133e6, "Table 2", unit=1e6, reason="none is needed"),)},
+            "params",
+        ),
         ({"printed": (Printed("macs", 7e9, "-", unit=1e8),)}, "macs"),
         ({"printed": (Printed("flops", 7.6e9, "-", unit=1e8),)}, "flops"),
         ({"printed": (Printed("depth", 12, "Table 1"),)}, "depth"),
         ({"printed": (Printed("bytes", 132_863_336, "-"),)}, "bytes"),
-        ({"printed": (Printed("output", (512, 7, 8), "Table 1", module="features.stage5"),)}, "output of features.stage5"),
-        ({"printed": (Printed("classes", 1001, "-", by=lambda model: model.num_classes),)}, "classes"),
+        (
+            {"printed": (Printed("output", (512, 7, 8), "Table 1", module="features.stage5"),)},
+            "output of features.stage5",
+        ),
+        (
+            {"printed": (Printed("classes", 1001, "-", by=lambda model: model.num_classes),)},
+            "classes",
+        ),
     ],
 )
 def test_a_wrong_claim_is_seen(monkeypatch, changes, what):
@@ -67,7 +84,13 @@ def test_right_claims_of_every_kind_hold(monkeypatch):
         Printed("params", 1792, "-", module="features.stage1.conv1"),
         Printed("macs", 86_704_128, "-", module="features.stage1.conv1"),
         Printed("output", (1000,), "-"),
-        Printed("classes", 1001, "-", by=lambda model: model.num_classes, reason="with a background class"),
+        Printed(
+            "classes",
+            1001,
+            "-",
+            by=lambda model: model.num_classes,
+            reason="with a background class",
+        ),
     )
     verification = changed(monkeypatch, printed=claims)
     assert verification.ok
@@ -77,10 +100,19 @@ def test_right_claims_of_every_kind_hold(monkeypatch):
 @pytest.mark.parametrize(
     ("claim", "message"),
     [
-        (Printed("params", 1, "Table 9", module="features.stage6"), r"mine: .*'params of features.stage6' \(Table 9\).*no module"),
-        (Printed("classes", 1, "§3", by=lambda model: model.nothing), r"mine: .*'classes' \(§3\).*no attribute 'nothing'"),
+        (
+            Printed("params", 1, "Table 9", module="features.stage6"),
+            r"mine: .*'params of features.stage6' \(Table 9\).*no module",
+        ),
+        (
+            Printed("classes", 1, "§3", by=lambda model: model.nothing),
+            r"mine: .*'classes' \(§3\).*no attribute 'nothing'",
+        ),
         (Printed("neurons", 1, "§3"), r"mine: .*'neurons' \(§3\).*give the claim a function"),
-        (Printed("classes", 1, "§3", by=lambda model: "many"), r"mine: .*'classes' \(§3\).*cannot be computed"),
+        (
+            Printed("classes", 1, "§3", by=lambda model: "many"),
+            r"mine: .*'classes' \(§3\).*cannot be computed",
+        ),
     ],
 )
 def test_a_claim_that_cannot_be_computed_is_an_error(monkeypatch, claim, message):

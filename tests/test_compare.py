@@ -1,4 +1,6 @@
-"""Many networks in one table and in the two pictures: columns, order, protocols, and what is answered without building anything."""
+"""Many networks in one table and in the two pictures: columns, order, protocols, and
+what is answered without building anything.
+"""
 
 import csv
 import io
@@ -36,18 +38,22 @@ def names(comparison):
 
 @pytest.fixture
 def invented(monkeypatch):
-    """A function that registers LeNet-5 under another name, with other claims and results."""
+    """A function that registers LeNet-5 under another name, with other claims and
+    results.
+    """
     monkeypatch.setattr(registry, "_registered", {})
     family = registry.family("lenet5")
 
     def register(name, **changes):
-        zoo.register(replace(family, variants={name: replace(family.variants["lenet5"], **changes)}))
+        zoo.register(
+            replace(family, variants={name: replace(family.variants["lenet5"], **changes)})
+        )
         return name
 
     return register
 
 
-# ---------------------------------------------------------------------------------------------------------- columns
+# ------------------------------------------------------------------------------ columns
 
 
 def test_names_patterns_and_modules_in_the_given_order():
@@ -55,9 +61,17 @@ def test_names_patterns_and_modules_in_the_given_order():
     comparison = zoo.compare(["resnet18", "lenet5*", "resnet18", module])
     assert names(comparison) == ["resnet18", *zoo.list_models("lenet5*"), "lenet5"]
     ours, from_module = comparison.rows[1], comparison.rows[-1]
-    assert (ours.year, ours.input, ours.params, ours.macs, ours.flops) == (1998, (1, 32, 32), 60_000, 325_680, 651_360)
+    assert (ours.year, ours.input, ours.params, ours.macs, ours.flops) == (
+        1998,
+        (1, 32, 32),
+        60_000,
+        325_680,
+        651_360,
+    )
     assert ours.weights == 240_000
-    assert (ours.depth, from_module.depth) == (7, 4), "the paper's count of a name, the counted one of a module"
+    assert (ours.depth, from_module.depth) == (7, 4), (
+        "the paper's count of a name, the counted one of a module"
+    )
     assert from_module == replace(ours, year=None, depth=4, results=(), result=None)
 
 
@@ -92,9 +106,17 @@ def test_another_size_and_a_foreign_module_are_counted():
     linear = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 2))
     comparison = zoo.compare([linear, "vgg11"], input_size=64)
     assert [row.input for row in comparison.rows] == [(3, 64, 64)] * 2
-    assert (comparison.rows[0].name, comparison.rows[0].macs, comparison.rows[0].depth) == ("Sequential", 2 * 3 * 64 * 64, 1)
+    assert (comparison.rows[0].name, comparison.rows[0].macs, comparison.rows[0].depth) == (
+        "Sequential",
+        2 * 3 * 64 * 64,
+        1,
+    )
     assert (comparison.rows[1].year, comparison.rows[1].depth) == (2015, 11)
-    assert comparison.rows[1].macs == zoo.profile("vgg11", 64).macs != zoo.info("vgg11").variant.claims.macs
+    assert (
+        comparison.rows[1].macs
+        == zoo.profile("vgg11", 64).macs
+        != zoo.info("vgg11").variant.claims.macs
+    )
     assert zoo.compare(linear, input_size=64).rows == comparison.rows[:1]
 
 
@@ -109,7 +131,11 @@ def test_a_count_that_contradicts_the_claims(invented, claims):
 
 def test_weights_are_those_of_the_recorded_file(monkeypatch):
     info = zoo.info("vgg11")
-    monkeypatch.setattr(comparing, "info", lambda name: replace(info, weights={"vgg11.a": {}, "vgg11.b": {"size": 531_460_288}}))
+    monkeypatch.setattr(
+        comparing,
+        "info",
+        lambda name: replace(info, weights={"vgg11.a": {}, "vgg11.b": {"size": 531_460_288}}),
+    )
     assert zoo.compare("vgg11").rows[0].weights == 531_460_288
 
 
@@ -118,7 +144,9 @@ def test_memory_at_a_batch_size():
     assert list(comparison.titles)[-3:] == ["training", "inference", "reported"]
     assert comparison.titles["training"] == "training at 8, MiB"
     for row in comparison.rows:
-        assert (row.training, row.inference) == tuple(zoo.memory(row.name, 8, mode).peak for mode in ("train", "infer"))
+        assert (row.training, row.inference) == tuple(
+            zoo.memory(row.name, 8, mode).peak for mode in ("train", "infer")
+        )
         assert row.training > row.inference > row.weights
     assert comparison.cells()[0][8] == f"{comparison.rows[0].training / 2**20:,.2f}"
 
@@ -138,7 +166,9 @@ def test_measured_time():
 
 
 def test_more_images_take_longer():
-    one, many = (zoo.compare("squeezenet1_1", measure=batch).rows[0].ms * batch for batch in (1, 16))
+    one, many = (
+        zoo.compare("squeezenet1_1", measure=batch).rows[0].ms * batch for batch in (1, 16)
+    )
     assert many > 2 * one
 
 
@@ -160,17 +190,30 @@ def test_layers_of_a_network():
     profile = zoo.profile("resnet20_cifar10")
     assert len(rows) <= 100
     assert sum(each.macs * each.times for each in rows if each.level == 1) == profile.macs
-    blocks = [(each.times, each.macs) for each in rows if re.fullmatch(r"features\.stage1\.\d", each.path)]
+    blocks = [
+        (each.times, each.macs) for each in rows if re.fullmatch(r"features\.stage1\.\d", each.path)
+    ]
     assert blocks == [(3, 4_718_592)], "the three blocks of the stage are alike"
-    assert all(each.output == (16, 32, 32) for each in rows if each.path.startswith("features.stage1."))
+    assert all(
+        each.output == (16, 32, 32) for each in rows if each.path.startswith("features.stage1.")
+    )
 
 
 def test_only_equal_neighbours_are_merged():
     def conv(*channels):
         return nn.Sequential(nn.Conv2d(*channels, 1), nn.ReLU())
 
-    profile = zoo.profile(nn.Sequential(conv(3, 4), conv(4, 4), conv(4, 4), conv(4, 5), conv(5, 4), conv(4, 4)), input_size=(3, 8, 8))
-    assert [(each.path, each.times) for each in layers(profile) if each.level == 1] == [("0", 1), ("1", 2), ("3", 1), ("4", 1), ("5", 1)]
+    profile = zoo.profile(
+        nn.Sequential(conv(3, 4), conv(4, 4), conv(4, 4), conv(4, 5), conv(5, 4), conv(4, 4)),
+        input_size=(3, 8, 8),
+    )
+    assert [(each.path, each.times) for each in layers(profile) if each.level == 1] == [
+        ("0", 1),
+        ("1", 2),
+        ("3", 1),
+        ("4", 1),
+        ("5", 1),
+    ]
     assert layers(profile)[:3] == (
         Layer("0", "Sequential", 1, (4, 8, 8), 16, 768),
         Layer("0.0", "Conv2d", 2, (4, 8, 8), 16, 768),
@@ -180,20 +223,52 @@ def test_only_equal_neighbours_are_merged():
     assert len(layers(profile, most=1)) == 5, "at least the first level"
 
 
-# ------------------------------------------------------------------------------------------------------------ order
+# -------------------------------------------------------------------------------- order
 
 
 @pytest.mark.parametrize(
     ("column", "descending", "order"),
     [
-        ("name", False, ["alexnet", "densenet121", "googlenet", "lenet5", "resnet50", "resnet152", "vgg16"]),
-        ("year", False, ["lenet5", "alexnet", "vgg16", "googlenet", "resnet50", "resnet152", "densenet121"]),
-        ("depth", True, ["resnet152", "densenet121", "resnet50", "googlenet", "vgg16", "alexnet", "lenet5"]),
-        ("input", True, ["alexnet", "vgg16", "googlenet", "resnet50", "resnet152", "densenet121", "lenet5"]),
-        ("params", True, ["vgg16", "alexnet", "resnet152", "resnet50", "densenet121", "googlenet", "lenet5"]),
-        ("macs", False, ["lenet5", "alexnet", "googlenet", "densenet121", "resnet50", "resnet152", "vgg16"]),
-        ("flops", False, ["lenet5", "alexnet", "googlenet", "densenet121", "resnet50", "resnet152", "vgg16"]),
-        ("weights", False, ["lenet5", "googlenet", "densenet121", "resnet50", "resnet152", "alexnet", "vgg16"]),
+        (
+            "name",
+            False,
+            ["alexnet", "densenet121", "googlenet", "lenet5", "resnet50", "resnet152", "vgg16"],
+        ),
+        (
+            "year",
+            False,
+            ["lenet5", "alexnet", "vgg16", "googlenet", "resnet50", "resnet152", "densenet121"],
+        ),
+        (
+            "depth",
+            True,
+            ["resnet152", "densenet121", "resnet50", "googlenet", "vgg16", "alexnet", "lenet5"],
+        ),
+        (
+            "input",
+            True,
+            ["alexnet", "vgg16", "googlenet", "resnet50", "resnet152", "densenet121", "lenet5"],
+        ),
+        (
+            "params",
+            True,
+            ["vgg16", "alexnet", "resnet152", "resnet50", "densenet121", "googlenet", "lenet5"],
+        ),
+        (
+            "macs",
+            False,
+            ["lenet5", "alexnet", "googlenet", "densenet121", "resnet50", "resnet152", "vgg16"],
+        ),
+        (
+            "flops",
+            False,
+            ["lenet5", "alexnet", "googlenet", "densenet121", "resnet50", "resnet152", "vgg16"],
+        ),
+        (
+            "weights",
+            False,
+            ["lenet5", "googlenet", "densenet121", "resnet50", "resnet152", "alexnet", "vgg16"],
+        ),
     ],
 )
 def test_order_by_a_column(column, descending, order):
@@ -205,7 +280,9 @@ def test_order_by_memory_and_by_time(monkeypatch):
     comparison = zoo.compare(["squeezenet1_1", "lenet5"], memory=2, sort="training")
     assert names(comparison) == ["lenet5", "squeezenet1_1"]
     assert names(comparison.sort("inference", descending=True)) == ["squeezenet1_1", "lenet5"]
-    monkeypatch.setattr(comparing, "_milliseconds", lambda what, size, batch: {"lenet5": 2.0, "vgg11": 1.0}[what])
+    monkeypatch.setattr(
+        comparing, "_milliseconds", lambda what, size, batch: {"lenet5": 2.0, "vgg11": 1.0}[what]
+    )
     assert names(zoo.compare(["lenet5", "vgg11"], measure=1, sort="ms")) == ["vgg11", "lenet5"]
 
 
@@ -214,13 +291,18 @@ def test_rows_without_a_value_come_last_in_both_directions():
     for descending in (False, True):
         assert names(zoo.compare(chosen, sort="reported", descending=descending))[-1] == "caffenet"
     module = zoo.create("lenet5", device="meta")
-    assert [row.year for row in zoo.compare([module, "vgg11", "lenet5"], sort="year", descending=True).rows] == [2015, 1998, None]
+    assert [
+        row.year
+        for row in zoo.compare([module, "vgg11", "lenet5"], sort="year", descending=True).rows
+    ] == [2015, 1998, None]
 
 
 def test_results_of_a_protocol_stay_together_in_the_order():
     shown = [row.result for row in zoo.compare("*", sort="reported").rows if row.result]
     keys = [(result.metric, result.data, result.protocol) for result in shown]
-    assert len([key for key, before in zip(keys, [None, *keys], strict=False) if key != before]) == len(set(keys))
+    assert len(
+        [key for key, before in zip(keys, [None, *keys], strict=False) if key != before]
+    ) == len(set(keys))
 
 
 @pytest.mark.parametrize("column", ["ms", "training", "MACs", "results"])
@@ -229,7 +311,7 @@ def test_an_order_that_the_table_does_not_have(column):
         zoo.compare("lenet5", sort=column)
 
 
-# ------------------------------------------------------------------------------------------------ results and forms
+# -------------------------------------------------------------------- results and forms
 
 ERRORS = (
     Result("top-1 error %", 24.4, "ILSVRC-2012 val", "ten crops", "Table 3"),
@@ -250,7 +332,10 @@ def test_results_of_one_protocol_only():
     ten = zoo.compare(NAMES, protocol="Top-5 10 crops")
     assert {row.result.protocol for row in ten.rows if row.result} == {"single network, 10 crops"}
     assert {row.result.data for row in ten.rows if row.result} == {"ILSVRC-2012 val"}
-    with pytest.raises(UsageError, match=r"has all the words 'top-7'; of their \d+ protocols the most shared: top-\d \("):
+    with pytest.raises(
+        UsageError,
+        match=r"has all the words 'top-7'; of their \d+ protocols the most shared: top-\d \(",
+    ):
         zoo.compare(NAMES, protocol="top-7")
     with pytest.raises(UsageError, match="no error or accuracy is reported"):
         zoo.compare("caffenet", protocol="top-1")
@@ -258,7 +343,11 @@ def test_results_of_one_protocol_only():
 
 def test_protocols_are_kept_apart_and_errors_become_accuracies():
     here = Result("top-1 accuracy %", 70.0, "a", "b", "")
-    results = {"x": [here], "y": [replace(here, metric="top-1 error %", value=28.9)], "z": [replace(here, metric="BLEU-4", value=20)]}
+    results = {
+        "x": [here],
+        "y": [replace(here, metric="top-1 error %", value=28.9)],
+        "z": [replace(here, metric="BLEU-4", value=20)],
+    }
     for name, field in (("p", "data"), ("q", "protocol")):
         results[name] = [replace(here, **{field: "other"})]
     results["r"] = [replace(here, metric="top-5 accuracy %")]
@@ -271,28 +360,59 @@ def test_protocols_are_kept_apart_and_errors_become_accuracies():
 
 
 def test_the_model_files_say_the_same_protocol_in_the_same_words():
-    """Texts that differ only in their order, number words or punctuation are one protocol."""
+    """Texts that differ only in their order, number words or punctuation are one
+    protocol.
+    """
     found = by_protocol({name: zoo.info(name).variant.results for name in zoo.list_models()})
     seen = {}
     for which in found:
-        words = re.sub(r"\b(1 network|one network|average of)\b", "single network", which.words.lower()).replace("1 crop", "single crop")
+        words = re.sub(
+            r"\b(1 network|one network|average of)\b", "single network", which.words.lower()
+        ).replace("1 crop", "single crop")
         key = (which.kind, which.data, frozenset(re.findall(r"[\w.=:\[]+", words)))
         assert seen.setdefault(key, which) == which
-    assert len(choose({name: zoo.info(name).variant.results for name in zoo.list_models()})[1]) >= 13
+    assert (
+        len(choose({name: zoo.info(name).variant.results for name in zoo.list_models()})[1]) >= 13
+    )
 
 
 def test_formats_hold_the_same_figures():
     comparison = zoo.compare("vgg1[13]")
     markdown, table = comparison.to_markdown().splitlines(), str(comparison).splitlines()
-    assert markdown[0] == "| name | year | depth | input | parameters | MACs | FLOPs | weights, MiB | reported by the paper |"
-    assert "| vgg11 | 2015 | 11 | 3x224x224 | 132,863,336 | 7,609,090,048 | 15,218,180,096 | 506.83 | 10.4 top-5 error %" in markdown[2]
-    assert table[2].split()[:8] == ["vgg11", "2015", "11", "3x224x224", "132,863,336", "7,609,090,048", "15,218,180,096", "506.83"]
+    assert (
+        markdown[0]
+        == "| name | year | depth | input | parameters | MACs | FLOPs | weights, MiB | reported by the paper |"
+    )
+    assert (
+        "| vgg11 | 2015 | 11 | 3x224x224 | 132,863,336 | 7,609,090,048 | 15,218,180,096 | 506.83 | 10.4 top-5 error %"
+        in markdown[2]
+    )
+    assert table[2].split()[:8] == [
+        "vgg11",
+        "2015",
+        "11",
+        "3x224x224",
+        "132,863,336",
+        "7,609,090,048",
+        "15,218,180,096",
+        "506.83",
+    ]
     records = list(csv.DictReader(io.StringIO(comparison.to_csv())))
     assert [record["macs"] for record in records] == ["7609090048", "11308466176"]
-    assert [(record["name"], record["weights"], record["input"]) for record in records][1] == ("vgg13", "532191392", "3x224x224")
+    assert [(record["name"], record["weights"], record["input"]) for record in records][1] == (
+        "vgg13",
+        "532191392",
+        "3x224x224",
+    )
     row = comparison.to_dict()["rows"][1]
-    assert (row["params"], row["weights"], row["reported"]) == (133_047_848, 532_191_392, comparison.rows[1].reported)
-    assert [result["value"] for result in row["results"]] == [result.value for result in zoo.info("vgg13").variant.results]
+    assert (row["params"], row["weights"], row["reported"]) == (
+        133_047_848,
+        532_191_392,
+        comparison.rows[1].reported,
+    )
+    assert [result["value"] for result in row["results"]] == [
+        result.value for result in zoo.info("vgg13").variant.results
+    ]
 
 
 def test_what_cannot_be_compared():
@@ -312,7 +432,10 @@ def test_what_cannot_be_compared():
 def test_a_broken_plug_in_is_left_out_of_a_pattern(monkeypatch):
     family = registry.family("lenet5")
     point = registry.EntryPoint("lenet5_broken", "nowhere_to_be_found:FAMILY", registry.GROUP)
-    known = {**registry.entries(), "lenet5_broken": registry.Entry("lenet5_broken", point, "other 1.0")}
+    known = {
+        **registry.entries(),
+        "lenet5_broken": registry.Entry("lenet5_broken", point, "other 1.0"),
+    }
     monkeypatch.setattr(registry, "entries", lambda: known)
     with pytest.warns(Note, match="left out: 'lenet5_broken' comes from other 1.0"):
         comparison = zoo.compare("lenet5*")
@@ -321,19 +444,22 @@ def test_a_broken_plug_in_is_left_out_of_a_pattern(monkeypatch):
         zoo.compare("lenet5_broken")
 
 
-# --------------------------------------------------------------------------------------------------------- pictures
+# ----------------------------------------------------------------------------- pictures
 
 
 @pytest.mark.parametrize("kind", ["operations", "accuracy"])
 def test_a_picture_shows_one_protocol_only(tmp_path, kind):
     target = tmp_path / "picture.svg"
     with pytest.warns(
-        Note, match=r"left out, as their papers report no top-5 \(ILSVRC-2012 val; single network, 10 crops\): vgg16, lenet5$"
+        Note,
+        match=r"left out, as their papers report no top-5 \(ILSVRC-2012 val; single network, 10 crops\): vgg16, lenet5$",
     ):
         caption = zoo.compare(NAMES).plot(target, kind)
     svg = target.read_text(encoding="utf-8")
     texts = re.findall(r"<text[^>]*>([^<]*)</text>", svg)
-    assert {"alexnet", "googlenet", "resnet50", "resnet152", "densenet121"} == set(texts) & set(NAMES)
+    assert {"alexnet", "googlenet", "resnet50", "resnet152", "densenet121"} == set(texts) & set(
+        NAMES
+    )
     assert caption == (
         "5 networks, top-5 accuracy as their papers report it on ILSVRC-2012 val (single network, 10 crops); "
         "left out: 2 without a result of this protocol"
@@ -381,7 +507,9 @@ def test_what_cannot_be_drawn(tmp_path):
     comparison = zoo.compare(["resnet50", "caffenet"])
     with pytest.raises(UsageError, match=r"a\.jpg: a picture is a \.png or a \.svg file"):
         comparison.plot(tmp_path / "a.jpg")
-    with pytest.raises(InputError, match=r"kind='pie': Comparison\.plot knows 'operations', 'accuracy'"):
+    with pytest.raises(
+        InputError, match=r"kind='pie': Comparison\.plot knows 'operations', 'accuracy'"
+    ):
         comparison.plot(tmp_path / "a.png", "pie")
     with pytest.raises(UsageError, match="no error or accuracy is reported"):
         zoo.compare("caffenet").plot(tmp_path / "a.png")
@@ -392,11 +520,18 @@ def test_what_cannot_be_drawn(tmp_path):
 
 def test_names_do_not_cover_each_other():
     def box(centre, size):
-        return centre[0] - size[0] / 2, centre[1] - size[1] / 2, centre[0] + size[0] / 2, centre[1] + size[1] / 2
+        return (
+            centre[0] - size[0] / 2,
+            centre[1] - size[1] / 2,
+            centre[0] + size[0] / 2,
+            centre[1] + size[1] / 2,
+        )
 
     bubbles = [(100 + 9 * i, 100 + 4 * (i % 3), 4 + i) for i in range(12)]
     sizes, frame = [(70, 12)] * 12, (0, 0, 400, 300)
-    boxes = [box(centre, size) for centre, size in zip(place(bubbles, sizes, frame), sizes, strict=True)]
+    boxes = [
+        box(centre, size) for centre, size in zip(place(bubbles, sizes, frame), sizes, strict=True)
+    ]
     for i, a in enumerate(boxes):
         assert a[0] >= 0
         assert a[1] >= 0
@@ -407,7 +542,7 @@ def test_names_do_not_cover_each_other():
             assert min(width, height) < 1, "hardly a pixel in common"
 
 
-# ------------------------------------------------------------------------------------------------------------- verb
+# --------------------------------------------------------------------------------- verb
 
 
 def test_zoo_compare():
@@ -417,20 +552,41 @@ def test_zoo_compare():
     comparison = zoo.compare("lenet5")
     assert run("compare", "lenet5", "--csv").stdout == comparison.to_csv()
     assert run("compare", "lenet5", "--markdown").stdout == comparison.to_markdown() + "\n"
-    assert json.loads(run("compare", "lenet5", "--json").stdout) == json.loads(json.dumps(comparison.to_dict()))
+    assert json.loads(run("compare", "lenet5", "--json").stdout) == json.loads(
+        json.dumps(comparison.to_dict())
+    )
 
 
 def test_options_of_zoo_compare(tmp_path):
-    done = run("compare", "lenet5", "vgg11", "resnet50", "--sort", "depth", "--descending", "--csv", "--memory", "4", "--recount")
+    done = run(
+        "compare",
+        "lenet5",
+        "vgg11",
+        "resnet50",
+        "--sort",
+        "depth",
+        "--descending",
+        "--csv",
+        "--memory",
+        "4",
+        "--recount",
+    )
     records = list(csv.DictReader(io.StringIO(done.stdout)))
     assert [record["name"] for record in records] == ["resnet50", "vgg11", "lenet5"]
     assert int(records[2]["training"]) == zoo.memory("lenet5", 4).peak
-    assert run("compare", "vgg11", "--input-size", "64", "--csv").stdout == zoo.compare("vgg11", input_size=64).to_csv()
+    assert (
+        run("compare", "vgg11", "--input-size", "64", "--csv").stdout
+        == zoo.compare("vgg11", input_size=64).to_csv()
+    )
     measured = run("compare", "lenet5", "--measure", "--batch-size", "2", "--json")
     assert json.loads(measured.stdout)["titles"]["ms"].endswith("2 at a time)")
     narrow = run("compare", "densenet121", "--protocol", "top-1 single crop", "--csv")
     assert "25.02 top-1 error %" in narrow.stdout
     target = tmp_path / "a.svg"
-    drawn = run("compare", "vgg*", "--plot", str(target), "--kind", "accuracy", "--protocol", "top-5 S=384")
-    assert drawn.stdout == f"{target}: {zoo.compare('vgg*').plot(target, 'accuracy', 'top-5 S=384')}\n"
+    drawn = run(
+        "compare", "vgg*", "--plot", str(target), "--kind", "accuracy", "--protocol", "top-5 S=384"
+    )
+    assert (
+        drawn.stdout == f"{target}: {zoo.compare('vgg*').plot(target, 'accuracy', 'top-5 S=384')}\n"
+    )
     assert isinstance(run("compare", "vgg11", "--sort", "size").exception, InputError)

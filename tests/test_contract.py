@@ -15,7 +15,9 @@ FAMILIES = list(dict.fromkeys(zoo.info(name).family for name in CLASSIFIERS))
 HUGE = [name for name in CLASSIFIERS if zoo.info(name).variant.depth > 1000]
 SMALLEST = [  # of each family: for what is the same in all rows of a class
     min(rows, key=lambda name: zoo.info(name).variant.claims.params)
-    for rows in ([name for name in CLASSIFIERS if zoo.info(name).family == family] for family in FAMILIES)
+    for rows in (
+        [name for name in CLASSIFIERS if zoo.info(name).family == family] for family in FAMILIES
+    )
 ]
 SIZE = 64  # of real forward passes, where the network takes it
 
@@ -37,7 +39,11 @@ def conv_layers(model):
 def small(name):
     """A size at which a real pass is cheap."""
     variant = zoo.info(name).variant
-    return variant.input_size[1] if variant.fixed_input else max(min(SIZE, variant.input_size[1]), variant.min_input)
+    return (
+        variant.input_size[1]
+        if variant.fixed_input
+        else max(min(SIZE, variant.input_size[1]), variant.min_input)
+    )
 
 
 @pytest.fixture(scope="module", params=[name for name in CLASSIFIERS if name not in HUGE])
@@ -60,38 +66,53 @@ def test_interface(name):
     assert model(x).shape == (2, model.num_classes)
     last = model.forward_features(x)
     assert model.forward_head(last).shape == (2, model.num_classes)
-    assert model.forward_head(model.forward_features(x), pre_logits=True).shape == (2, model.num_features)
+    assert model.forward_head(model.forward_features(x), pre_logits=True).shape == (
+        2,
+        model.num_features,
+    )
     assert model.get_classifier() is model.head
     assert model.head_hidden_size == model.num_features
     assert model.default_cfg is model.pretrained_cfg
     assert model.pretrained_cfg["architecture"] == name
     assert model.pretrained_cfg["num_classes"] == model.num_classes
     first = model.pretrained_cfg["first_conv"]  # a network of linear layers has none
-    assert model.get_submodule(first).weight.shape[1] == model.in_chans if first else not conv_layers(model)
+    assert (
+        model.get_submodule(first).weight.shape[1] == model.in_chans
+        if first
+        else not conv_layers(model)
+    )
     assert model.no_weight_decay() <= {key for key, _ in model.named_parameters()}
     assert len(model.feature_info) == len(model.features)
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_feature_maps(name):
-    """`feature_info` tells the truth, and every way to ask for feature maps gives the same ones."""
+    """`feature_info` tells the truth, and every way to ask for feature maps gives the
+    same ones.
+    """
     model = on_meta(name).eval()
     x = images(name, model, device="meta")
     final, maps = model.forward_intermediates(x)
     assert final.shape == maps[-1].shape == model.forward_features(x).shape
     for entry, feature in zip(model.feature_info, maps, strict=True):
         assert entry["num_chs"] == feature.shape[1]
-        assert abs(x.shape[2] / entry["reduction"] - feature.shape[2]) <= 6, "borders without padding cost a few pixels, not more"
+        assert abs(x.shape[2] / entry["reduction"] - feature.shape[2]) <= 6, (
+            "borders without padding cost a few pixels, not more"
+        )
         assert isinstance(model.get_submodule(entry["module"]), nn.Module)
     count = len(maps)
     wanted = sorted({0, count - 1})
     net = on_meta(name, features_only=True, out_indices=wanted).eval()
     assert [feature.shape for feature in net(x)] == [maps[index].shape for index in wanted]
     assert net.feature_info.channels() == [maps[index].shape[1] for index in wanted]
-    assert net.feature_info.reduction() == [model.feature_info[index]["reduction"] for index in wanted]
+    assert net.feature_info.reduction() == [
+        model.feature_info[index]["reduction"] for index in wanted
+    ]
     early = on_meta(name, features_only=True, out_indices=(0,))
     first = model.feature_info[0]["module"] + "."
-    assert [key for key, _ in early.named_parameters()] == [f"model.{k}" for k, _ in model.named_parameters() if k.startswith(first)]
+    assert [key for key, _ in early.named_parameters()] == [
+        f"model.{k}" for k, _ in model.named_parameters() if k.startswith(first)
+    ]
     assert len(model.forward_intermediates(x, 1, intermediates_only=True)) == 1
     assert len(model.forward_intermediates(x, [-1], stop_early=True, intermediates_only=True)) == 1
     for wrong in ([count], [-count - 1], []):
@@ -119,7 +140,9 @@ def test_other_heads_and_inputs(name):
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_parts(name):
-    """Each parameter lies in exactly one of the stages, and in one of timm's layer groups, from input to head."""
+    """Each parameter lies in exactly one of the stages, and in one of timm's layer
+    groups, from input to head.
+    """
     from timm.models import group_parameters
 
     model = on_meta(name)
@@ -135,7 +158,9 @@ def test_parts(name):
 
 
 def test_sizes(name, model):
-    """Two input sizes where the network allows it; each too small one gives an error that names the smallest allowed."""
+    """Two input sizes where the network allows it; each too small one gives an error
+    that names the smallest allowed.
+    """
     variant = zoo.info(name).variant
     meta = on_meta(name).eval()
     if variant.fixed_input:
@@ -150,7 +175,10 @@ def test_sizes(name, model):
         assert model(images(name, model, variant.min_input)).isfinite().all()
     for size in {0, 1, variant.min_input // 2, variant.min_input - 1}:
         if size < variant.min_input:
-            with pytest.raises(InputError, match=f"{variant.min_input}x{variant.min_input} or larger, not {size}x{size}"):
+            with pytest.raises(
+                InputError,
+                match=f"{variant.min_input}x{variant.min_input} or larger, not {size}x{size}",
+            ):
                 meta(images(name, meta, size, "meta"))
     if variant.min_input > 1:  # and the smallest allowed one is no excuse
         model_without_check = on_meta(name).eval()
@@ -160,7 +188,9 @@ def test_sizes(name, model):
 
 
 def test_the_ways_through_agree(name, model):
-    """forward = head of features; the maps are not overwritten by later stages; the meta device and assigned tensors give the same."""
+    """forward = head of features; the maps are not overwritten by later stages; the
+    meta device and assigned tensors give the same.
+    """
     x = images(name, model, small(name))
     with torch.no_grad():
         logits = model(x)
@@ -178,11 +208,15 @@ def test_the_ways_through_agree(name, model):
     empty.load_state_dict(model.state_dict(), assign=True)
     with torch.no_grad():
         assert torch.equal(empty(x), logits)
-    assert not any(buffer.is_meta for buffer in empty.buffers()), "a buffer outside the state dict stays on meta"
+    assert not any(buffer.is_meta for buffer in empty.buffers()), (
+        "a buffer outside the state dict stays on meta"
+    )
 
 
 def test_initialisation_is_whole(name, model):
-    """Nothing that the constructor makes escapes init_weights: garbage everywhere, then the same numbers from the same seed."""
+    """Nothing that the constructor makes escapes init_weights: garbage everywhere, then
+    the same numbers from the same seed.
+    """
     with torch.no_grad():
         garbage = on_meta(name).to_empty(device="cpu")
         for tensor in garbage.state_dict().values():
@@ -195,7 +229,9 @@ def test_initialisation_is_whole(name, model):
 
 
 def test_every_parameter_learns(name):
-    """In training mode, random dropping off: every gradient is there, finite, and not all zero in one of three seeds."""
+    """In training mode, random dropping off: every gradient is there, finite, and not
+    all zero in one of three seeds.
+    """
     every_parameter_learns(name)
 
 
@@ -228,7 +264,9 @@ def every_parameter_learns(name):
 
 @pytest.mark.parametrize("name", SMALLEST)
 def test_a_new_head(name):
-    """reset_classifier: same kind of layer, initialised, on the model's device and dtype; what differs is said."""
+    """reset_classifier: same kind of layer, initialised, on the model's device and
+    dtype; what differs is said.
+    """
     torch.manual_seed(0)
     fresh = zoo.create(name).double().eval()
     before = fresh.get_classifier()
@@ -241,14 +279,19 @@ def test_a_new_head(name):
     assert type(after) is type(before) or said, "another kind of layer, and not said"
     assert fresh(x).shape == (2, 5)
     assert fresh(x).dtype == torch.float64
-    assert all(parameter.isfinite().all() and parameter.dtype == torch.float64 for parameter in after.parameters())
+    assert all(
+        parameter.isfinite().all() and parameter.dtype == torch.float64
+        for parameter in after.parameters()
+    )
     fresh.reset_classifier(0)
     assert torch.equal(fresh(x), fresh.forward_head(fresh.forward_features(x), pre_logits=True))
 
 
 @pytest.mark.parametrize("name", SMALLEST)
 def test_checkpointing_changes_nothing(name):
-    """Recomputing activations gives the same gradients and the same batch-norm statistics."""
+    """Recomputing activations gives the same gradients and the same batch-norm
+    statistics.
+    """
     torch.manual_seed(0)
     model = zoo.create(name).train()
     dropless(model)

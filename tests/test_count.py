@@ -1,4 +1,6 @@
-"""The counters: against counts by hand, naive loops and two other libraries; and that they leave everything as it was."""
+"""The counters: against counts by hand, naive loops and two other libraries; and that
+they leave everything as it was.
+"""
 
 import random
 import subprocess
@@ -25,7 +27,7 @@ def macs(function, *args):
     return zoo.profile(Do(function), inputs=args).macs
 
 
-# ------------------------------------------------------------------------------------------------ counts by hand
+# ----------------------------------------------------------------------- counts by hand
 
 
 def test_vgg16_by_hand():
@@ -83,7 +85,7 @@ def test_batch_size_multiplies():
     assert three.rows[0].output == (3, 10)
 
 
-# ----------------------------------------------------------------------------------------------------- naive loops
+# -------------------------------------------------------------------------- naive loops
 
 
 def loops(*ranges):
@@ -109,13 +111,17 @@ convolutions = st.fixed_dictionaries(
 @given(convolutions)
 def test_convolution_against_a_naive_loop(c):
     where = [
-        range(-c["padding"], n + c["padding"] - c["dilation"] * (c["kernel"] - 1), c["stride"])  # left edges of the kernel
+        range(
+            -c["padding"], n + c["padding"] - c["dilation"] * (c["kernel"] - 1), c["stride"]
+        )  # left edges of the kernel
         for n in c["size"]
     ]
     if not all(where):
         return
     kernel = [range(c["kernel"])] * len(c["size"])
-    expected = loops(range(c["batch"]), range(c["groups"]), range(c["out"]), range(c["into"]), *where, *kernel)
+    expected = loops(
+        range(c["batch"]), range(c["groups"]), range(c["out"]), range(c["into"]), *where, *kernel
+    )
     layer = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[len(c["size"]) - 1]
     options = {key: c[key] for key in ("stride", "padding", "dilation", "groups")}
     conv = layer(c["groups"] * c["into"], c["groups"] * c["out"], c["kernel"], **options)
@@ -128,11 +134,21 @@ def test_convolution_against_a_naive_loop(c):
 @given(convolutions)
 def test_transposed_convolution_against_a_naive_loop(c):
     kernel = [range(c["kernel"])] * len(c["size"])
-    expected = loops(range(c["batch"]), range(c["groups"]), range(c["out"]), range(c["into"]), *map(range, c["size"]), *kernel)
+    expected = loops(
+        range(c["batch"]),
+        range(c["groups"]),
+        range(c["out"]),
+        range(c["into"]),
+        *map(range, c["size"]),
+        *kernel,
+    )
     layer = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)[len(c["size"]) - 1]
     options = {key: c[key] for key in ("stride", "dilation", "groups")}
     conv = layer(c["groups"] * c["into"], c["groups"] * c["out"], c["kernel"], **options)
-    assert zoo.profile(conv, inputs=torch.empty(c["batch"], c["groups"] * c["into"], *c["size"])).macs == expected
+    assert (
+        zoo.profile(conv, inputs=torch.empty(c["batch"], c["groups"] * c["into"], *c["size"])).macs
+        == expected
+    )
 
 
 sides = st.integers(1, 4)
@@ -146,12 +162,24 @@ def test_products_against_naive_loops(b, n, m, p):
     xs, ys, zs = (t.expand(b, *t.shape) for t in (x, y, z))
     v = torch.empty(m)
     assert macs(torch.mm, x, y) == macs(torch.addmm, z, x, y) == macs(torch.matmul, x, y) == one
-    assert macs(torch.bmm, xs, ys) == macs(torch.baddbmm, zs, xs, ys) == macs(torch.addbmm, z, xs, ys) == macs(torch.matmul, xs, y) == many
-    assert macs(torch.mv, x, v) == macs(torch.addmv, torch.empty(n), x, v) == loops(range(n), range(m))
+    assert (
+        macs(torch.bmm, xs, ys)
+        == macs(torch.baddbmm, zs, xs, ys)
+        == macs(torch.addbmm, z, xs, ys)
+        == macs(torch.matmul, xs, y)
+        == many
+    )
+    assert (
+        macs(torch.mv, x, v) == macs(torch.addmv, torch.empty(n), x, v) == loops(range(n), range(m))
+    )
     assert macs(torch.dot, v, v) == macs(torch.vdot, v, v) == m
     if min(b, n, m, p) > 1:  # else torch multiplies elementwise
         assert macs(lambda x, y: torch.einsum("bnm,mp->bnp", x, y), xs, y) == many
-    assert macs(F.linear, xs, y.T, torch.empty(p)) == macs(lambda z, x, y: z.addmm_(x, y), z, x, y) * b == many
+    assert (
+        macs(F.linear, xs, y.T, torch.empty(p))
+        == macs(lambda z, x, y: z.addmm_(x, y), z, x, y) * b
+        == many
+    )
 
 
 def test_attention():
@@ -167,7 +195,7 @@ def test_the_fused_operators_of_attention():
     assert (profile.macs, profile.depth) == (2 * 3 * 16 * 16 * 16, 1)
 
 
-# --------------------------------------------------------------------------------------------------- second opinions
+# ---------------------------------------------------------------------- second opinions
 
 
 @pytest.mark.parametrize("name", ["lenet5", "resnet20_cifar10", "squeezenet1_1"])
@@ -185,15 +213,26 @@ def test_torch_and_fvcore_agree(name):
         from fvcore.nn import FlopCountAnalysis
 
         operators = FlopCountAnalysis(model, x).unsupported_ops_warnings(False).by_operator()
-    products = {"conv", "linear", "addmm", "matmul", "bmm", "einsum"}  # its "flops" are multiply-adds; it counts norms and pooling too
-    assert sum(count for operator, count in operators.items() if operator in products) == profile.macs
+    products = {
+        "conv",
+        "linear",
+        "addmm",
+        "matmul",
+        "bmm",
+        "einsum",
+    }  # its "flops" are multiply-adds; it counts norms and pooling too
+    assert (
+        sum(count for operator, count in operators.items() if operator in products) == profile.macs
+    )
 
 
-# ------------------------------------------------------------------------------------------------------------ depth
+# -------------------------------------------------------------------------------- depth
 
 
 class Branches(nn.Module):
-    """Four layers on the longest path: two in a row, a view of their output written in place, one more, and a product."""
+    """Four layers on the longest path: two in a row, a view of their output written in
+    place, one more, and a product.
+    """
 
     def __init__(self):
         super().__init__()
@@ -233,12 +272,18 @@ def test_equal_calls_on_other_shapes_and_types_are_told_apart():
 
     outputs = []
 
-    model = Do(lambda x: [outputs.append(function(x)) for _ in range(2)] and x)  # the second time from what is known
+    model = Do(
+        lambda x: [outputs.append(function(x)) for _ in range(2)] and x
+    )  # the second time from what is known
     assert zoo.profile(model, inputs=torch.empty(4, 3)).macs == 0
     plain = function(torch.empty(4, 3))
     for output in outputs:
         for ours, theirs in zip(output[:-1], plain[:-1], strict=True):
-            assert (ours.shape, ours.stride(), ours.dtype) == (theirs.shape, theirs.stride(), theirs.dtype)
+            assert (ours.shape, ours.stride(), ours.dtype) == (
+                theirs.shape,
+                theirs.stride(),
+                theirs.dtype,
+            )
         assert [part.dtype for part in output[-1]] == [part.dtype for part in plain[-1]]
 
 
@@ -256,10 +301,12 @@ def test_depth_of_equal_layers_is_not_shared_between_runs():
     model = nn.Sequential(*[nn.Linear(4, 4) for _ in range(5)])
     assert [zoo.profile(model[:n], inputs=x).depth for n in (5, 2, 5)] == [5, 2, 5]
     on_meta = torch.empty(2, 4, device="meta")
-    assert [zoo.profile(Do(lambda x: x.add_(x @ x.T @ x)), inputs=on_meta).depth for _ in range(2)] == [2, 2]
+    assert [
+        zoo.profile(Do(lambda x: x.add_(x @ x.T @ x)), inputs=on_meta).depth for _ in range(2)
+    ] == [2, 2]
 
 
-# ------------------------------------------------------------------------------------------------------------- rows
+# --------------------------------------------------------------------------------- rows
 
 
 class Shared(nn.Module):
@@ -278,7 +325,10 @@ class Shared(nn.Module):
 
 def test_rows_are_the_module_tree_with_shared_parameters_once():
     profile = zoo.profile(Shared(), inputs={"x": torch.empty(2, 4)})
-    found = {row.path: (row.kind, row.level, row.calls, row.output, row.params, row.macs) for row in profile.rows}
+    found = {
+        row.path: (row.kind, row.level, row.calls, row.output, row.params, row.macs)
+        for row in profile.rows
+    }
     assert found == {
         "": ("Shared", 0, 1, ((2, 4), (2, 4), (2, 4)), 20 + 20 + 90, 4 * 32),
         "first": ("Linear", 1, 2, (2, 4), 20, 2 * 32),
@@ -330,7 +380,9 @@ def test_the_module_of_an_exception_is_right_after_a_caught_one_and_inside_an_ex
     try:
         raise KeyError("outer")
     except KeyError:
-        with pytest.raises(InputError, match=r"Sequential does not take the input 1x4: in 1\.rest \(Linear\)"):
+        with pytest.raises(
+            InputError, match=r"Sequential does not take the input 1x4: in 1\.rest \(Linear\)"
+        ):
             zoo.profile(nn.Sequential(nn.Linear(4, 7), Careful()), inputs=torch.empty(1, 4))
         with pytest.raises(InputError, match=r"in 1 \(Do\): ValueError"):
             zoo.profile(nn.Sequential(Careful(), Do(int)), inputs=torch.empty(1, 4))
@@ -353,12 +405,18 @@ def test_to_dict_and_text():
     )
 
 
-# -------------------------------------------------------------------------------------------------------- uncounted
+# ---------------------------------------------------------------------------- uncounted
 
 
 def test_unknown_operators_are_named_never_counted_as_zero():
-    with pytest.warns(Note, match=r"Do: the counts lack these operators.*aten::_fft_r2c \(called 2x\), aten::_fft_c2r \(called 1x\)"):
-        profile = zoo.profile(Do(lambda x: torch.fft.irfft(torch.fft.rfft(x)) + torch.fft.rfft(x).abs().sum()), inputs=torch.empty(3, 8))
+    with pytest.warns(
+        Note,
+        match=r"Do: the counts lack these operators.*aten::_fft_r2c \(called 2x\), aten::_fft_c2r \(called 1x\)",
+    ):
+        profile = zoo.profile(
+            Do(lambda x: torch.fft.irfft(torch.fft.rfft(x)) + torch.fft.rfft(x).abs().sum()),
+            inputs=torch.empty(3, 8),
+        )
     assert profile.uncounted == {"aten::_fft_r2c": 2, "aten::_fft_c2r": 1}
 
 
@@ -369,9 +427,15 @@ def test_unknown_operators_are_named_never_counted_as_zero():
         lambda x: F.pad(x, (1, 1, 1, 1), mode="reflect").softmax(1).cumsum(2),
         lambda x: F.interpolate(F.max_pool2d(x, 2), scale_factor=2, mode="bilinear"),
         lambda x: F.local_response_norm(F.instance_norm(x), 3).flip(1).sort(1)[0],
-        lambda x: torch.where(x > 0, x, x.new_zeros(()))[:, [3, 2, 1, 0]].masked_fill(x == 0, 1).std((2, 3)),
+        lambda x: (
+            torch.where(x > 0, x, x.new_zeros(()))[:, [3, 2, 1, 0]]
+            .masked_fill(x == 0, 1)
+            .std((2, 3))
+        ),
         lambda x: F.pixel_shuffle(x.repeat(1, 2, 1, 1), 2).unfold(2, 3, 1).logsumexp(-1),
-        lambda x: F.dropout(F.gelu(F.group_norm(x, 2)), 0.5, training=True) + torch.rand_like(x) ** 2 // 3,
+        lambda x: (
+            F.dropout(F.gelu(F.group_norm(x, 2)), 0.5, training=True) + torch.rand_like(x) ** 2 // 3
+        ),
         lambda x: F.embedding(x.argmax(1), torch.empty(4, 3)).norm(dim=-1).topk(2).values,
         lambda x: torch.stack(x.chunk(2, 1)).triu().roll(1).expand(3, -1, -1, -1, -1, -1),
     ],
@@ -388,11 +452,13 @@ def test_inference_mode_hides_nothing():
     assert inside.macs == 4 * 36 * 27
 
 
-# ----------------------------------------------------------------------------------------------- nothing is changed
+# ------------------------------------------------------------------- nothing is changed
 
 
 class Touchy(nn.Module):
-    """Changes everything that a forward pass can change, and says where its tensors lie."""
+    """Changes everything that a forward pass can change, and says where its tensors
+    lie.
+    """
 
     def __init__(self):
         super().__init__()
@@ -432,7 +498,10 @@ def test_the_model_and_the_random_state_are_as_before(training, fail):
     kept = x.clone()
     generators = torch.get_rng_state(), random.getstate(), np.random.get_state()
     if fail:
-        with pytest.raises(InputError, match="Touchy does not take the input 2x3x8x8: in Touchy: ValueError: on purpose"):
+        with pytest.raises(
+            InputError,
+            match="Touchy does not take the input 2x3x8x8: in Touchy: ValueError: on purpose",
+        ):
             zoo.profile(model, inputs=x)
     else:
         assert zoo.profile(model, inputs=x).macs == 2 * 4 * 36 * 27
@@ -445,7 +514,10 @@ def test_the_model_and_the_random_state_are_as_before(training, fail):
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
     assert torch.equal(torch.get_rng_state(), generators[0])
     assert random.getstate() == generators[1]
-    assert all(np.array_equal(now, before) for now, before in zip(np.random.get_state(), generators[2], strict=True))
+    assert all(
+        np.array_equal(now, before)
+        for now, before in zip(np.random.get_state(), generators[2], strict=True)
+    )
     assert torch.is_grad_enabled()
 
 
@@ -474,7 +546,7 @@ def test_evaluation_mode_is_what_is_counted():
     assert model.training
 
 
-# ----------------------------------------------------------------------------------------------------------- inputs
+# ------------------------------------------------------------------------------- inputs
 
 
 def test_the_input_of_a_created_network_is_its_own():
@@ -500,7 +572,9 @@ def test_tensors_tuples_and_dicts_as_inputs():
     images, captions = torch.empty(2, 3, 8, 8), torch.zeros(2, 5, dtype=torch.long)
     expected = 2 * 5 * 4 * 4 * (4 + 4)
     assert zoo.profile(Captioner(), inputs=(images, captions)).macs == expected
-    profile = zoo.profile(Captioner(), inputs={"images": images, "captions": captions, "lengths": [1, 2]})
+    profile = zoo.profile(
+        Captioner(), inputs={"images": images, "captions": captions, "lengths": [1, 2]}
+    )
     assert profile.macs == expected
     assert profile.inputs == ((2, 3, 8, 8), (2, 5))
 
@@ -508,13 +582,22 @@ def test_tensors_tuples_and_dicts_as_inputs():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: zoo.profile(nn.Linear(3, 3)), r"input of Linear is not known: give input_size=\(C, H, W\) or inputs="),
+        (
+            lambda: zoo.profile(nn.Linear(3, 3)),
+            r"input of Linear is not known: give input_size=\(C, H, W\) or inputs=",
+        ),
         (lambda: zoo.profile("lenet5", batch_size=0), "batch_size=0"),
         (lambda: zoo.profile("resnet18", (3, 0, 8)), r"input_size=\(3, 0, 8\)"),
         (lambda: zoo.profile("resnet18", 0), "input_size="),
         (lambda: zoo.profile(nn.Linear(3, 3), inputs={1, 2}), "inputs= is a set"),
-        (lambda: zoo.profile(nn.Linear(3, 3), 3, inputs=torch.empty(3)), "leave out input_size and batch_size"),
-        (lambda: zoo.profile(nn.Linear(3, 3), inputs=torch.empty(3), num_classes=3), "num_classes: fields are for a network"),
+        (
+            lambda: zoo.profile(nn.Linear(3, 3), 3, inputs=torch.empty(3)),
+            "leave out input_size and batch_size",
+        ),
+        (
+            lambda: zoo.profile(nn.Linear(3, 3), inputs=torch.empty(3), num_classes=3),
+            "num_classes: fields are for a network",
+        ),
         (lambda: zoo.profile("resnet18", classes=3), "no field 'classes'"),
         (lambda: zoo.profile("resnet19"), "did you mean resnet18"),
         (lambda: zoo.profile("vgg11", 16), "vgg11 takes images of 32x32 or larger, not 16x16"),
@@ -528,14 +611,22 @@ def test_wrong_use_is_one_clear_line(call, message):
 
 def test_an_exception_inside_forward_names_the_module():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sequential(nn.ReLU(), nn.MaxPool2d(9)))
-    with pytest.raises(InputError, match=r"^Sequential does not take the input 1x3x8x8: in 1\.1 \(MaxPool2d\): RuntimeError: Given input"):
+    with pytest.raises(
+        InputError,
+        match=r"^Sequential does not take the input 1x3x8x8: in 1\.1 \(MaxPool2d\): RuntimeError: Given input",
+    ):
         zoo.profile(model, 8)
-    with pytest.raises(InputError, match=r"^Do cannot be counted without numbers: in Do a shape .*meta"):
+    with pytest.raises(
+        InputError, match=r"^Do cannot be counted without numbers: in Do a shape .*meta"
+    ):
         zoo.profile(Do(lambda x: x * x.sum().item()), inputs=torch.empty(3))
 
 
 def test_a_model_that_cannot_be_copied_says_so():
     model = nn.Linear(3, 3)
     model.thing = (i for i in range(3))
-    with pytest.raises(ZooError, match="Linear cannot be copied to be counted: TypeError: cannot pickle 'generator' object"):
+    with pytest.raises(
+        ZooError,
+        match="Linear cannot be copied to be counted: TypeError: cannot pickle 'generator' object",
+    ):
         zoo.profile(model, inputs=torch.empty(1, 3))

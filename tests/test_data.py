@@ -28,7 +28,7 @@ CFG = {
 }
 
 
-# ---------------------------------------------------------------------------------------------------- one image file
+# ----------------------------------------------------------------------- one image file
 
 
 def saved(path, array, mode=None, **options):
@@ -45,7 +45,9 @@ def test_alpha_is_laid_over_white(tmp_path):
     path = saved(tmp_path / "a.png", pixels)
     assert inspect_image(path) == ("transparent", (3, 1))
     assert rgb_of(path).tolist() == [[[200, 0, 0], [227, 127, 127], [255, 255, 255]]]
-    assert numpy.asarray(convert(open_image(path), 1)).tolist() == [[60, 157, 255]]  # 0.299 R + 0.587 G + 0.114 B
+    assert numpy.asarray(convert(open_image(path), 1)).tolist() == [
+        [60, 157, 255]
+    ]  # 0.299 R + 0.587 G + 0.114 B
 
 
 @pytest.mark.parametrize("mode", ["P", "L", "RGB"])
@@ -128,7 +130,13 @@ def broken_files(folder):
     (folder / "text.jpg").write_text("this is no image")
     (folder / "empty.png").write_bytes(b"")
     (folder / "gone.png").symlink_to(folder / "nowhere.png")
-    return {"cut.jpg": "truncated", "cut.png": "", "text.jpg": "not an image", "empty.png": "not an image", "gone.png": "No such file"}
+    return {
+        "cut.jpg": "truncated",
+        "cut.png": "",
+        "text.jpg": "not an image",
+        "empty.png": "not an image",
+        "gone.png": "No such file",
+    }
 
 
 def test_unreadable_files(tmp_path):
@@ -144,7 +152,7 @@ def test_unreadable_files(tmp_path):
             open_image(path)
 
 
-# ------------------------------------------------------------------------------------------------------------- digits
+# ------------------------------------------------------------------------------- digits
 
 
 def test_digits_are_split_once_and_for_all():
@@ -164,13 +172,16 @@ def test_exported_digits_are_held_out_ones_with_their_names(tmp_path):
     paths = export_digits(tmp_path / "some", 12)
     assert [int(path.name[0]) for path in paths] == [*range(10), 0, 1]
     data = open_digits()
-    held_out = {image.tobytes(): target for image, target in zip(data.val.images, data.val.targets, strict=True)}
+    held_out = {
+        image.tobytes(): target
+        for image, target in zip(data.val.images, data.val.targets, strict=True)
+    }
     assert all(held_out[open_image(path).tobytes()] == int(path.name[0]) for path in paths)
     with pytest.raises(UsageError, match="1 to 360"):
         export_digits(tmp_path, 361)
 
 
-# ------------------------------------------------------------------------------------------------------------ folders
+# ------------------------------------------------------------------------------ folders
 
 
 def test_train_and_val(digit_folder):
@@ -276,7 +287,7 @@ def test_a_class_in_one_part_only(digit_folder, train, val):
     assert f"class 'c' is in {val}/ but not in {train}/" in message(root)
 
 
-# ---------------------------------------------------------------------------------------------- Datasets and DataLoaders
+# ------------------------------------------------------------- Datasets and DataLoaders
 
 
 class Pairs(Dataset):
@@ -355,13 +366,15 @@ def test_stratified_leaves_something_on_both_sides():
     assert Counter(targets[i] for i in train) == {0: 1, 1: 1, 2: 3}
 
 
-# --------------------------------------------------------------------------------------------------------- transforms
+# --------------------------------------------------------------------------- transforms
 
 
 def test_evaluation_transform_by_hand():
     ramp = numpy.tile(numpy.arange(80, dtype=numpy.uint8), (40, 1))  # 80 wide, 40 high
     cfg = CFG | {"input_size": (3, 35, 35), "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.25, 0.5)}
-    x = build_transform(cfg)(Image.fromarray(ramp))  # shorter side 40, then the 35 pixels in the middle
+    x = build_transform(cfg)(
+        Image.fromarray(ramp)
+    )  # shorter side 40, then the 35 pixels in the middle
     assert x.shape == (3, 35, 35)
     row = (torch.arange(22, 57) / 255 - 0.5) / 0.5
     torch.testing.assert_close(x[0], row.expand(35, 35))
@@ -379,7 +392,11 @@ def test_transforms_of_a_network():
     assert x.shape == (3, 224, 224)
     network = zoo.create("vgg11", in_chans=1, device="meta")
     assert zoo.transforms(network)(Image.new("RGB", (300, 300))).shape == (1, 224, 224)
-    assert zoo.transforms(torch.nn.Conv2d(1, 2, 3))(Image.new("RGB", (300, 300))).shape == (1, 224, 224)
+    assert zoo.transforms(torch.nn.Conv2d(1, 2, 3))(Image.new("RGB", (300, 300))).shape == (
+        1,
+        224,
+        224,
+    )
 
 
 def half(side):
@@ -398,7 +415,9 @@ def test_small_images_are_never_mirrored_and_photos_are():
     assert mirrored["small"] == 0
     assert 8 < mirrored["photo"] < 32
     white = build_transform(CFG | {"mean": (1, 1, 1)}, train=True, augment="small")
-    assert all(white(Image.new("L", (8, 8), 255)).abs().max() < 1e-5 for _ in range(20)), "turning brings in black corners"
+    assert all(white(Image.new("L", (8, 8), 255)).abs().max() < 1e-5 for _ in range(20)), (
+        "turning brings in black corners"
+    )
     with pytest.raises(InputError, match="photo, small, none"):
         build_transform(CFG, train=True, augment="flip")
 

@@ -1,4 +1,6 @@
-"""The generated pages and pictures: they follow the networks and their texts, and no model file is without."""
+"""The generated pages and pictures: they follow the networks and their texts, and no
+model file is without.
+"""
 
 import importlib.util
 import re
@@ -20,7 +22,9 @@ from zoo.tables.diagram import block_svg
 from zoo.tables.layout import layout
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-MODEL_FILES = sorted(path.stem for path in (PACKAGE / "models").glob("*.py") if path.stem != "__init__")
+MODEL_FILES = sorted(
+    path.stem for path in (PACKAGE / "models").glob("*.py") if path.stem != "__init__"
+)
 SMALL = ("lenet", "ciresan")
 FILES = {"README.md", "lenet.md", "ciresan.md", "images/lenet.svg", "images/ciresan.svg"}
 
@@ -38,14 +42,22 @@ TEXTS = BUILD.texts()
 
 @pytest.fixture
 def build(tmp_path, monkeypatch):
-    """The generator on a copy of the docs, with the pages of two small families just written."""
+    """The generator on a copy of the docs, with the pages of two small families just
+    written.
+    """
     for name in ("build.py", "families.toml"):
         shutil.copy(DOCS / name, tmp_path)
     module = load(tmp_path / "build.py")
     families, texts = module.families(), module.texts
     monkeypatch.setattr(module, "families", lambda: {family: families[family] for family in SMALL})
     monkeypatch.setattr(
-        module, "texts", lambda: {family: text for family, text in texts().items() if family not in MODEL_FILES or family in SMALL}
+        module,
+        "texts",
+        lambda: {
+            family: text
+            for family, text in texts().items()
+            if family not in MODEL_FILES or family in SMALL
+        },
     )
     assert module.main([]) == 0
     return module
@@ -64,15 +76,23 @@ def stale(build, capsys, *families):
 
 
 def test_pages_are_written_once_and_then_up_to_date(build, capsys):
-    assert {path.relative_to(build.HERE / "models").as_posix() for path in (build.HERE / "models").rglob("*.*")} == FILES
+    assert {
+        path.relative_to(build.HERE / "models").as_posix()
+        for path in (build.HERE / "models").rglob("*.*")
+    } == FILES
     assert stale(build, capsys) == set()
     assert build.main([]) == 0
-    assert capsys.readouterr().out == "0 of 5 pages and pictures written to docs/models, 0 removed\n"
+    assert (
+        capsys.readouterr().out == "0 of 5 pages and pictures written to docs/models, 0 removed\n"
+    )
 
 
 def test_a_changed_text_makes_its_page_stale(build, capsys):
     texts = build.HERE / "families.toml"
-    texts.write_text(texts.read_text(encoding="utf-8").replace("read cheques in banks", "read letters"), encoding="utf-8")
+    texts.write_text(
+        texts.read_text(encoding="utf-8").replace("read cheques in banks", "read letters"),
+        encoding="utf-8",
+    )
     assert stale(build, capsys) == {"lenet.md"}
     assert stale(build, capsys, "ciresan") == set()
     assert build.main(["lenet"]) == 0
@@ -88,7 +108,9 @@ def test_a_changed_claim_makes_its_page_stale(build, capsys, monkeypatch):
         changed = replace(variant, claims=replace(variant.claims, **changes))
         altered = replace(family, variants={**family.variants, "lenet5": changed})
         known = registry.family
-        monkeypatch.setattr(registry, "family", lambda name: altered if name in altered.variants else known(name))
+        monkeypatch.setattr(
+            registry, "family", lambda name: altered if name in altered.variants else known(name)
+        )
 
     first, *others = variant.claims.printed
     claiming(printed=(replace(first, where="section 7"), *others))
@@ -96,7 +118,9 @@ def test_a_changed_claim_makes_its_page_stale(build, capsys, monkeypatch):
     claiming(params=60_001)
     assert stale(build, capsys) == {"lenet.md", "README.md"}
     assert build.main([]) == 0
-    assert "claims; these do not hold: lenet5 (" in (build.HERE / "models" / "lenet.md").read_text(encoding="utf-8")
+    assert "claims; these do not hold: lenet5 (" in (build.HERE / "models" / "lenet.md").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_what_was_changed_by_hand_is_stale(build, capsys):
@@ -108,14 +132,19 @@ def test_what_was_changed_by_hand_is_stale(build, capsys):
     assert stale(build, capsys) == {"ciresan.md", "images/lenet.svg", "retired.md"}
     assert stale(build, capsys, "lenet") == {"images/lenet.svg"}
     assert build.main([]) == 0
-    assert capsys.readouterr().out == "2 of 5 pages and pictures written to docs/models, 1 removed\n"
+    assert (
+        capsys.readouterr().out == "2 of 5 pages and pictures written to docs/models, 1 removed\n"
+    )
     assert not (models / "retired.md").exists()
     assert stale(build, capsys) == set()
 
 
 def test_names_and_texts_without_a_model_file(build, capsys):
     assert build.main(["lenet", "lenets"]) == 2
-    assert capsys.readouterr().err == "lenets: no networks of such a model file are registered, or docs/families.toml lacks its text\n"
+    assert (
+        capsys.readouterr().err
+        == "lenets: no networks of such a model file are registered, or docs/families.toml lacks its text\n"
+    )
     with (build.HERE / "families.toml").open("a", encoding="utf-8") as texts:
         texts.write('\n[capsnet]\ntitle = "CapsNet"\n')
     assert build.main(["--check"]) == 2
@@ -124,8 +153,17 @@ def test_names_and_texts_without_a_model_file(build, capsys):
 
 def test_a_page_holds_what_it_should(build):
     page = (build.HERE / "models" / "lenet.md").read_text(encoding="utf-8")
-    headings = ["Networks", "Layers of `lenet5`", "Printed and computed", "Sources, readings and departures"]
-    assert re.findall("^## (.*)$", page, re.MULTILINE) == [*headings, "Results that the paper reports", "Recipe of the paper"]
+    headings = [
+        "Networks",
+        "Layers of `lenet5`",
+        "Printed and computed",
+        "Sources, readings and departures",
+    ]
+    assert re.findall("^## (.*)$", page, re.MULTILINE) == [
+        *headings,
+        "Results that the paper reports",
+        "Recipe of the paper",
+    ]
     for line in (
         "[doi:10.1109/5.726791](https://doi.org/10.1109/5.726791)",
         "![layers of lenet5](images/lenet.svg)",
@@ -138,24 +176,31 @@ def test_a_page_holds_what_it_should(build):
     ):
         assert line in page
     index = (build.HERE / "models" / "README.md").read_text(encoding="utf-8")
-    assert "| [`lenet5`](lenet.md) | 1998 | 7 | 60,000 | 325,680 | 0.95 test error % (MNIST test; single network, 20 passes) |" in index
+    assert (
+        "| [`lenet5`](lenet.md) | 1998 | 7 | 60,000 | 325,680 | 0.95 test error % (MNIST test; single network, 20 passes) |"
+        in index
+    )
     assert index.startswith(f"{build.GENERATED}\n\n# All networks\n\n7 networks of 2 papers")
 
 
 def test_every_model_file_has_its_text():
     assert sorted(BUILD.families()) == sorted(TEXTS) == MODEL_FILES
     for family, text in TEXTS.items():
-        assert text.keys() <= {"title", "new", "block", "layers", "fold", "labels", "recipe"}, family
+        assert text.keys() <= {"title", "new", "block", "layers", "fold", "labels", "recipe"}, (
+            family
+        )
         assert text["title"], family
         assert 1 <= len(re.findall(r"\.(?=\s|$)", text["new"])) <= 3, family
         assert all(isinstance(how, str) and how for how in text["recipe"].values()), family
 
 
-# --------------------------------------------------------------------------------------------------------- pictures
+# ----------------------------------------------------------------------------- pictures
 
 
 def drawn(svg):
-    """The boxes (left, top, right, bottom), the texts (x, y, size, text) and the points of the lines of a picture, and its size."""
+    """The boxes (left, top, right, bottom), the texts (x, y, size, text) and the points
+    of the lines of a picture, and its size.
+    """
     space = "{http://www.w3.org/2000/svg}"
     root = ElementTree.fromstring(svg)
     boxes = []
@@ -163,7 +208,10 @@ def drawn(svg):
         if "x" in rect.attrib:
             x, y, width, height = (float(rect.get(key)) for key in ("x", "y", "width", "height"))
             boxes.append((x, y, x + width, y + height))
-    texts = [(float(text.get("x")), float(text.get("y")), int(text.get("font-size")), text.text) for text in root.iter(f"{space}text")]
+    texts = [
+        (float(text.get("x")), float(text.get("y")), int(text.get("font-size")), text.text)
+        for text in root.iter(f"{space}text")
+    ]
     lines = [points(path.get("d")) for path in root.findall(f"{space}path")]
     return boxes, texts, lines, (float(root.get("width")), float(root.get("height")))
 
@@ -183,7 +231,12 @@ def points(path):
             for i in range(1, 21):
                 t = i / 20
                 weights = ((1 - t) ** 3, 3 * (1 - t) ** 2 * t, 3 * (1 - t) * t**2, t**3)
-                found.append(tuple(sum(w * point[axis] for w, point in zip(weights, control, strict=True)) for axis in (0, 1)))
+                found.append(
+                    tuple(
+                        sum(w * point[axis] for w, point in zip(weights, control, strict=True))
+                        for axis in (0, 1)
+                    )
+                )
     return found
 
 
@@ -192,17 +245,26 @@ def inside(point, box, by=1.5):
 
 
 def check_legible(svg):
-    """No box lies on another, no line passes through one, and each text is in one and has room there in the widest usual font."""
+    """No box lies on another, no line passes through one, and each text is in one and
+    has room there in the widest usual font.
+    """
     boxes, texts, lines, (width, height) = drawn(svg)
     fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
     for a, b in combinations(boxes, 2):
         assert a[2] < b[0] or b[2] < a[0] or a[3] < b[1] or b[3] < a[1], (a, b)
-    assert all(min(left, top) > 0 and right < width and bottom < height for left, top, right, bottom in boxes)
+    assert all(
+        min(left, top) > 0 and right < width and bottom < height
+        for left, top, right, bottom in boxes
+    )
     assert all(0 < x < width and 0 < y < height for line in lines for x, y in line)
-    assert not [(point, box) for line in lines for point in line for box in boxes if inside(point, box)]
+    assert not [
+        (point, box) for line in lines for point in line for box in boxes if inside(point, box)
+    ]
     for x, y, size, text in texts:
         half = ImageFont.truetype(str(fonts), size).getlength(text) / 2
-        assert any(inside((x - half, y), box) and inside((x + half, y - size), box, by=0) for box in boxes), text
+        assert any(
+            inside((x - half, y), box) and inside((x + half, y - size), box, by=0) for box in boxes
+        ), text
     return boxes, texts, lines
 
 
@@ -210,17 +272,27 @@ def check_legible(svg):
 def test_the_picture_of_a_family_is_legible(family):
     boxes, texts, lines = check_legible(BUILD.picture(TEXTS[family]))
     assert len(lines) >= len(boxes) - 1 >= 3
-    assert [text[3] for text in texts].count("input") == [text[3] for text in texts].count("output") == 1
+    assert (
+        [text[3] for text in texts].count("input")
+        == [text[3] for text in texts].count("output")
+        == 1
+    )
     middles = [round((top + bottom) / 2) for _, top, _, bottom in boxes]
     assert max(map(middles.count, middles)) <= 6
 
 
 class Halves(nn.Module):
-    """Everything that a picture has a word for, and a name of its own with a sign that XML must not see."""
+    """Everything that a picture has a word for, and a name of its own with a sign that
+    XML must not see.
+    """
 
     def __init__(self):
         super().__init__()
-        self.conv = nn.Sequential(nn.Conv2d(4, 4, (1, 3), stride=(1, 2), padding=(0, 1), groups=2), nn.BatchNorm2d(4), nn.ReLU())
+        self.conv = nn.Sequential(
+            nn.Conv2d(4, 4, (1, 3), stride=(1, 2), padding=(0, 1), groups=2),
+            nn.BatchNorm2d(4),
+            nn.ReLU(),
+        )
         self.idle = nn.Sequential(nn.Dropout(0.0), nn.Identity(), nn.AdaptiveAvgPool2d((8, 8)))
         self.pool = nn.AvgPool2d(3, (1, 2), 1)
         self.drop = nn.Dropout(0.25)
@@ -244,7 +316,9 @@ def test_what_a_picture_says():
     folded = ["1x3 conv, 4, 2 groups, /1x2", "batch norm, ReLU"]
     others = ["3x3 average pool, /1x2", "dropout 0.25", "× 0.5", "+", "× 0.1", "1 −"]
     assert sorted(words(svg)) == sorted(["input", "4x8x8", *folded, *others, "output", "4x8x4"])
-    assert ElementTree.fromstring(svg).find("{http://www.w3.org/2000/svg}title").text == 'a < b & "c"'
+    assert (
+        ElementTree.fromstring(svg).find("{http://www.w3.org/2000/svg}title").text == 'a < b & "c"'
+    )
     apart = block_svg(block, example, "apart", fold=False)
     check_legible(apart)
     assert {"batch norm", "ReLU"} <= set(words(apart))
@@ -257,7 +331,9 @@ def test_own_layers_have_their_own_words():
 
     block = nn.Sequential(nn.Conv2d(1, 1, 1), PolarGate())
     assert "polar gate" in words(block_svg(block, torch.ones(1, 1, 2, 2), "own"))
-    assert "gate <b>" in words(block_svg(block, torch.ones(1, 1, 2, 2), "own", labels={"PolarGate": "gate <b>"}))
+    assert "gate <b>" in words(
+        block_svg(block, torch.ones(1, 1, 2, 2), "own", labels={"PolarGate": "gate <b>"})
+    )
 
 
 def test_columns_are_straight_and_lines_go_round():
@@ -266,7 +342,9 @@ def test_columns_are_straight_and_lines_go_round():
     assert plan.x["a"] == plan.x["b"] == plan.x["c"]
     around = [place for place in plan.x if place not in chain]
     assert len(around) == 3
-    assert {plan.x[place] for place in around} == {plan.x["a"] + 70} or {plan.x[place] for place in around} == {plan.x["a"] - 70}
+    assert {plan.x[place] for place in around} == {plan.x["a"] + 70} or {
+        plan.x[place] for place in around
+    } == {plan.x["a"] - 70}
     assert plan.x["in"] == pytest.approx(plan.x["out"])
     diamond = {"in": [], "l": ["in"], "r": ["in"], "out": ["l", "r"]}
     plan = layout(diamond, dict.fromkeys(diamond, 100), 20)

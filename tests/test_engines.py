@@ -1,4 +1,6 @@
-"""Second opinions: other counters side by side with ours, and what happens when one of them fails."""
+"""Second opinions: other counters side by side with ours, and what happens when one of
+them fails.
+"""
 
 import csv
 import io
@@ -27,13 +29,20 @@ def kinds(found):
 
 
 @pytest.mark.parametrize("engine", ["fvcore", "torch"])
-@pytest.mark.parametrize("name", ["lenet5_modern", "alexnet", "resnet20_cifar10", "squeezenet1_1", "densenet40_k12_cifar10"])
+@pytest.mark.parametrize(
+    "name",
+    ["lenet5_modern", "alexnet", "resnet20_cifar10", "squeezenet1_1", "densenet40_k12_cifar10"],
+)
 def test_both_agree_on_multiply_adds(name, engine):
     found = opinion(name, engine)
     assert (found.failure, found.modules, found.agrees) == ("", (), True)
     assert found.macs.ours == found.macs.theirs == zoo.profile(name).macs
     theirs = sum(each.theirs for each in found.kinds)
-    assert found.total == theirs if engine == "fvcore" else found.total == 2 * found.macs.theirs == 2 * theirs
+    assert (
+        found.total == theirs
+        if engine == "fvcore"
+        else found.total == 2 * found.macs.theirs == 2 * theirs
+    )
 
 
 def test_what_fvcore_counts_besides():
@@ -46,8 +55,15 @@ def test_what_fvcore_counts_besides():
 
 def test_recurrent_layers():
     x = torch.empty(20, 1, 512)
-    blind, seeing = opinion(nn.LSTM(512, 512), "fvcore", inputs=x), opinion(nn.LSTM(512, 512), "torch", inputs=x)
-    assert (blind.macs.ours, blind.macs.theirs, blind.macs.difference) == (41_943_040, 0, -41_943_040)
+    blind, seeing = (
+        opinion(nn.LSTM(512, 512), "fvcore", inputs=x),
+        opinion(nn.LSTM(512, 512), "torch", inputs=x),
+    )
+    assert (blind.macs.ours, blind.macs.theirs, blind.macs.difference) == (
+        41_943_040,
+        0,
+        -41_943_040,
+    )
     assert blind.uncounted == {"aten::lstm": 1}
     assert seeing.agrees
 
@@ -66,8 +82,15 @@ def test_a_training_step():
     profile = zoo.profile("resnet20_cifar10", batch_size=2, mode="train")
     assert found.agrees
     assert found.total == profile.flops + profile.backward_flops
-    grouped = opinion(nn.Conv2d(4, 4, 3, groups=2), "torch", inputs=torch.empty(1, 4, 5, 5, requires_grad=True), mode="train")
-    weights = 4 * 2 * 9 * 9  # of the weight's gradient: 4x3x3 positions, 2 maps, 3x3 values; torch multiplies by the groups once more
+    grouped = opinion(
+        nn.Conv2d(4, 4, 3, groups=2),
+        "torch",
+        inputs=torch.empty(1, 4, 5, 5, requires_grad=True),
+        mode="train",
+    )
+    weights = (
+        4 * 2 * 9 * 9
+    )  # of the weight's gradient: 4x3x3 positions, 2 maps, 3x3 values; torch multiplies by the groups once more
     assert (grouped.macs.ours, grouped.macs.difference) == (2 * weights, weights)
     with pytest.raises(UsageError, match="fvcore counts forward passes only"):
         opinion("lenet5", "fvcore", mode="train")
@@ -85,7 +108,9 @@ def test_dicts_several_inputs_and_foreign_modules():
     x = torch.empty(3, 4)
     assert opinion(Sum(), "fvcore", inputs=(x, x)).macs.theirs == 2 * 3 * 16
     assert opinion(Sum(), "torch", inputs={"b": x, "a": x}).macs.theirs == 2 * 3 * 16
-    with pytest.warns(Note, match="gives no second opinion on Sum: TypeError: it takes positional arguments only"):
+    with pytest.warns(
+        Note, match="gives no second opinion on Sum: TypeError: it takes positional arguments only"
+    ):
         assert opinion(Sum(), "fvcore", inputs={"a": x, "b": x}).macs.theirs is None
 
 
@@ -100,7 +125,7 @@ def test_nothing_is_changed():
     assert torch.equal(torch.get_rng_state(), generator)
 
 
-# ---------------------------------------------------------------------------------------------------------- failures
+# ----------------------------------------------------------------------------- failures
 
 
 class Untraceable(nn.Module):
@@ -115,7 +140,9 @@ class Untraceable(nn.Module):
 
 
 def test_a_module_that_fvcore_cannot_trace():
-    with pytest.warns(Note, match=r"^fvcore 0\.\S+ gives no second opinion on Untraceable: \w+: .") as caught:
+    with pytest.warns(
+        Note, match=r"^fvcore 0\.\S+ gives no second opinion on Untraceable: \w+: ."
+    ) as caught:
         found = opinion(Untraceable(), "fvcore", inputs=torch.empty(2, 4))
     assert all("\n" not in str(warning.message) for warning in caught)
     assert (found.macs.ours, found.macs.theirs, found.macs.difference) == (32, None, None)
@@ -128,19 +155,26 @@ def test_an_engine_that_a_newer_torch_broke(monkeypatch):
     import torch.utils.flop_counter
 
     monkeypatch.delattr(torch.utils.flop_counter, "FlopCounterMode")
-    with pytest.warns(Note, match="gives no second opinion on lenet5: ImportError: cannot import name 'FlopCounterMode'"):
+    with pytest.warns(
+        Note,
+        match="gives no second opinion on lenet5: ImportError: cannot import name 'FlopCounterMode'",
+    ):
         assert opinion("lenet5", "torch").macs.ours == 325_680
 
 
 def test_a_broken_installation_of_fvcore(tmp_path):
     package = tmp_path / "fvcore"
     package.mkdir()
-    (package / "__init__.py").write_text("raise ImportError('compiled for another torch\\nand more')")
+    (package / "__init__.py").write_text(
+        "raise ImportError('compiled for another torch\\nand more')"
+    )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     command = [sys.executable, "-m", "zoo.cli", "profile", "lenet5", "--engine", "fvcore"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0
-    assert [line.split() for line in done.stdout.splitlines() if "MACs" in line] == [["MACs", "325,680"]]
+    assert [line.split() for line in done.stdout.splitlines() if "MACs" in line] == [
+        ["MACs", "325,680"]
+    ]
     assert "ImportError: compiled for another torch" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert done.stderr.startswith("note: fvcore ")
@@ -149,11 +183,13 @@ def test_a_broken_installation_of_fvcore(tmp_path):
 def test_our_own_errors_are_errors():
     with pytest.raises(InputError, match="does not take the input"):
         opinion(nn.Linear(3, 3), "torch", inputs=torch.empty(1, 4))
-    with pytest.raises(InputError, match=r"engine='ptflops': zoo\.second_opinion knows 'fvcore', 'torch'"):
+    with pytest.raises(
+        InputError, match=r"engine='ptflops': zoo\.second_opinion knows 'fvcore', 'torch'"
+    ):
         opinion("lenet5", "ptflops")
 
 
-# -------------------------------------------------------------------------------------------------------- the verb
+# ----------------------------------------------------------------------------- the verb
 
 
 def test_the_verb():
@@ -170,5 +206,10 @@ def test_the_verb():
     assert run("--json").stdout == json.dumps(found.to_dict(), indent=2) + "\n"
     assert run("--markdown").stdout == found.to_markdown() + "\n"
     records = list(csv.DictReader(io.StringIO(run("--csv").stdout)))
-    assert records[-1] == {"operations": "MACs", "ours": "724406816", "theirs": "724406816", "difference": "0"}
+    assert records[-1] == {
+        "operations": "MACs",
+        "ours": "724406816",
+        "theirs": "724406816",
+        "difference": "0",
+    }
     assert isinstance(run("--stats").exception, UsageError)

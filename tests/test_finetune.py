@@ -1,4 +1,6 @@
-"""Fine-tuning and prediction from end to end, from Python and by the command line, on real digits."""
+"""Fine-tuning and prediction from end to end, from Python and by the command line, on
+real digits.
+"""
 
 import json
 import os
@@ -49,7 +51,14 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def lenet(tmp_path_factory):
     """A short run of lenet5_modern on the digits."""
-    return zoo.finetune("lenet5_modern", "digits", epochs=6, augment="none", out=tmp_path_factory.mktemp("runs") / "lenet", progress=False)
+    return zoo.finetune(
+        "lenet5_modern",
+        "digits",
+        epochs=6,
+        augment="none",
+        out=tmp_path_factory.mktemp("runs") / "lenet",
+        progress=False,
+    )
 
 
 @pytest.fixture
@@ -59,12 +68,16 @@ def tiny():
     def finetune(data="digits", model=None, **options):
         torch.manual_seed(5)
         model = model or Tiny()
-        return zoo.finetune(model, data, **{"epochs": 1, "input_size": 8, "augment": "none", "progress": False, **options})
+        return zoo.finetune(
+            model,
+            data,
+            **{"epochs": 1, "input_size": 8, "augment": "none", "progress": False, **options},
+        )
 
     return finetune
 
 
-# ---------------------------------------------------------------------------------------------------------- the run
+# ------------------------------------------------------------------------------ the run
 
 
 def test_a_network_learns_the_digits(lenet):
@@ -72,12 +85,20 @@ def test_a_network_learns_the_digits(lenet):
     assert {path.name for path in lenet.path.iterdir()} == FILES
     config = lenet.config
     assert config == json.loads((lenet.path / "config.json").read_text())
-    assert (config["network"], config["num_classes"], config["classes"]) == ("lenet5_modern", 10, list("0123456789"))
+    assert (config["network"], config["num_classes"], config["classes"]) == (
+        "lenet5_modern",
+        10,
+        list("0123456789"),
+    )
     assert config["zoo_version"] == zoo.__version__
     assert (config["data"]["train_images"], config["data"]["held_out_images"]) == (1437, 360)
     assert config["input"]["input_size"] == [1, 28, 28]
     assert config["input"]["crop_mode"] == "squash"
-    assert (config["training"]["seed"], config["training"]["epochs"], config["training"]["lr"]) == (0, 6, lenet.config["training"]["lr"])
+    assert (config["training"]["seed"], config["training"]["epochs"], config["training"]["lr"]) == (
+        0,
+        6,
+        lenet.config["training"]["lr"],
+    )
     assert len((lenet.path / "metrics.jsonl").read_text().splitlines()) == 6
     content = (lenet.path / "curves.png").read_bytes()
     assert content[:8] == b"\x89PNG\r\n\x1a\n"
@@ -86,7 +107,9 @@ def test_a_network_learns_the_digits(lenet):
 
 
 def test_the_saved_weights_have_the_reported_accuracy(lenet):
-    """Evaluated here by hand, from the file: network, weights, preprocessing and split are what the run says."""
+    """Evaluated here by hand, from the file: network, weights, preprocessing and split
+    are what the run says.
+    """
     model = zoo.create("lenet5_modern").eval()
     model.load_state_dict(load_file(lenet.path / "best.safetensors"))
     data = open_digits().val
@@ -101,7 +124,14 @@ def test_the_saved_weights_have_the_reported_accuracy(lenet):
 def test_predict_agrees_with_direct_evaluation(lenet, tmp_path):
     paths = export_digits(tmp_path / "digits", 20)
     model = lenet.model()
-    x = torch.stack([torch.tensor(numpy.asarray(Image.open(path).resize((28, 28), Image.Resampling.BILINEAR))) for path in paths])
+    x = torch.stack(
+        [
+            torch.tensor(
+                numpy.asarray(Image.open(path).resize((28, 28), Image.Resampling.BILINEAR))
+            )
+            for path in paths
+        ]
+    )
     with torch.no_grad():
         expected = model(x[:, None] / 255).softmax(1)
     for what in (lenet, lenet.path, str(lenet.path)):
@@ -110,8 +140,12 @@ def test_predict_agrees_with_direct_evaluation(lenet, tmp_path):
         by_file = {prediction.file: prediction for prediction in predictions}
         for path, row in zip(paths, expected, strict=True):
             scores = by_file[path].scores
-            assert [name for name, _ in scores] == [str(i) for i in row.argsort(descending=True).tolist()]
-            torch.testing.assert_close(torch.tensor([p for _, p in scores]), row.sort(descending=True).values)
+            assert [name for name, _ in scores] == [
+                str(i) for i in row.argsort(descending=True).tolist()
+            ]
+            torch.testing.assert_close(
+                torch.tensor([p for _, p in scores]), row.sort(descending=True).values
+            )
     right = sum(prediction.label == prediction.file.name[0] for prediction in predictions)
     assert right >= 16
 
@@ -144,16 +178,27 @@ def test_what_predict_cannot_use(lenet, tmp_path):
         zoo.predict(lenet, path, classes=list("0123456789"))
     with pytest.raises(InputError, match="gives 10 classes, 2 are named"):
         zoo.predict(lenet.model(), path, classes=["a", "b"])
-    assert zoo.predict(lenet.model(), path, classes=list("0123456789"))[0] == zoo.predict(lenet, path)[0]
+    assert (
+        zoo.predict(lenet.model(), path, classes=list("0123456789"))[0]
+        == zoo.predict(lenet, path)[0]
+    )
 
 
 def test_the_same_seed_gives_the_same_run(tiny):
-    """On the CPU to the last bit, with augmentation; and the caller's random numbers go on as if nothing had happened."""
+    """On the CPU to the last bit, with augmentation; and the caller's random numbers go
+    on as if nothing had happened.
+    """
     runs = []
     for seed in (3, 3, 4):
         torch.manual_seed(7)
-        runs.append(zoo.finetune("lenet5_modern", "digits", epochs=1, batch_size=256, seed=seed, progress=False))
-        assert torch.rand(1).item() == pytest.approx(torch.rand(1, generator=torch.Generator().manual_seed(7)).item())
+        runs.append(
+            zoo.finetune(
+                "lenet5_modern", "digits", epochs=1, batch_size=256, seed=seed, progress=False
+            )
+        )
+        assert torch.rand(1).item() == pytest.approx(
+            torch.rand(1, generator=torch.Generator().manual_seed(7)).item()
+        )
     first, same, other = (load_file(run.path / "last.safetensors") for run in runs)
     assert all(torch.equal(first[key], same[key]) for key in first)
     assert not torch.equal(first["head.weight"], other["head.weight"])
@@ -161,7 +206,9 @@ def test_the_same_seed_gives_the_same_run(tiny):
 
 
 def test_settings_of_the_network_are_kept_for_prediction(digit_folder):
-    """A run of a network with changed fields is rebuilt with them; lenet5's codes give way to a linear layer for 3 classes."""
+    """A run of a network with changed fields is rebuilt with them; lenet5's codes give
+    way to a linear layer for 3 classes.
+    """
     root = digit_folder("photos", {"zero": 8, "one": 8, "two": 8})
     with pytest.warns(Note, match="linear layer"):
         network = zoo.create("lenet5", activation="tanh", num_classes=5)
@@ -173,7 +220,9 @@ def test_settings_of_the_network_are_kept_for_prediction(digit_folder):
 
 
 def test_a_new_head_of_another_kind_is_rebuilt(digit_folder):
-    """SqueezeNet's own head has a ReLU after it, a new one has none: prediction must make the same kind again."""
+    """SqueezeNet's own head has a ReLU after it, a new one has none: prediction must
+    make the same kind again.
+    """
     root = digit_folder("photos", {"zero": 8, "one": 8, "two": 8})
     with pytest.warns(Note, match="has no ReLU"):
         run = zoo.finetune("squeezenet1_1", root, epochs=1, progress=False)
@@ -182,24 +231,34 @@ def test_a_new_head_of_another_kind_is_rebuilt(digit_folder):
     assert zoo.predict(run.path, file, top=3) == zoo.predict(run, file, top=3)
 
 
-# ------------------------------------------------------------------------------------------------------- any module
+# --------------------------------------------------------------------------- any module
 
 
 def test_the_batch_that_fits(monkeypatch):
-    """A tenth of the images at most; less where the memory is small, and one clear line where it is too small."""
+    """A tenth of the images at most; less where the memory is small, and one clear line
+    where it is too small.
+    """
     options = {"batch_size": "auto", "epochs": 1, "augment": "none", "progress": False, "cpu": True}
-    with pytest.warns(Note, match=r"batch size 143: its training step is predicted to take \d+ MiB"):
+    with pytest.warns(
+        Note, match=r"batch size 143: its training step is predicted to take \d+ MiB"
+    ):
         run = zoo.finetune("lenet5_modern", "digits", **options)
     assert run.config["training"]["batch_size"] == 143 == 1437 // 10
     monkeypatch.setattr("zoo.transfer.finetune.room", lambda memory, device: 4 * 2**20)
     with pytest.warns(Note, match="batch size"):
         run = zoo.finetune("lenet5_modern", "digits", **options)
     batch = run.config["training"]["batch_size"]
-    needed = [zoo.memory("lenet5_modern", number, optimizer="adamw", device="cpu").peak for number in (batch, batch + 1)]
+    needed = [
+        zoo.memory("lenet5_modern", number, optimizer="adamw", device="cpu").peak
+        for number in (batch, batch + 1)
+    ]
     assert needed[0] <= 4 * 2**20 < needed[1]
     assert 10 < batch < 143
     monkeypatch.setattr("zoo.transfer.finetune.room", lambda memory, device: 1000)
-    with pytest.raises(UsageError, match=r"^not even one image fits into the 0 MiB that are free: take a smaller network or input_size$"):
+    with pytest.raises(
+        UsageError,
+        match=r"^not even one image fits into the 0 MiB that are free: take a smaller network or input_size$",
+    ):
         zoo.finetune("lenet5_modern", "digits", **options)
 
 
@@ -209,7 +268,11 @@ def test_a_module_of_ones_own(tiny, tmp_path):
     run = tiny(model=model, epochs=3)
     assert model.head is head, "its output fits already"
     assert run.accuracy > 0.8
-    assert (run.path.name, run.config["network"], run.config["module"]) == ("tiny-digits-1", "", "Tiny")
+    assert (run.path.name, run.config["network"], run.config["module"]) == (
+        "tiny-digits-1",
+        "",
+        "Tiny",
+    )
     (path,) = export_digits(tmp_path, 1)
     with pytest.raises(UsageError, match="is of a Tiny that zoo did not create"):
         zoo.predict(run.path, path)
@@ -253,7 +316,11 @@ def test_input_of_other_peoples_networks():
 
     assert input_config(torchvision.models.resnet18())["input_size"] == (3, 224, 224)
     cfg = input_config(timm.create_model("resnet10t"))
-    assert (cfg["input_size"], cfg["interpolation"], cfg["crop_pct"]) == ((3, 176, 176), "bicubic", 0.875)
+    assert (cfg["input_size"], cfg["interpolation"], cfg["crop_pct"]) == (
+        (3, 176, 176),
+        "bicubic",
+        0.875,
+    )
     cfg = input_config(Tiny(), (8, 10))
     assert (cfg["input_size"], len(cfg["mean"])) == ((1, 8, 10), 1)
     assert input_config(nn.Linear(64, 2), (1, 8, 8))["input_size"] == (1, 8, 8)
@@ -267,7 +334,9 @@ def test_finetuning_other_peoples_networks(source, digit_folder):
     import torchvision
 
     root = digit_folder("photos", {"zero": 12, "one": 12})
-    model = torchvision.models.resnet18() if source == "torchvision" else timm.create_model("resnet10t")
+    model = (
+        torchvision.models.resnet18() if source == "torchvision" else timm.create_model("resnet10t")
+    )
     with pytest.warns(Note, match="enlarged to 64x64|converted to RGB"):
         run = zoo.finetune(model, root, epochs=2, batch_size=4, progress=False, workers=0)
     assert run.config["input"]["input_size"] == [3, 64, 64]
@@ -280,7 +349,9 @@ def test_datasets_and_loaders(tiny, tmp_path):
     digits = open_digits()
     transform = build_transform(input_config(Tiny(), 8))
     train, val = (
-        TensorDataset(torch.stack([transform(image) for image in part.images]), torch.tensor(part.targets))
+        TensorDataset(
+            torch.stack([transform(image) for image in part.images]), torch.tensor(part.targets)
+        )
         for part in digits.transformed(None, None)
     )
     runs = [
@@ -324,14 +395,23 @@ def test_a_step_of_ones_own(tiny):
     run = tiny(step=step)
     assert {True, False} == set(seen)
     assert torch.get_num_threads() == threads
-    assert set(run.history[0]) == {"epoch", "lr", "images_per_second", "train_loss", "val_loss", "seconds"}
+    assert set(run.history[0]) == {
+        "epoch",
+        "lr",
+        "images_per_second",
+        "train_loss",
+        "val_loss",
+        "seconds",
+    }
 
 
-# --------------------------------------------------------------------------------------------------- nothing left behind
+# ------------------------------------------------------------------ nothing left behind
 
 
 def test_faults_are_found_before_training_and_leave_nothing(tiny, digit_folder, monkeypatch):
-    monkeypatch.setattr("zoo.transfer.finetune.fit", lambda *args, **options: pytest.fail("training began"))
+    monkeypatch.setattr(
+        "zoo.transfer.finetune.fit", lambda *args, **options: pytest.fail("training began")
+    )
     one = digit_folder("one", {"a": 5})
     (Path.cwd().parent / "full").mkdir()
     (Path.cwd().parent / "full" / "x").write_text("mine")
@@ -349,7 +429,9 @@ def test_faults_are_found_before_training_and_leave_nothing(tiny, digit_folder, 
         (UsageError, {"val": "digits"}),
     ):
         with pytest.raises(error) as caught:
-            zoo.finetune(**{"model": "lenet5_modern", "data": "digits", "progress": False, **options})
+            zoo.finetune(
+                **{"model": "lenet5_modern", "data": "digits", "progress": False, **options}
+            )
         assert "\n" not in str(caught.value)
     assert not list(Path.cwd().iterdir())
 
@@ -372,7 +454,7 @@ def test_a_learning_rate_too_high_is_explained(tiny):
     assert not list(Path.cwd().glob("**/*partial*"))
 
 
-# ------------------------------------------------------------------------------------------------------ command line
+# ------------------------------------------------------------------------- command line
 
 
 def zoo_command(*args):
@@ -386,7 +468,18 @@ def test_command_line(tmp_path, digit_folder):
     root = digit_folder("photos", {"zero": 15, "one": 15})
     (root / "one" / "bad.png").write_text("no image")
     with pytest.warns(Note, match="1 of 31 images cannot be read"):
-        done = zoo_command("finetune", "lenet5_modern", "--data", root, "--epochs", 2, "--out", tmp_path / "my run", "--workers", 1)
+        done = zoo_command(
+            "finetune",
+            "lenet5_modern",
+            "--data",
+            root,
+            "--epochs",
+            2,
+            "--out",
+            tmp_path / "my run",
+            "--workers",
+            1,
+        )
     accuracy, folder, following = done.stdout.splitlines()
     assert accuracy.startswith("accuracy: ")
     assert accuracy.endswith(("epoch 1 of 2)", "epoch 2 of 2)"))
@@ -396,7 +489,14 @@ def test_command_line(tmp_path, digit_folder):
     assert done.stderr.count("epoch") == 2
     config = json.loads((tmp_path / "my run" / "config.json").read_text())
     assert config["data"]["skipped"] == {"one/bad.png": "not an image"}
-    done = zoo_command("predict", tmp_path / "my run", root / "one" / "000.png", root / "one" / "bad.png", "--top", 1)
+    done = zoo_command(
+        "predict",
+        tmp_path / "my run",
+        root / "one" / "000.png",
+        root / "one" / "bad.png",
+        "--top",
+        1,
+    )
     assert done.exit_code == 1
     assert len(done.stdout.splitlines()) == 1
     assert done.stdout.split()[0] == str(root / "one" / "000.png")
@@ -404,14 +504,31 @@ def test_command_line(tmp_path, digit_folder):
     done = zoo_command("predict", tmp_path / "my run", root / "zero", "--json")
     assert done.exit_code == 0
     rows = json.loads(done.stdout)
-    assert [sum(entry["probability"] for entry in row["classes"]) for row in rows] == pytest.approx([1] * 15)
+    assert [sum(entry["probability"] for entry in row["classes"]) for row in rows] == pytest.approx(
+        [1] * 15
+    )
     assert {row["error"] for row in rows} == {None}
 
 
 def test_json_result():
-    done = zoo_command("finetune", "lenet5_modern", "--data", "digits", "--epochs", 1, "--json", "--no-progress", "--batch-size", 128)
+    done = zoo_command(
+        "finetune",
+        "lenet5_modern",
+        "--data",
+        "digits",
+        "--epochs",
+        1,
+        "--json",
+        "--no-progress",
+        "--batch-size",
+        128,
+    )
     result = json.loads(done.stdout)
-    assert (result["run"], result["network"], result["held_out_images"]) == ("runs/lenet5_modern-digits-1", "lenet5_modern", 360)
+    assert (result["run"], result["network"], result["held_out_images"]) == (
+        "runs/lenet5_modern-digits-1",
+        "lenet5_modern",
+        360,
+    )
     assert 0 <= result["accuracy"] <= 1
     assert done.stderr == ""
 
@@ -422,14 +539,25 @@ def test_help_has_examples():
 
 
 def test_as_a_process(tmp_path):
-    """Errors are one line and an exit code; the whole way from nothing to a named digit works outside of pytest."""
+    """Errors are one line and an exit code; the whole way from nothing to a named digit
+    works outside of pytest.
+    """
 
     def process(*args):
-        return subprocess.run([sys.executable, "-m", *map(str, args)], capture_output=True, text=True, cwd=tmp_path, timeout=300)
+        return subprocess.run(
+            [sys.executable, "-m", *map(str, args)],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            timeout=300,
+        )
 
     done = process("zoo.cli", "finetune", "lenet5", "--data", "nowhere", "--out", "out")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "zoo: error: there is no folder 'nowhere'; data is a folder of images, or `digits`\n"
+    assert (
+        done.stderr
+        == "zoo: error: there is no folder 'nowhere'; data is a folder of images, or `digits`\n"
+    )
     assert not list(tmp_path.glob("o*"))
     done = process("zoo.cli", "finetune", "lenet5_modern", "--data", "digits", "--epochs", 1)
     assert done.returncode == 0
@@ -441,7 +569,7 @@ def test_as_a_process(tmp_path):
     assert [line.split()[0] for line in done.stdout.splitlines()] == files
 
 
-# -------------------------------------------------------------------------------------------------------------- photos
+# ------------------------------------------------------------------------------- photos
 
 
 @pytest.mark.skipif("ZOO_DATA" not in os.environ, reason="ZOO_DATA names no folder with data sets")

@@ -1,4 +1,6 @@
-"""The package as others get it: as a wheel, as an editable install, and with third parties' distributions beside it."""
+"""The package as others get it: as a wheel, as an editable install, and with third
+parties' distributions beside it.
+"""
 
 import json
 import os
@@ -45,14 +47,18 @@ NET = """
 
 
 def run(python, *args, check=True, cwd="/"):
-    env = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
+    env = {
+        key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")
+    }
     done = subprocess.run([python, *args], capture_output=True, text=True, cwd=cwd, env=env)
     assert not check or done.returncode == 0, done.stderr
     return done
 
 
 def environment(folder):
-    """A new virtual environment that sees this one's other packages (torch is large), but installs beside them."""
+    """A new virtual environment that sees this one's other packages (torch is large),
+    but installs beside them.
+    """
     venv.create(folder, with_pip=False)
     site = next(folder.glob("lib/python*/site-packages"))
     (site / "others.pth").write_text(sysconfig.get_path("purelib"))
@@ -60,7 +66,18 @@ def environment(folder):
 
 
 def install(python, *what):
-    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "-q", "--no-deps", "--no-index", "--no-build-isolation"]
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        str(python),
+        "install",
+        "-q",
+        "--no-deps",
+        "--no-index",
+        "--no-build-isolation",
+    ]
     done = subprocess.run([*pip, *map(str, what)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
@@ -77,7 +94,19 @@ def source(tmp_path_factory):
 @pytest.fixture(scope="module")
 def wheel(source, tmp_path_factory):
     out = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-index", "--no-build-isolation", "-w", str(out), str(source)]
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "--no-index",
+        "--no-build-isolation",
+        "-w",
+        str(out),
+        str(source),
+    ]
     subprocess.run(build, check=True, capture_output=True)
     return next(out.glob("classic_zoo-*.whl"))
 
@@ -104,15 +133,23 @@ def add_record(toml):
 
 
 def test_wheel(wheel, source, tmp_path):
-    """The wheel carries its weights data; the sources it came from are not looked at any more."""
+    """The wheel carries its weights data; the sources it came from are not looked at
+    any more.
+    """
     python = environment(tmp_path / "env")
     install(python, wheel)
-    where = run(python, "-c", "import zoo, zoo.paths; print(zoo.__version__, zoo.paths.weights_folder())").stdout.split()
+    where = run(
+        python, "-c", "import zoo, zoo.paths; print(zoo.__version__, zoo.paths.weights_folder())"
+    ).stdout.split()
     data = Path(where[1])
     assert data.is_relative_to(tmp_path)
-    assert {path.name for path in data.glob("*.toml")} == {path.name for path in (source / "weights").glob("*.toml")}
+    assert {path.name for path in data.glob("*.toml")} == {
+        path.name for path in (source / "weights").glob("*.toml")
+    }
     (tmp_path / "weights").mkdir()
-    (tmp_path / "weights" / "vgg.toml").write_text('[weights."vgg16.cwd"]')  # never the working directory
+    (tmp_path / "weights" / "vgg.toml").write_text(
+        '[weights."vgg16.cwd"]'
+    )  # never the working directory
     listed = "import zoo; print(zoo.list_pretrained('vgg16*'))"
     before = run(python, "-c", listed, cwd=tmp_path).stdout
     assert "vgg16.cwd" not in before
@@ -121,15 +158,21 @@ def test_wheel(wheel, source, tmp_path):
     version = where[0]
     assert run(tmp_path / "env" / "bin" / "zoo", "--version").stdout == f"zoo, version {version}\n"
     assert "vgg16" in run(tmp_path / "env" / "bin" / "zoo", "list").stdout.split()
-    page = run(python, "-c", "import zoo; print(zoo.compare('vgg16').to_html())", cwd=tmp_path).stdout
+    page = run(
+        python, "-c", "import zoo; print(zoo.compare('vgg16').to_html())", cwd=tmp_path
+    ).stdout
     assert '"name":"vgg16"' in page
 
 
 def test_editable_install(source, tmp_path):
-    """An editable install reads the repository's weights folder, and sees an edit at once."""
+    """An editable install reads the repository's weights folder, and sees an edit at
+    once.
+    """
     python = environment(tmp_path / "env")
     install(python, "-e", source)
-    listed = "import zoo, zoo.paths; print(zoo.list_pretrained('vgg16*'), zoo.paths.weights_folder())"
+    listed = (
+        "import zoo, zoo.paths; print(zoo.list_pretrained('vgg16*'), zoo.paths.weights_folder())"
+    )
     before = run(python, "-c", listed).stdout
     assert str(source / "weights") in before
     assert "vgg16.mine" not in before
@@ -150,7 +193,13 @@ def crowded(wheel, tmp_path_factory):
     folder = tmp_path_factory.mktemp("third-parties")
     python = environment(folder / "env")
     distributions = [
-        tiny(folder, "tiny-nets", ["tiny8"], NET, weights='[weights."tiny8.first"]\n[layouts.old]\n"net.stem" = "features.conv1"\n'),
+        tiny(
+            folder,
+            "tiny-nets",
+            ["tiny8"],
+            NET,
+            weights='[weights."tiny8.first"]\n[layouts.old]\n"net.stem" = "features.conv1"\n',
+        ),
         tiny(folder, "raising-nets", ["bang"], "raise RuntimeError('no licence found')"),
         tiny(folder, "colliding-nets", ["vgg16"], NET.replace("tiny8", "vgg16")),
         tiny(folder, "rowless-nets", ["absent"], NET),
@@ -164,7 +213,9 @@ def crowded(wheel, tmp_path_factory):
 
 def say(python, code):
     """What a program prints as JSON."""
-    return json.loads(run(python, "-c", f"import json, zoo, torch, warnings; {code}").stdout.splitlines()[-1])
+    return json.loads(
+        run(python, "-c", f"import json, zoo, torch, warnings; {code}").stdout.splitlines()[-1]
+    )
 
 
 def test_a_third_partys_network(crowded):
@@ -183,7 +234,15 @@ print(json.dumps([shape, zoo.info('tiny8').distribution, zoo.list_pretrained('ti
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("bang", ["raising-nets 0.3", "raising_nets.nets:FAMILY", "cannot be imported", "RuntimeError: no licence found"]),
+        (
+            "bang",
+            [
+                "raising-nets 0.3",
+                "raising_nets.nets:FAMILY",
+                "cannot be imported",
+                "RuntimeError: no licence found",
+            ],
+        ),
         ("absent", ["rowless-nets 0.3", "has no row 'absent'", "tiny8"]),
         ("odd", ["typeless-nets 0.3", "is a int and not a zoo.spec.Family"]),
         ("tiny8b", ["claimed by twin-nets 0.3, twins-nets 0.3", "uninstall"]),
@@ -200,7 +259,10 @@ def test_a_broken_plugin_breaks_only_its_own_name(crowded, name, words):
 def test_a_collision_leaves_the_built_in_network(crowded):
     done = run(crowded, "-m", "zoo.cli", "info", "vgg16")
     assert "138,357,544" in done.stdout
-    assert done.stderr == "note: 'vgg16' is the built-in network; colliding-nets 0.3 claims the name too and is ignored: rename it there\n"
+    assert (
+        done.stderr
+        == "note: 'vgg16' is the built-in network; colliding-nets 0.3 claims the name too and is ignored: rename it there\n"
+    )
 
 
 def test_the_task_filter_leaves_broken_ones_out(crowded):

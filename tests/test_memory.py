@@ -1,4 +1,6 @@
-"""Predicted memory: against the allocator's own record of steps that are really run, and by hand."""
+"""Predicted memory: against the allocator's own record of steps that are really run,
+and by hand.
+"""
 
 import json
 import random
@@ -20,13 +22,17 @@ from zoo.count.optimizers import NAMES
 from zoo.count.room import CONTEXT, LIBRARIES, room
 from zoo.errors import InputError, UsageError
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*Profiler.*", "ignore:.*profiler.*")  # torch's own notes on its profiler
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*Profiler.*", "ignore:.*profiler.*"
+)  # torch's own notes on its profiler
 
 predict = partial(zoo.memory, device="cpu")
 
 
 def ratios(name, batch, fields=(), checkpointing=False, **options):
-    """Predicted over measured peak, and over that without what a library held for itself."""
+    """Predicted over measured peak, and over that without what a library held for
+    itself.
+    """
     predicted = predict(name, batch, checkpointing=checkpointing, **options, **dict(fields)).peak
     model = zoo.create(name, **dict(fields))
     if checkpointing:
@@ -38,7 +44,7 @@ def ratios(name, batch, fields=(), checkpointing=False, **options):
     return predicted / found.peak, predicted / (found.peak - found.workspace)
 
 
-# ------------------------------------------------------------------------------------------- against what really happens
+# ---------------------------------------------------------- against what really happens
 
 
 @pytest.mark.parametrize(
@@ -70,32 +76,49 @@ def test_the_peak_is_what_the_allocator_records(name, batch, options):
 
 @pytest.mark.parametrize("optimizer", [*NAMES[:-1], None])
 def test_the_peak_with_every_optimizer(optimizer):
-    for name in ("highway_mnist32", "ciresan_mlp1"):  # small ones, in the first activations weigh more, in the second parameters
+    for name in (
+        "highway_mnist32",
+        "ciresan_mlp1",
+    ):  # small ones, in the first activations weigh more, in the second parameters
         assert ratios(name, 8, optimizer=optimizer)[1] == pytest.approx(1, abs=0.002)
 
 
 @pytest.mark.parametrize(("history", "iterations"), [(3, 5), (10, 12)])
 def test_the_peak_with_lbfgs_and_its_history(history, iterations):
-    """Once the history is full; a loss that goes on falling keeps the optimizer from stopping early."""
+    """Once the history is full; a loss that goes on falling keeps the optimizer from
+    stopping early.
+    """
 
     def optimizer(parameters):
-        return torch.optim.LBFGS(parameters, 1e-2, iterations, tolerance_grad=0, tolerance_change=0, history_size=history)
+        return torch.optim.LBFGS(
+            parameters, 1e-2, iterations, tolerance_grad=0, tolerance_change=0, history_size=history
+        )
 
     def loss(output):
-        wanted = torch.arange(output.numel(), device=output.device, dtype=output.dtype).view(output.shape).sin()
+        wanted = (
+            torch.arange(output.numel(), device=output.device, dtype=output.dtype)
+            .view(output.shape)
+            .sin()
+        )
         return ((output - wanted) ** 2).sum()
 
     def model():
-        return nn.Sequential(nn.Linear(200, 500), nn.Tanh(), nn.Linear(500, 300), nn.Tanh(), nn.Linear(300, 10))
+        return nn.Sequential(
+            nn.Linear(200, 500), nn.Tanh(), nn.Linear(500, 300), nn.Tanh(), nn.Linear(300, 10)
+        )
 
     inputs = torch.randn(512, 200)
     predicted = predict(model(), inputs=inputs, optimizer=optimizer, loss=loss)
     assert predicted.optimizer == "LBFGS"
-    assert predicted.peak == pytest.approx(measure(model(), (inputs,), {}, optimizer=optimizer, loss=loss).peak, rel=0.001)
+    assert predicted.peak == pytest.approx(
+        measure(model(), (inputs,), {}, optimizer=optimizer, loss=loss).peak, rel=0.001
+    )
 
 
 def squares(output):
-    """A loss whose gradient is as large as the output; that of a sum is one number, which some kernels spread out for themselves."""
+    """A loss whose gradient is as large as the output; that of a sum is one number,
+    which some kernels spread out for themselves.
+    """
     output = output[0] if isinstance(output, tuple) else output
     return (output * output).sum()
 
@@ -113,11 +136,29 @@ class Attention(nn.Module):
 @pytest.mark.parametrize(
     ("model", "inputs", "tolerance"),
     [
-        (lambda: nn.Sequential(nn.Embedding(1000, 64), nn.Dropout(0.3), nn.Linear(64, 500)), torch.randint(1000, (8, 50)), 0.005),
-        (lambda: nn.Sequential(nn.Conv1d(8, 16, 3), nn.GroupNorm(4, 16), nn.GELU(), nn.MaxPool1d(2)), torch.randn(8, 8, 500), 0.02),
-        (lambda: nn.Sequential(nn.Linear(64, 64), nn.LayerNorm(64), nn.SiLU(), nn.Softmax(-1)), torch.randn(64, 20, 64), 0.02),
+        (
+            lambda: nn.Sequential(nn.Embedding(1000, 64), nn.Dropout(0.3), nn.Linear(64, 500)),
+            torch.randint(1000, (8, 50)),
+            0.005,
+        ),
+        (
+            lambda: nn.Sequential(
+                nn.Conv1d(8, 16, 3), nn.GroupNorm(4, 16), nn.GELU(), nn.MaxPool1d(2)
+            ),
+            torch.randn(8, 8, 500),
+            0.02,
+        ),
+        (
+            lambda: nn.Sequential(nn.Linear(64, 64), nn.LayerNorm(64), nn.SiLU(), nn.Softmax(-1)),
+            torch.randn(64, 20, 64),
+            0.02,
+        ),
         (Attention, torch.randn(4, 200, 64), 0.05),
-        (lambda: nn.TransformerEncoderLayer(64, 4, 128, batch_first=True), torch.randn(4, 100, 64), 0.02),
+        (
+            lambda: nn.TransformerEncoderLayer(64, 4, 128, batch_first=True),
+            torch.randn(4, 100, 64),
+            0.02,
+        ),
         (lambda: nn.LSTM(128, 256, 2), torch.randn(20, 8, 128), 0.1),
         (lambda: nn.GRU(128, 256), torch.randn(20, 8, 128), 0.1),
     ],
@@ -129,31 +170,47 @@ def test_the_peak_of_any_module(model, inputs, tolerance):
     assert predicted / (found.peak - found.workspace) == pytest.approx(1, abs=tolerance)
 
 
-# ------------------------------------------------------------------------------------------------------------- by hand
+# ------------------------------------------------------------------------------ by hand
 
 
 def test_the_parts_by_hand():
-    """Linear(100, 50), ReLU, Linear(50, 10), batch 20, single precision: 4 bytes a value."""
+    """Linear(100, 50), ReLU, Linear(50, 10), batch 20, single precision: 4 bytes a
+    value.
+    """
     model = nn.Sequential(nn.Linear(100, 50), nn.ReLU(), nn.Linear(50, 10))
-    memory = predict(model, inputs=torch.empty(20, 100), optimizer="adam", loss=lambda out: out.sum())
+    memory = predict(
+        model, inputs=torch.empty(20, 100), optimizer="adam", loss=lambda out: out.sum()
+    )
     values = 100 * 50 + 50 + 50 * 10 + 10
     assert (memory.parameters, memory.gradients, memory.buffers) == (4 * values, 4 * values, 0)
-    assert memory.optimizer_state == 2 * 4 * values  # the step counts lie on the CPU and are not followed
+    assert (
+        memory.optimizer_state == 2 * 4 * values
+    )  # the step counts lie on the CPU and are not followed
     assert memory.input_bytes == 4 * 20 * 100
-    assert memory.activations == 4 * 20 * 50 + 4  # of the ReLU, as that of the product is let go, and the loss
+    assert (
+        memory.activations == 4 * 20 * 50 + 4
+    )  # of the ReLU, as that of the product is let go, and the loss
     assert memory.peak == sum(memory.at_peak.values())
 
 
 def test_activations_once_each_whatever_views_and_in_place_operators_there_are():
     def kept(*layers):
-        memory = predict(nn.Sequential(nn.Linear(8, 16), *layers), inputs=torch.empty(4, 8), optimizer=None, loss=torch.sum)
+        memory = predict(
+            nn.Sequential(nn.Linear(8, 16), *layers),
+            inputs=torch.empty(4, 8),
+            optimizer=None,
+            loss=torch.sum,
+        )
         return memory.activations
 
     one = 4 * 4 * 16
     scalar = 4  # the loss itself
     assert kept(nn.ReLU()) == one + scalar  # the output of the product is let go
     assert kept(nn.ReLU(inplace=True)) == one + scalar
-    assert kept(nn.Sigmoid(), nn.Unflatten(1, (4, 4)), nn.Flatten(), nn.ReLU(inplace=False)) == 2 * one + scalar
+    assert (
+        kept(nn.Sigmoid(), nn.Unflatten(1, (4, 4)), nn.Flatten(), nn.ReLU(inplace=False))
+        == 2 * one + scalar
+    )
     assert kept(nn.Sigmoid(), nn.Unflatten(1, (4, 4)), nn.Flatten()) == one + scalar
 
 
@@ -188,13 +245,21 @@ def test_inference_keeps_only_what_is_needed():
 def test_the_moment_and_module_of_the_peak():
     model = nn.Sequential(nn.Linear(4, 1), nn.Linear(1, 4000), nn.Linear(4000, 40))
     memory = predict(model, inputs=torch.empty(500, 4), mode="infer")
-    assert (memory.peak_phase, memory.peak_module) == ("forward", "2")  # the wide map and the output
-    big = predict(nn.Sequential(nn.Linear(2000, 2000)), inputs=torch.empty(1, 2000), optimizer="adamw")
+    assert (memory.peak_phase, memory.peak_module) == (
+        "forward",
+        "2",
+    )  # the wide map and the output
+    big = predict(
+        nn.Sequential(nn.Linear(2000, 2000)), inputs=torch.empty(1, 2000), optimizer="adamw"
+    )
     assert (big.peak_phase, big.peak_module) == ("step", "")
 
 
 def test_types():
-    whole, half, mixed = (predict("resnet18", 16, **options) for options in ({}, {"dtype": "bfloat16"}, {"autocast": "bfloat16"}))
+    whole, half, mixed = (
+        predict("resnet18", 16, **options)
+        for options in ({}, {"dtype": "bfloat16"}, {"autocast": "bfloat16"})
+    )
     assert half.parameters * 2 == whole.parameters == mixed.parameters
     assert half.activations < 0.55 * whole.activations
     assert half.activations < mixed.activations < 0.8 * whole.activations
@@ -202,7 +267,9 @@ def test_types():
 
 
 def test_checkpointing_saves_activations():
-    plain, again = (zoo.memory("resnet50", 8, checkpointing=checkpointing) for checkpointing in (False, True))
+    plain, again = (
+        zoo.memory("resnet50", 8, checkpointing=checkpointing) for checkpointing in (False, True)
+    )
     assert again.activations < plain.activations / 8
     assert again.peak < plain.peak
 
@@ -215,13 +282,14 @@ def test_rows_sum_up_to_the_whole():
     assert 0 < loss < 20_000  # kept outside of all modules: by the cross-entropy
 
 
-# ------------------------------------------------------------------------------------------------------ kernels of a GPU
+# --------------------------------------------------------------------- kernels of a GPU
 
 
 def test_a_gpu_keeps_a_byte_per_dropped_value_and_the_cpu_a_number():
     model = nn.Sequential(nn.Linear(64, 512), nn.Dropout(0.5), nn.Linear(512, 512))
     on_gpu, on_cpu = (
-        zoo.memory(model, inputs=torch.empty(100, 64), device=device, loss=torch.sum).activations for device in ("cuda", "cpu")
+        zoo.memory(model, inputs=torch.empty(100, 64), device=device, loss=torch.sum).activations
+        for device in ("cuda", "cpu")
     )
     assert on_cpu - on_gpu == pytest.approx(3 * 512 * 100, abs=512)
 
@@ -230,11 +298,21 @@ def test_fused_attention_never_makes_the_scores():
     scores = 4 * 4 * 4 * 1000 * 1000
     for device in ("cuda", "cpu"):
         for kind in ("float32", "bfloat16"):
-            assert zoo.memory(Attention(), inputs=torch.empty(4, 1000, 64), dtype=kind, device=device).peak < scores / 2
+            assert (
+                zoo.memory(
+                    Attention(), inputs=torch.empty(4, 1000, 64), dtype=kind, device=device
+                ).peak
+                < scores / 2
+            )
     module = nn.MultiheadAttention(64, 4, batch_first=True)
-    inputs = {**dict.fromkeys(("query", "key", "value"), torch.empty(4, 1000, 64)), "need_weights": False}
+    inputs = {
+        **dict.fromkeys(("query", "key", "value"), torch.empty(4, 1000, 64)),
+        "need_weights": False,
+    }
     assert zoo.memory(module, inputs=inputs).peak < scores / 2
-    assert F.scaled_dot_product_attention.__name__ == "scaled_dot_product_attention"  # as torch has it
+    assert (
+        F.scaled_dot_product_attention.__name__ == "scaled_dot_product_attention"
+    )  # as torch has it
 
 
 def test_sizes_are_rounded_as_the_gpus_allocator_rounds_them():
@@ -243,7 +321,7 @@ def test_sizes_are_rounded_as_the_gpus_allocator_rounds_them():
     assert memory.reserved == 2 * MIB
 
 
-# ------------------------------------------------------------------------------------------------------ the allocator
+# ------------------------------------------------------------------------ the allocator
 
 
 def test_the_caching_allocator_by_hand():
@@ -296,10 +374,13 @@ def test_the_caching_allocator_neither_loses_nor_doubles_memory(sizes, seed):
     assert a.reserved == 0
 
 
-# ---------------------------------------------------------------------------------------------------- the largest batch
+# -------------------------------------------------------------------- the largest batch
 
 
-@pytest.mark.parametrize(("name", "options"), [("resnet18", {"mode": "infer"}), ("lenet5", {}), ("squeezenet1_1", {"optimizer": "adamw"})])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("resnet18", {"mode": "infer"}), ("lenet5", {}), ("squeezenet1_1", {"optimizer": "adamw"})],
+)
 def test_the_largest_batch_fits_and_one_more_does_not(name, options):
     capacity = 200 * MIB
     batch = zoo.max_batch_size(name, capacity, device="cpu", **options)
@@ -316,20 +397,31 @@ def test_a_part_of_a_card_is_for_driver_and_libraries():
     assert room("1.5GB", "cpu") == 1_500_000_000
     assert room(12345, "cpu") == 12345
     assert 0 < room("auto", "cpu") < 2**50
-    assert zoo.max_batch_size("resnet50", "8GiB") < zoo.max_batch_size("resnet50", "8GiB", autocast="bfloat16")
+    assert zoo.max_batch_size("resnet50", "8GiB") < zoo.max_batch_size(
+        "resnet50", "8GiB", autocast="bfloat16"
+    )
 
 
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda: zoo.max_batch_size("lenet5", "24 big"), "memory='24 big': give a size such as '24GiB'"),
+        (
+            lambda: zoo.max_batch_size("lenet5", "24 big"),
+            "memory='24 big': give a size such as '24GiB'",
+        ),
         (lambda: zoo.memory("lenet5", optimizer="adamm"), "optimizer='adamm'"),
         (lambda: zoo.memory("lenet5", mode="eval"), "mode='eval'"),
         (lambda: zoo.memory("lenet5", device="tpu"), "device='tpu'"),
         (lambda: zoo.memory("lenet5", dtype="int8"), "'int8' is no floating-point type"),
         (lambda: zoo.memory(nn.Linear(2, 2)), "the input of Linear is not known"),
-        (lambda: zoo.memory(nn.Linear(2, 2), inputs=torch.empty(1, 2), checkpointing=True), "Linear has no set_grad_checkpointing"),
-        (lambda: zoo.memory(nn.Identity(), inputs=torch.empty(1, 2)), "nothing in its output has a gradient"),
+        (
+            lambda: zoo.memory(nn.Linear(2, 2), inputs=torch.empty(1, 2), checkpointing=True),
+            "Linear has no set_grad_checkpointing",
+        ),
+        (
+            lambda: zoo.memory(nn.Identity(), inputs=torch.empty(1, 2)),
+            "nothing in its output has a gradient",
+        ),
         (lambda: zoo.memory("vgg16", input_size=16), "vgg16 takes images of 32x32 or larger"),
     ],
 )
@@ -346,7 +438,7 @@ def test_without_a_gpu_auto_and_probe_say_so():
         zoo.max_batch_size("lenet5", "1GiB", probe=True)
 
 
-# ----------------------------------------------------------------------------------------------------------- hard cases
+# --------------------------------------------------------------------------- hard cases
 
 
 def test_model_buffers_and_random_state_stay_exactly_as_they_are():
@@ -363,15 +455,29 @@ def test_model_buffers_and_random_state_stay_exactly_as_they_are():
     assert python_state == random.getstate()
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torch 2.11's own, when torch.compile is first used
+@pytest.mark.filterwarnings(
+    "ignore:.*torch.jit:DeprecationWarning"
+)  # torch 2.11's own, when torch.compile is first used
 def test_compiled_wrapped_and_lazy_models():
     plain = zoo.create("resnet20_cifar10")
     expected = zoo.memory(plain, 2)
     for model in (torch.compile(plain), nn.DataParallel(plain)):
         found = zoo.memory(model, 2)
-        assert (found.peak, found.name, found.rows) == (expected.peak, "resnet20_cifar10", expected.rows)
-    lazy = zoo.memory(nn.Sequential(nn.LazyLinear(50), nn.ReLU(), nn.LazyLinear(3)), inputs=torch.empty(2, 20), optimizer=None)
-    ready = zoo.memory(nn.Sequential(nn.Linear(20, 50), nn.ReLU(), nn.Linear(50, 3)), inputs=torch.empty(2, 20), optimizer=None)
+        assert (found.peak, found.name, found.rows) == (
+            expected.peak,
+            "resnet20_cifar10",
+            expected.rows,
+        )
+    lazy = zoo.memory(
+        nn.Sequential(nn.LazyLinear(50), nn.ReLU(), nn.LazyLinear(3)),
+        inputs=torch.empty(2, 20),
+        optimizer=None,
+    )
+    ready = zoo.memory(
+        nn.Sequential(nn.Linear(20, 50), nn.ReLU(), nn.Linear(50, 3)),
+        inputs=torch.empty(2, 20),
+        optimizer=None,
+    )
     assert (lazy.parameters, lazy.activations) == (ready.parameters, ready.activations)
 
 
@@ -386,12 +492,13 @@ class Data(nn.Module):
 
 def test_shapes_that_depend_on_data_are_refused_with_the_module():
     with pytest.raises(
-        InputError, match=r"^Sequential cannot be counted without numbers: in 1 \(Data\) a shape or a branch depends on data"
+        InputError,
+        match=r"^Sequential cannot be counted without numbers: in 1 \(Data\) a shape or a branch depends on data",
     ):
         zoo.memory(nn.Sequential(nn.Linear(4, 4), Data()), inputs=torch.empty(3, 4))
 
 
-# -------------------------------------------------------------------------------------------------------- command line
+# ------------------------------------------------------------------------- command line
 
 
 def run(*args):
@@ -403,14 +510,24 @@ def test_zoo_memory():
     assert done.exit_code == 0
     memory = zoo.memory("resnet18", 8, optimizer="adamw", device="cpu")
     lines = [line.split() for line in done.stdout.splitlines()]
-    assert ["parameters", f"{memory.parameters / MIB:,.2f}", f"{memory.at_peak['parameters'] / MIB:,.2f}"] in lines
+    assert [
+        "parameters",
+        f"{memory.parameters / MIB:,.2f}",
+        f"{memory.at_peak['parameters'] / MIB:,.2f}",
+    ] in lines
     assert ["peak", f"{memory.peak / MIB:,.2f}"] in lines
-    assert ["conv1", "Sequential", f"{next(row for row in memory.rows if row.path == 'features.conv1').activations / MIB:,.2f}"] in lines
+    assert [
+        "conv1",
+        "Sequential",
+        f"{next(row for row in memory.rows if row.path == 'features.conv1').activations / MIB:,.2f}",
+    ] in lines
     assert f"in the {memory.peak_phase} pass in {memory.peak_module}" in done.stdout
 
 
 def test_zoo_memory_as_json():
-    record = json.loads(run("memory", "lenet5", "--json", "--mode", "infer", "--optimizer", "none").stdout)
+    record = json.loads(
+        run("memory", "lenet5", "--json", "--mode", "infer", "--optimizer", "none").stdout
+    )
     assert record["peak"] == zoo.memory("lenet5", mode="infer").peak
     assert len(record["rows"]) == len(zoo.profile("lenet5").rows)
     record = json.loads(run("memory", "vgg16", "--fit", "1MiB", "--device", "cpu", "--json").stdout)

@@ -1,4 +1,6 @@
-"""AlexNet: the single tower against torchvision, the two-tower networks against a plain second implementation."""
+"""AlexNet: the single tower against torchvision, the two-tower networks against a plain
+second implementation.
+"""
 
 import pytest
 import torch
@@ -12,30 +14,55 @@ from zoo.layers.norm import krizhevsky_lrn
 
 
 def two_towers(order, k, alpha_of_sum):
-    """AlexNet with each tower's convolutions written out; `order` is that of normalisation (n) and pooling (p)."""
+    """AlexNet with each tower's convolutions written out; `order` is that of
+    normalisation (n) and pooling (p).
+    """
 
     def normalise(x):
         squares = F.pad(x**2, (0, 0, 0, 0, 2, 2))
-        return x / (k + alpha_of_sum * sum(squares[:, i : i + x.shape[1]] for i in range(5))) ** 0.75
+        return (
+            x / (k + alpha_of_sum * sum(squares[:, i : i + x.shape[1]] for i in range(5))) ** 0.75
+        )
 
     def pool(x):
         height, width = x.shape[2:]
-        border = [(height - 1) % 2 == 1, (width - 1) % 2 == 1]  # rounding up: one more row where the last window does not end at the border
+        border = [
+            (height - 1) % 2 == 1,
+            (width - 1) % 2 == 1,
+        ]  # rounding up: one more row where the last window does not end at the border
         x = F.pad(x, (0, int(border[1]), 0, int(border[0])), value=-torch.inf)
         return x.unfold(2, 3, 2).unfold(3, 3, 2).amax((4, 5))
 
     def average(x):  # to 6x6
-        rows, columns = ([slice(i * n // 6, -(-(i + 1) * n // 6)) for i in range(6)] for n in x.shape[2:])
-        return torch.stack([torch.stack([x[:, :, row, column].mean((2, 3)) for column in columns], -1) for row in rows], -2)
+        rows, columns = (
+            [slice(i * n // 6, -(-(i + 1) * n // 6)) for i in range(6)] for n in x.shape[2:]
+        )
+        return torch.stack(
+            [
+                torch.stack([x[:, :, row, column].mean((2, 3)) for column in columns], -1)
+                for row in rows
+            ],
+            -2,
+        )
 
     def peer(state, training):
         def conv(x, i, **options):
-            return F.conv2d(x, state[f"features.stage{i}.conv.weight"], state[f"features.stage{i}.conv.bias"], **options).clamp(min=0)
+            return F.conv2d(
+                x,
+                state[f"features.stage{i}.conv.weight"],
+                state[f"features.stage{i}.conv.bias"],
+                **options,
+            ).clamp(min=0)
 
         def tower_conv(x, i, padding):
-            weight, bias = state[f"features.stage{i}.conv.weight"], state[f"features.stage{i}.conv.bias"]
+            weight, bias = (
+                state[f"features.stage{i}.conv.weight"],
+                state[f"features.stage{i}.conv.bias"],
+            )
             towers = zip(x.chunk(2, 1), weight.chunk(2), bias.chunk(2), strict=True)
-            return torch.cat([F.conv2d(*tower, padding=padding) for tower in towers], 1).clamp(min=0)
+            return torch.cat([F.conv2d(*tower, padding=padding) for tower in towers], 1).clamp(
+                min=0
+            )
 
         def between(x):
             for step in order:
@@ -58,13 +85,21 @@ def two_towers(order, k, alpha_of_sum):
     return peer
 
 
-ALEXNET = Case("alexnet", two_towers("np", k=2, alpha_of_sum=1e-4), scale=64)  # as of pixels 0..255: normalisation shows
+ALEXNET = Case(
+    "alexnet", two_towers("np", k=2, alpha_of_sum=1e-4), scale=64
+)  # as of pixels 0..255: normalisation shows
 CAFFENET = Case("caffenet", two_towers("pn", k=1, alpha_of_sum=1e-4 / 5), scale=64)
 OWT = Case("alexnet_owt", torchvision_peer("alexnet_owt", "alexnet"))
 CASES = [
     ALEXNET,
     Case("alexnet", ALEXNET.peer, size=224, scale=64),  # pooling rounds up
-    Case("alexnet", two_towers("np", k=1, alpha_of_sum=1e-4 / 5), size=99, scale=64, fields={"lrn_k": 1.0, "lrn_alpha": 1e-4 / 5}),
+    Case(
+        "alexnet",
+        two_towers("np", k=1, alpha_of_sum=1e-4 / 5),
+        size=99,
+        scale=64,
+        fields={"lrn_k": 1.0, "lrn_alpha": 1e-4 / 5},
+    ),
     CAFFENET,
     OWT,
     Case("alexnet_owt", OWT.peer, size=90),
@@ -84,7 +119,9 @@ def torch_alpha(model):
 def other_order(model):
     stage = model.features.stage2
     model.features.stage2 = nn.Sequential(
-        stage.conv, stage.relu, *([stage.pool, stage.norm] if stage[2] is stage.norm else [stage.norm, stage.pool])
+        stage.conv,
+        stage.relu,
+        *([stage.pool, stage.norm] if stage[2] is stage.norm else [stage.norm, stage.pool]),
     )
 
 
@@ -139,7 +176,9 @@ def test_smallest_input(name):
 
 
 def test_gradients_of_the_normalisation():
-    """With a constant so large that the neighbours count, and at the border, where there are fewer of them."""
+    """With a constant so large that the neighbours count, and at the border, where
+    there are fewer of them.
+    """
     norm = krizhevsky_lrn(k=2.0, alpha=0.3)
     x = torch.randn(2, 7, 2, 1, dtype=torch.double, requires_grad=True)
     squares = [(x[:, max(i - 2, 0) : i + 3] ** 2).sum(1) for i in range(7)]
@@ -151,15 +190,25 @@ def test_gradients_of_the_normalisation():
 def test_initialisation(name, hidden):
     model = zoo.create(name)
     layers = {name: m for name, m in model.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))}
-    ones = {"features.stage2.conv", "features.stage4.conv", "features.stage5.conv", "neck.fc6", "neck.fc7"}  # section 5
+    ones = {
+        "features.stage2.conv",
+        "features.stage4.conv",
+        "features.stage5.conv",
+        "neck.fc6",
+        "neck.fc7",
+    }  # section 5
     assert ones < set(layers)
     for path, layer in layers.items():
-        assert layer.weight.std().item() == pytest.approx(hidden if path.startswith("neck") else 0.01, rel=0.03)
+        assert layer.weight.std().item() == pytest.approx(
+            hidden if path.startswith("neck") else 0.01, rel=0.03
+        )
         assert layer.weight.mean().abs().item() < 3e-4
         assert layer.bias.unique().tolist() == [float(path in ones)]
 
 
-@pytest.mark.parametrize(("name", "first"), [("alexnet", False), ("caffenet", False), ("alexnet_owt", True)])
+@pytest.mark.parametrize(
+    ("name", "first"), [("alexnet", False), ("caffenet", False), ("alexnet_owt", True)]
+)
 def test_where_the_dropout_is(name, first):
     model = zoo.create(name, num_classes=4, drop_rate=1.0).train()
     nn.init.normal_(model.neck.fc7.bias)

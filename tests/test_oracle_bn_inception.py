@@ -1,4 +1,6 @@
-"""BN-Inception (reading A) against a plain second implementation: no peer has its channels, its padding and its means at once."""
+"""BN-Inception (reading A) against a plain second implementation: no peer has its
+channels, its padding and its means at once.
+"""
 
 import pytest
 import torch
@@ -29,10 +31,14 @@ def plain_bn_inception(state, training):
         if training:
             mean, var = x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)
         scale = state[f"{name}.bn.weight"] / (var + 1e-3).sqrt()
-        return (x * scale[:, None, None] + (state[f"{name}.bn.bias"] - mean * scale)[:, None, None]).clamp(min=0)
+        return (
+            x * scale[:, None, None] + (state[f"{name}.bn.bias"] - mean * scale)[:, None, None]
+        ).clamp(min=0)
 
     def mean_3x3(x):
-        inside = F.avg_pool2d(torch.ones_like(x), 3, 1, 1)  # the share of the window that is not padding
+        inside = F.avg_pool2d(
+            torch.ones_like(x), 3, 1, 1
+        )  # the share of the window that is not padding
         return F.avg_pool2d(x, 3, 1, 1) / inside
 
     def module(x, row):
@@ -43,7 +49,9 @@ def plain_bn_inception(state, training):
         double = unit(double, f"{name}.branch_double.2", 3, stride)
         pooled = mean_3x3(x) if pool == "avg" else F.max_pool2d(x, 3, stride, 1)
         pooled = unit(pooled, f"{name}.branch_pool.1") if projected else pooled
-        return torch.cat([*([unit(x, f"{name}.branch1x1")] if stride == 1 else []), three, double, pooled], 1)
+        return torch.cat(
+            [*([unit(x, f"{name}.branch1x1")] if stride == 1 else []), three, double, pooled], 1
+        )
 
     def forward(x):
         x = F.max_pool2d(unit(x, "features.stage1.conv1", 7, 2), 3, 2, ceil_mode=True)
@@ -60,7 +68,9 @@ CASE = Case("bn_inception", plain_bn_inception, size=160, batch=3)
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
-@pytest.mark.parametrize("case", [CASE, Case("bn_inception", plain_bn_inception, size=117, batch=3)], ids=["160", "117"])
+@pytest.mark.parametrize(
+    "case", [CASE, Case("bn_inception", plain_bn_inception, size=117, batch=3)], ids=["160", "117"]
+)
 def test_full_logits(case, training):
     assert error(case, training) < TOLERANCE
 

@@ -16,7 +16,9 @@ def plain_mlp(name):
         def forward(x):
             x = x.reshape(len(x), 29 * 29)
             for number, width in enumerate(WIDTHS[name], 1):
-                weight, bias = (state[f"features.fc{number}.linear.{part}"] for part in ("weight", "bias"))
+                weight, bias = (
+                    state[f"features.fc{number}.linear.{part}"] for part in ("weight", "bias")
+                )
                 assert len(weight) == width
                 x = 1.7159 * torch.tanh(0.6666 * (x @ weight.T + bias))
             return x @ state["head.weight"].T + state["head.bias"]
@@ -52,8 +54,12 @@ def test_hidden_layers_are_maps_of_one_pixel():
     with torch.device("meta"):
         model = zoo.create("ciresan_mlp4", features_only=True)
     maps = model(torch.empty(2, 1, 29, 29, device="meta"))
-    assert [tuple(m.shape) for m in maps] == [(2, width, 1, 1) for width in (2500, 2000, 1500, 1000, 500)]
+    assert [tuple(m.shape) for m in maps] == [
+        (2, width, 1, 1) for width in (2500, 2000, 1500, 1000, 500)
+    ]
 
 
 def test_scaled_tanh_gradient():
-    assert torch.autograd.gradcheck(ScaledTanh(), torch.randn(3, 4, dtype=torch.float64, requires_grad=True))
+    assert torch.autograd.gradcheck(
+        ScaledTanh(), torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    )

@@ -1,4 +1,6 @@
-"""DenseNet against torchvision (ImageNet) and pytorchcv (CIFAR, BC), the basic networks against a plain second implementation; memory."""
+"""DenseNet against torchvision (ImageNet) and pytorchcv (CIFAR, BC), the basic networks
+against a plain second implementation; memory.
+"""
 
 import pytest
 import torch
@@ -16,26 +18,47 @@ from zoo.models.densenet import DenseBlock, DenseLayer
 
 
 def pytorchcv_peer(state, training):
-    """pytorchcv's DenseNet-BC of 100 layers, k=12: its stage holds the transition before its layers."""
+    """pytorchcv's DenseNet-BC of 100 layers, k=12: its stage holds the transition
+    before its layers.
+    """
     from pytorchcv.models.densenet_cifar import densenet100_k12_bc_cifar10
 
-    names = {"features.stem.conv": "features.init_block", "features.stage3.norm": "features.post_activ.bn", "head": "output"}
+    names = {
+        "features.stem.conv": "features.init_block",
+        "features.stage3.norm": "features.post_activ.bn",
+        "head": "output",
+    }
     for stage in (1, 2, 3):
-        names |= {f"features.stage{stage}.transition.norm": f"features.stage{stage}.trans{stage}.conv.bn"}
-        names |= {f"features.stage{stage}.transition.conv": f"features.stage{stage}.trans{stage}.conv.conv"}
+        names |= {
+            f"features.stage{stage}.transition.norm": f"features.stage{stage}.trans{stage}.conv.bn"
+        }
+        names |= {
+            f"features.stage{stage}.transition.conv": f"features.stage{stage}.trans{stage}.conv.conv"
+        }
         for i in range(1, 17):
-            ours, theirs = f"features.stage{stage}.dense.denselayer{i}", f"features.stage{stage}.unit{i}"
+            ours, theirs = (
+                f"features.stage{stage}.dense.denselayer{i}",
+                f"features.stage{stage}.unit{i}",
+            )
             for n in (1, 2):
-                names |= {f"{ours}.norm{n}": f"{theirs}.conv{n}.bn", f"{ours}.conv{n}": f"{theirs}.conv{n}.conv"}
+                names |= {
+                    f"{ours}.norm{n}": f"{theirs}.conv{n}.bn",
+                    f"{ours}.conv{n}": f"{theirs}.conv{n}.conv",
+                }
     with torch.device("meta"):
         theirs = densenet100_k12_bc_cifar10()
     parts = {key: key.rpartition(".") for key in state}
-    theirs.load_state_dict({f"{names[parts[key][0]]}.{parts[key][2]}": tensor for key, tensor in state.items()}, assign=True)
+    theirs.load_state_dict(
+        {f"{names[parts[key][0]]}.{parts[key][2]}": tensor for key, tensor in state.items()},
+        assign=True,
+    )
     return theirs.train(training)
 
 
 def plain_basic(layers):
-    """Section 3 without B and C: the input of each layer is rebuilt from all maps before it."""
+    """Section 3 without B and C: the input of each layer is rebuilt from all maps
+    before it.
+    """
 
     def peer(state, training):
         def norm_relu(x, name):
@@ -43,7 +66,9 @@ def plain_basic(layers):
             if training:
                 mean, var = x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)
             scale = state[f"{name}.weight"] / (var + 1e-5).sqrt()
-            return (x * scale[:, None, None] + (state[f"{name}.bias"] - mean * scale)[:, None, None]).clamp(min=0)
+            return (
+                x * scale[:, None, None] + (state[f"{name}.bias"] - mean * scale)[:, None, None]
+            ).clamp(min=0)
 
         def forward(x):
             x = F.conv2d(x, state["features.stem.conv.weight"], padding=1)
@@ -52,11 +77,20 @@ def plain_basic(layers):
                     name = f"features.stage{stage}.transition"
                     weight = state[f"{name}.conv.weight"]
                     assert weight.shape == (x.shape[1], x.shape[1], 1, 1), "no compression"
-                    x = torch.einsum("nchw,oc->nohw", norm_relu(x, f"{name}.norm"), weight[:, :, 0, 0])
-                    x = (x[:, :, ::2, ::2] + x[:, :, 1::2, ::2] + x[:, :, ::2, 1::2] + x[:, :, 1::2, 1::2]) / 4
+                    x = torch.einsum(
+                        "nchw,oc->nohw", norm_relu(x, f"{name}.norm"), weight[:, :, 0, 0]
+                    )
+                    x = (
+                        x[:, :, ::2, ::2]
+                        + x[:, :, 1::2, ::2]
+                        + x[:, :, ::2, 1::2]
+                        + x[:, :, 1::2, 1::2]
+                    ) / 4
                 for i in range(1, layers + 1):
                     name = f"features.stage{stage}.dense.denselayer{i}"
-                    new = F.conv2d(norm_relu(x, f"{name}.norm1"), state[f"{name}.conv1.weight"], padding=1)
+                    new = F.conv2d(
+                        norm_relu(x, f"{name}.norm1"), state[f"{name}.conv1.weight"], padding=1
+                    )
                     assert new.shape[1] == 12
                     x = torch.cat([x, new], 1)
             x = norm_relu(x, "features.stage3.norm").mean((2, 3))
@@ -72,7 +106,9 @@ BASIC = Case("densenet40_k12_cifar10", plain_basic(12))
 BC = Case("densenet_bc100_k12_cifar10", pytorchcv_peer)
 CASES = [
     DENSENET121,
-    Case("densenet121", torchvision_peer("densenet121"), size=64, fields={"memory_efficient": True}),
+    Case(
+        "densenet121", torchvision_peer("densenet121"), size=64, fields={"memory_efficient": True}
+    ),
     BASIC,
     BC,
 ]
@@ -91,7 +127,9 @@ def test_the_torchvision_layout_fits_every_row(name):
     with torch.device("meta"):
         ours = zoo.export_state_dict(zoo.create(name), "torchvision")
         theirs = torchvision.models.get_model(name).state_dict()
-    assert {key: tensor.shape for key, tensor in ours.items()} == {key: tensor.shape for key, tensor in theirs.items()}
+    assert {key: tensor.shape for key, tensor in ours.items()} == {
+        key: tensor.shape for key, tensor in theirs.items()
+    }
 
 
 def drop_relu(model):
@@ -104,7 +142,10 @@ def drop_last_relu(model):
 
 def swap_norms(model):
     layers = model.features.stage2.dense
-    layers.denselayer3.norm2, layers.denselayer4.norm2 = layers.denselayer4.norm2, layers.denselayer3.norm2
+    layers.denselayer3.norm2, layers.denselayer4.norm2 = (
+        layers.denselayer4.norm2,
+        layers.denselayer3.norm2,
+    )
 
 
 def reverse_maps(model):
@@ -119,13 +160,19 @@ def pool_the_maximum(model):
 
 @pytest.mark.parametrize(
     ("case", "mutate"),
-    [(DENSENET121, drop_relu), (DENSENET121, drop_last_relu), (DENSENET121, swap_norms), (BASIC, reverse_maps), (BASIC, pool_the_maximum)],
+    [
+        (DENSENET121, drop_relu),
+        (DENSENET121, drop_last_relu),
+        (DENSENET121, swap_norms),
+        (BASIC, reverse_maps),
+        (BASIC, pool_the_maximum),
+    ],
 )
 def test_the_oracle_sees_mistakes(case, mutate):
     assert error(case, mutate=mutate) > 10 * TOLERANCE
 
 
-# ------------------------------------------------------------------------------------------------ memory_efficient
+# --------------------------------------------------------------------- memory_efficient
 
 
 @pytest.mark.parametrize(
@@ -138,7 +185,9 @@ def test_the_oracle_sees_mistakes(case, mutate):
 )
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_memory_efficient_changes_nothing(name, fields, checkpointing):
-    """Equal to the last bit over two steps: logits, gradients, and every buffer, the number of batches included."""
+    """Equal to the last bit over two steps: logits, gradients, and every buffer, the
+    number of batches included.
+    """
     x = torch.randn(2, 3, 32, 32)
     results = []
     start = zoo.create(name, **fields).state_dict()
@@ -157,12 +206,18 @@ def test_memory_efficient_changes_nothing(name, fields, checkpointing):
             seen += [logits.detach(), *(parameter.grad.clone() for parameter in model.parameters())]
         seen += [buffer.clone() for buffer in model.buffers()]
         results.append(seen)
-        assert all(norm.num_batches_tracked == 2 and norm.momentum == 0.1 for norm in model.modules() if isinstance(norm, BatchNorm))
+        assert all(
+            norm.num_batches_tracked == 2 and norm.momentum == 0.1
+            for norm in model.modules()
+            if isinstance(norm, BatchNorm)
+        )
     assert all(torch.equal(plain, efficient) for plain, efficient in zip(*results, strict=True))
 
 
 def kept_bytes(model, x):
-    """Bytes of activations that are alive for the backward pass: what autograd saves, and the maps that recomputing starts from."""
+    """Bytes of activations that are alive for the backward pass: what autograd saves,
+    and the maps that recomputing starts from.
+    """
     parameters = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept = {}
 
@@ -176,7 +231,11 @@ def kept_bytes(model, x):
         for tensor in args[0]:
             keep(tensor)
 
-    handles = [layer.register_forward_pre_hook(keep_maps) for layer in model.modules() if isinstance(layer, DenseLayer)]
+    handles = [
+        layer.register_forward_pre_hook(keep_maps)
+        for layer in model.modules()
+        if isinstance(layer, DenseLayer)
+    ]
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         loss = model(x).sum()
     for handle in handles:
@@ -185,15 +244,21 @@ def kept_bytes(model, x):
     return sum(storage.nbytes() for storage in kept.values())
 
 
-@pytest.mark.parametrize(("name", "at_most"), [("densenet_bc100_k12_cifar10", 0.45), ("densenet40_k12_cifar10", 0.25)])
+@pytest.mark.parametrize(
+    ("name", "at_most"), [("densenet_bc100_k12_cifar10", 0.45), ("densenet40_k12_cifar10", 0.25)]
+)
 def test_memory_efficient_keeps_less(name, at_most):
     x = torch.randn(2, 3, 32, 32)
-    plain, efficient = (kept_bytes(zoo.create(name, memory_efficient=option).train(), x) for option in (False, True))
+    plain, efficient = (
+        kept_bytes(zoo.create(name, memory_efficient=option).train(), x) for option in (False, True)
+    )
     assert efficient < at_most * plain
 
 
 def test_memory_grows_linearly_with_depth():
-    """Four times the layers keep four times as much, and without it more than seven times."""
+    """Four times the layers keep four times as much, and without it more than seven
+    times.
+    """
     x = torch.randn(1, 16, 16, 16)
     ratios = []
     for efficient in (False, True):
@@ -244,7 +309,9 @@ def test_memory_efficient_networks_compile():
     block = DenseBlock(2, 8, 4, True, 0.0, memory_efficient=True).train()
     plain = DenseBlock(2, 8, 4, True, 0.0, memory_efficient=False).train()
     plain.load_state_dict(block.state_dict())
-    torch.testing.assert_close(torch.compile(block, backend="aot_eager", fullgraph=True)(x), plain(x))
+    torch.testing.assert_close(
+        torch.compile(block, backend="aot_eager", fullgraph=True)(x), plain(x)
+    )
     for key, tensor in plain.state_dict().items():
         torch.testing.assert_close(block.state_dict()[key], tensor)
 
@@ -252,7 +319,9 @@ def test_memory_efficient_networks_compile():
 def test_dropout_is_after_every_convolution_but_the_first():
     for name, count in (("densenet_bc100_k12_cifar10", 98), ("densenet40_k12_cifar10", 38)):
         model = zoo.create(name, drop_rate=0.2)
-        assert [module.p for module in model.modules() if isinstance(module, nn.Dropout)] == [0.2] * count
+        assert [module.p for module in model.modules() if isinstance(module, nn.Dropout)] == [
+            0.2
+        ] * count
         assert sum(isinstance(module, nn.Conv2d) for module in model.modules()) == count + 1
 
 

@@ -1,4 +1,6 @@
-"""FractalNet against pytorchcv (which pools after the last join) and, as the authors pool, against the paper's recursion; drop-path."""
+"""FractalNet against pytorchcv (which pools after the last join) and, as the authors
+pool, against the paper's recursion; drop-path.
+"""
 
 import pytest
 import torch
@@ -12,7 +14,9 @@ from zoo.models.fractalnet import FractalBlock, FractalNet, Join
 
 
 def pytorchcv_peer(channels, columns):
-    """pytorchcv counts columns from the deepest, and steps by where a column's convolution ends."""
+    """pytorchcv counts columns from the deepest, and steps by where a column's
+    convolution ends.
+    """
 
     def peer(state, training):
         from pytorchcv.models.fractalnet_cifar import CIFARFractalNet
@@ -25,9 +29,13 @@ def pytorchcv_peer(channels, columns):
             _, block, _, column, i, *rest = key.split(".")
             step = (int(i) + 1) * 2 ** (columns - int(column))
             place = f"block{step}.subblock{columns + 1 - int(column)}"
-            renamed[".".join(["features", block.replace("block", "unit"), "block.blocks", place, *rest])] = tensor
+            renamed[
+                ".".join(["features", block.replace("block", "unit"), "block.blocks", place, *rest])
+            ] = tensor
         with torch.device("meta"):
-            theirs = CIFARFractalNet(channels, columns, [0.0] * 5, 0.0, 0.0, num_classes=len(state["head.bias"]))
+            theirs = CIFARFractalNet(
+                channels, columns, [0.0] * 5, 0.0, 0.0, num_classes=len(state["head.bias"])
+            )
         theirs.load_state_dict(renamed, assign=True)
         return theirs.train(training)
 
@@ -35,7 +43,9 @@ def pytorchcv_peer(channels, columns):
 
 
 def plain_fractal(columns, alone=0):
-    """f_1(z) = conv(z), f_{C+1}(z) = join(f_C(f_C(z)), conv(z)); joins that feed joins are one; `alone`: the only column."""
+    """f_1(z) = conv(z), f_{C+1}(z) = join(f_C(f_C(z)), conv(z)); joins that feed joins
+    are one; `alone`: the only column.
+    """
 
     def peer(state, training):
         def conv(x, name):
@@ -44,10 +54,15 @@ def plain_fractal(columns, alone=0):
             if training:
                 mean, var = x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)
             x = (x - mean[:, None, None]) / (var[:, None, None] + 1e-5).sqrt()
-            return (x * state[f"{name}.bn.weight"][:, None, None] + state[f"{name}.bn.bias"][:, None, None]).clamp(min=0)
+            return (
+                x * state[f"{name}.bn.weight"][:, None, None]
+                + state[f"{name}.bn.bias"][:, None, None]
+            ).clamp(min=0)
 
         def branches(x, column, block, used):
-            """What the last join of f_column takes; `used` counts the convolutions of each column so far."""
+            """What the last join of f_column takes; `used` counts the convolutions of
+            each column so far.
+            """
             deeper = []
             if column < columns:
                 inner = branches(x, column + 1, block, used)
@@ -113,22 +128,28 @@ def test_the_oracle_sees_mistakes(mutate):
     assert error(C3, mutate=mutate) > 10 * TOLERANCE
 
 
-# ------------------------------------------------------------------------------------------------ drop-path
+# ---------------------------------------------------------------------------- drop-path
 
 
 def test_local_drop_path():
-    """Each input is left out with probability 0.15, independently; one at random stays if none would; none in evaluation."""
+    """Each input is left out with probability 0.15, independently; one at random stays
+    if none would; none in evaluation.
+    """
     join = Join(0.15).train()
     maps = [torch.full((2, 1, 1, 1), 10.0**i) for i in range(3)]
     outcomes = [round(join(maps)[0].item(), 4) for _ in range(4000)]
     expected = {}
     for kept in range(1, 8):
         chosen = [i for i in range(3) if kept >> i & 1]
-        chance = 0.85 ** len(chosen) * 0.15 ** (3 - len(chosen)) + (0.15**3 / 3 if len(chosen) == 1 else 0)
+        chance = 0.85 ** len(chosen) * 0.15 ** (3 - len(chosen)) + (
+            0.15**3 / 3 if len(chosen) == 1 else 0
+        )
         expected[round(sum(10.0**i for i in chosen) / len(chosen), 4)] = chance
     assert set(outcomes) <= set(expected)
     for value, chance in expected.items():
-        assert abs(outcomes.count(value) / 4000 - chance) < 4 * (chance * (1 - chance) / 4000) ** 0.5
+        assert (
+            abs(outcomes.count(value) / 4000 - chance) < 4 * (chance * (1 - chance) / 4000) ** 0.5
+        )
     assert join.eval()(maps)[0].item() == 37
 
 
@@ -148,12 +169,16 @@ def test_gradients_of_the_layers():
             return join([x, y])
 
         assert torch.autograd.gradcheck(join, (x, y))
-    block = FractalBlock(1, 1, columns=2, drop_rate=0.0, drop_path=0.0, pool="columns").double().eval()
+    block = (
+        FractalBlock(1, 1, columns=2, drop_rate=0.0, drop_path=0.0, pool="columns").double().eval()
+    )
     assert torch.autograd.gradcheck(lambda x, *_: block(x), (x, *block.parameters()))
 
 
 def test_global_drop_path():
-    """Half of the mini-batches run one column, each as often as the others, and it is the same in all blocks."""
+    """Half of the mini-batches run one column, each as often as the others, and it is
+    the same in all blocks.
+    """
     model = zoo.create("fractalnet_c3").train()
     draws = [model.draw_column() for _ in range(3000)]
     assert abs(draws.count(0) / 3000 - 0.5) < 0.04
@@ -166,7 +191,11 @@ def test_global_drop_path():
     seen = set()
     for _ in range(12):
         logits = ours.train()(x)
-        [column] = [i for i, expected in enumerate(columns) if torch.allclose(logits, expected, rtol=1e-3, atol=1e-3)]
+        [column] = [
+            i
+            for i, expected in enumerate(columns)
+            if torch.allclose(logits, expected, rtol=1e-3, atol=1e-3)
+        ]
         assert column == ours.drawn - 1
         seen.add(column)
     assert seen == {0, 1, 2}
@@ -175,7 +204,9 @@ def test_global_drop_path():
 def test_only_the_drawn_column_is_computed():
     model = zoo.create("fractalnet_c3", global_share=1.0).train()
     model(torch.randn(2, 3, 32, 32)).sum().backward()
-    without = {key.split(".")[3] for key, parameter in model.named_parameters() if parameter.grad is None}
+    without = {
+        key.split(".")[3] for key, parameter in model.named_parameters() if parameter.grad is None
+    }
     assert without == {"1", "2", "3"} - {str(model.drawn)}
 
 
@@ -225,17 +256,21 @@ def test_checkpointing_recomputes_what_was_drawn():
             assert (a is b is None) or torch.equal(a, b)
 
 
-# ------------------------------------------------------------------------------------------------ one column
+# --------------------------------------------------------------------------- one column
 
 
 @pytest.mark.parametrize("column", [1, 2, 3])
 def test_a_column_as_a_network(column):
-    """It shares its tensors with the whole network and is what `column=` builds; the deepest is a plain network of 20 convolutions."""
+    """It shares its tensors with the whole network and is what `column=` builds; the
+    deepest is a plain network of 20 convolutions.
+    """
     whole, x = build(C3)
     alone = whole.column_network(column if column < 3 else 0).eval()
     assert isinstance(alone, FractalNet)
     assert sum(isinstance(module, nn.Conv2d) for module in alone.modules()) == 5 * 2 ** (column - 1)
-    assert sum(isinstance(module, nn.Conv2d) for module in whole.modules()) == 5 * 7, "the whole network is as before"
+    assert sum(isinstance(module, nn.Conv2d) for module in whole.modules()) == 5 * 7, (
+        "the whole network is as before"
+    )
     tensors = whole.state_dict(keep_vars=True)
     assert all(tensor is tensors[key] for key, tensor in alone.state_dict(keep_vars=True).items())
     expected = plain_fractal(3, alone=column)(dict(whole.state_dict()), False)(x)

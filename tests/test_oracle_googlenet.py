@@ -1,4 +1,6 @@
-"""GoogLeNet against a plain second implementation, googlenet_bn against torchvision; the modules' costs in the course's example."""
+"""GoogLeNet against a plain second implementation, googlenet_bn against torchvision;
+the modules' costs in the course's example.
+"""
 
 import pytest
 import torch
@@ -33,7 +35,9 @@ def torchvision_peer(state, training):
 
 
 def plain_googlenet(state, training):
-    """Table 1 and section 5 from the sheet: real 5x5, pools that round up, response normalisation of Caffe."""
+    """Table 1 and section 5 from the sheet: real 5x5, pools that round up, response
+    normalisation of Caffe.
+    """
 
     def conv(x, name, kernel=1, stride=1):
         weight, bias = state[f"{name}.conv.weight"], state[f"{name}.conv.bias"]
@@ -84,7 +88,12 @@ def plain_googlenet(state, training):
 
 PAPER = Case("googlenet", plain_googlenet, scale=70, fields={"aux": True})
 BN = Case("googlenet_bn", torchvision_peer, fields={"aux": True})
-CASES = [PAPER, Case("googlenet", plain_googlenet, size=97, scale=70), BN, Case("googlenet_bn", torchvision_peer, size=111, batch=4)]
+CASES = [
+    PAPER,
+    Case("googlenet", plain_googlenet, size=97, scale=70),
+    BN,
+    Case("googlenet_bn", torchvision_peer, size=111, batch=4),
+]
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
@@ -148,15 +157,22 @@ def test_the_oracle_sees_mistakes(case, mutate, training):
 
 
 def test_torchvision_normalises_twice():
-    """Its pretrained network takes ImageNet's normalisation and turns it into [-1, 1], which ours takes."""
+    """Its pretrained network takes ImageNet's normalisation and turns it into [-1, 1],
+    which ours takes.
+    """
     from torchvision.models import get_model
 
     with torch.no_grad():
         ours = zoo.create("googlenet_bn").eval()
-        theirs = get_model("googlenet", aux_logits=False, transform_input=True, init_weights=False).eval()
+        theirs = get_model(
+            "googlenet", aux_logits=False, transform_input=True, init_weights=False
+        ).eval()
         theirs.load_state_dict(zoo.export_state_dict(ours, "torchvision"))
         pixels = torch.rand(1, 3, 64, 64)
-        mean, std = (torch.tensor(values)[:, None, None] for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+        mean, std = (
+            torch.tensor(values)[:, None, None]
+            for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+        )
         cfg = ours.pretrained_cfg
         own_mean, own_std = (torch.tensor(cfg[key])[:, None, None] for key in ("mean", "std"))
         logits = theirs((pixels - mean) / std)
@@ -172,7 +188,9 @@ def test_torchvision_normalises_twice():
     ids=["naive", "bottleneck"],
 )
 def test_the_course_s_example(module, maps, macs):
-    counted = profile(module.to("meta"), "module", (torch.empty(1, 256, 28, 28, device="meta"),), {})
+    counted = profile(
+        module.to("meta"), "module", (torch.empty(1, 256, 28, 28, device="meta"),), {}
+    )
     assert counted.macs == macs
     assert counted.rows[0].output == (1, maps, 28, 28)
 

@@ -1,4 +1,6 @@
-"""Highway networks, which no peer has, against a plain second implementation; the layer, its gate, and what it is for."""
+"""Highway networks, which no peer has, against a plain second implementation; the
+layer, its gate, and what it is for.
+"""
 
 import pytest
 import torch
@@ -14,12 +16,18 @@ ACT = {"relu": lambda x: x.clamp(min=0), "tanh": torch.tanh}
 
 
 def plain_highway(pools, mean, act="relu"):
-    """The layers in the order of the state dict; `pools`: kernel after each stage, all with stride 2 and rounded up."""
+    """The layers in the order of the state dict; `pools`: kernel after each stage, all
+    with stride 2 and rounded up.
+    """
 
     def peer(state, training):
         def conv(x, name):
             weight = state[f"{name}.weight"]
-            padding = 0 if name == "features.stage1.plain.conv" and weight.shape[2] != 3 else weight.shape[2] // 2
+            padding = (
+                0
+                if name == "features.stage1.plain.conv" and weight.shape[2] != 3
+                else weight.shape[2] // 2
+            )
             return F.conv2d(x, weight, state[f"{name}.bias"], padding=padding)
 
         def pool(x, kernel):
@@ -28,7 +36,11 @@ def plain_highway(pools, mean, act="relu"):
 
         def forward(x):
             for stage, kernel in enumerate(pools, 1):
-                names = dict.fromkeys(".".join(key.split(".")[:3]) for key in state if key.startswith(f"features.stage{stage}."))
+                names = dict.fromkeys(
+                    ".".join(key.split(".")[:3])
+                    for key in state
+                    if key.startswith(f"features.stage{stage}.")
+                )
                 for name in names:
                     if f"{name}.gate.weight" in state:
                         gate = 1 / (1 + torch.exp(-conv(x, f"{name}.gate")))
@@ -53,7 +65,11 @@ CASES = [
     MNIST,
     CIFAR,
     FC,
-    Case("highway_fc", plain_highway((0,), mean=False, act="tanh"), fields={"activation": "tanh", "highways": (19,)}),
+    Case(
+        "highway_fc",
+        plain_highway((0,), mean=False, act="tanh"),
+        fields={"activation": "tanh", "highways": (19,)},
+    ),
     Case("highway_fc", plain_highway((0,), mean=False), fields={"widths": (71,), "gated": False}),
 ]
 
@@ -82,7 +98,13 @@ def lose_last_activation(model):
 
 
 @pytest.mark.parametrize(
-    ("case", "mutate"), [(MNIST, exchange), (MNIST, round_pool_down), (CIFAR, lose_last_activation), (FC, lose_activation)]
+    ("case", "mutate"),
+    [
+        (MNIST, exchange),
+        (MNIST, round_pool_down),
+        (CIFAR, lose_last_activation),
+        (FC, lose_activation),
+    ],
 )
 def test_the_oracle_sees_mistakes(case, mutate):
     assert error(case, mutate=mutate) > 10 * TOLERANCE
@@ -112,16 +134,25 @@ def test_gates_start_closed(name, start):
     gates = [module.gate for module in model.modules() if isinstance(module, HighwayLayer)]
     assert len(gates) == {"highway_mnist16": 8, "highway19_cifar10": 14}[name]
     assert all((gate.bias == start).all() for gate in gates)
-    assert all((layer.transform.bias == 0).all() for layer in model.modules() if isinstance(layer, HighwayLayer))
+    assert all(
+        (layer.transform.bias == 0).all()
+        for layer in model.modules()
+        if isinstance(layer, HighwayLayer)
+    )
 
 
 @pytest.mark.parametrize("depth", [10, 20, 50, 100])
 def test_the_depth_study(depth):
-    """Section 3.1: highway layers 50 wide cost what plain ones 71 wide cost, within a per cent."""
+    """Section 3.1: highway layers 50 wide cost what plain ones 71 wide cost, within a
+    per cent.
+    """
     with torch.device("meta"):
         highway = zoo.create("highway_fc", highways=(depth - 1,))
         plain = zoo.create("highway_fc", highways=(depth - 1,), widths=(71,), gated=False)
-    count = [sum(parameter.numel() for parameter in model.features.parameters()) for model in (highway, plain)]
+    count = [
+        sum(parameter.numel() for parameter in model.features.parameters())
+        for model in (highway, plain)
+    ]
     assert count == [39_250 + 5_100 * (depth - 1), 55_735 + 5_112 * (depth - 1)]
 
 
@@ -147,5 +178,9 @@ def test_wrong_fields():
         zoo.create("highway_fc", activation="gelu")
     with pytest.raises(InputError, match="3 stages need 4 rates"):
         zoo.create("highway_mnist16", drop_rate=(0.5, 0.5))
-    rates = [module.p for module in zoo.create("highway_mnist16", drop_rate=0.1).modules() if isinstance(module, nn.Dropout)]
+    rates = [
+        module.p
+        for module in zoo.create("highway_mnist16", drop_rate=0.1).modules()
+        if isinstance(module, nn.Dropout)
+    ]
     assert rates == [0.1] * 4

@@ -1,4 +1,6 @@
-"""Inception-ResNet-v2 as released against timm; the networks of the figures, which no peer has, against a plain second implementation."""
+"""Inception-ResNet-v2 as released against timm; the networks of the figures, which no
+peer has, against a plain second implementation.
+"""
 
 import pytest
 import torch
@@ -14,7 +16,10 @@ def timm_peer(state, training):
     import timm
 
     with torch.device("meta"):
-        ours, theirs = zoo.create("inception_resnet_v2_tf"), timm.create_model("inception_resnet_v2")
+        ours, theirs = (
+            zoo.create("inception_resnet_v2_tf"),
+            timm.create_model("inception_resnet_v2"),
+        )
     ours.load_state_dict(state, assign=True)
     theirs.load_state_dict(zoo.export_state_dict(ours, "timm"), assign=True)
     dropless(theirs)
@@ -36,7 +41,9 @@ def plain(version):
             weight = state[f"{name}.conv.weight"]
             assert weight.shape == (maps, x.shape[1], height, width)
             padding = 0 if valid or stride == 2 else (height // 2, width // 2)
-            return norm(F.conv2d(x, weight, stride=stride, padding=padding), f"{name}.bn").clamp(min=0)
+            return norm(F.conv2d(x, weight, stride=stride, padding=padding), f"{name}.bn").clamp(
+                min=0
+            )
 
         def pool(x):
             return F.max_pool2d(x, 3, 2)
@@ -56,12 +63,21 @@ def plain(version):
             x = torch.cat([pool(x), unit(x, "features.stem2.0.branch1", 96, 3, 3, 2)], 1)
             left = unit(x, "features.stem2.1.branch0.0", 64, 1, 1)
             left = unit(left, "features.stem2.1.branch0.1", 96, 3, 3, 1, True)
-            right = row(x, "features.stem2.1.branch1", (64, 1, 1), (64, 1, 7), (64, 7, 1), (96, 3, 3, 1, True))
+            right = row(
+                x,
+                "features.stem2.1.branch1",
+                (64, 1, 1),
+                (64, 1, 7),
+                (64, 7, 1),
+                (96, 3, 3, 1, True),
+            )
             x = torch.cat([left, right], 1)
             return torch.cat([unit(x, "features.inception_a.0.branch0", 192, 3, 3, 2), pool(x)], 1)
 
         def residual(x, name, scale, *rows):
-            out = torch.cat([row(x, f"{name}.branches.branch{i}", *units) for i, units in enumerate(rows)], 1)
+            out = torch.cat(
+                [row(x, f"{name}.branches.branch{i}", *units) for i, units in enumerate(rows)], 1
+            )
             weight = state[f"{name}.conv2d.weight"]
             assert f"{name}.conv2d.bias" not in state
             return (x + scale * norm(F.conv2d(out, weight), f"{name}.bn")).clamp(min=0)
@@ -73,11 +89,25 @@ def plain(version):
             v1 = version == "v1"
             x = stem_v1(x) if v1 else stem_v4(x)
             for i in range(1, 6):
-                double = ((32, 1, 1), (32, 3, 3), (32, 3, 3)) if v1 else ((32, 1, 1), (48, 3, 3), (64, 3, 3))
-                x = residual(x, f"features.inception_a.{i}", 0.17, ((32, 1, 1),), ((32, 1, 1), (32, 3, 3)), double)
+                double = (
+                    ((32, 1, 1), (32, 3, 3), (32, 3, 3))
+                    if v1
+                    else ((32, 1, 1), (48, 3, 3), (64, 3, 3))
+                )
+                x = residual(
+                    x,
+                    f"features.inception_a.{i}",
+                    0.17,
+                    ((32, 1, 1),),
+                    ((32, 1, 1), (32, 3, 3)),
+                    double,
+                )
             k, l, m, n = (192, 192, 256, 384) if v1 else (256, 256, 384, 384)
             name = "features.inception_b.0"
-            one, double = row(x, f"{name}.branch0", (n, 3, 3, 2)), row(x, f"{name}.branch1", (k, 1, 1), (l, 3, 3), (m, 3, 3, 2))
+            one, double = (
+                row(x, f"{name}.branch0", (n, 3, 3, 2)),
+                row(x, f"{name}.branch1", (k, 1, 1), (l, 3, 3), (m, 3, 3, 2)),
+            )
             x = torch.cat([one, double, pool(x)], 1)
             for i in range(1, 11):
                 rows = (
@@ -93,7 +123,13 @@ def plain(version):
             x = torch.cat([first, second, third, pool(x)], 1)
             for i in range(1, 6):
                 b, c = (192, 192) if v1 else (224, 256)
-                x = residual(x, f"features.inception_c.{i}", 0.20, ((192, 1, 1),), ((192, 1, 1), (b, 1, 3), (c, 3, 1)))
+                x = residual(
+                    x,
+                    f"features.inception_c.{i}",
+                    0.20,
+                    ((192, 1, 1),),
+                    ((192, 1, 1), (b, 1, 3), (c, 3, 1)),
+                )
             return x.mean((2, 3)) @ state["head.weight"].T + state["head.bias"]
 
         return forward

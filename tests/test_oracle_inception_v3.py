@@ -1,4 +1,6 @@
-"""Inception-v3 against torchvision, whose means count the padding; and with means that leave it out."""
+"""Inception-v3 against torchvision, whose means count the padding; and with means that
+leave it out.
+"""
 
 from functools import partial
 from unittest import mock
@@ -18,14 +20,18 @@ def torchvision_peer(state, training, count_include_pad=True):
     aux = "aux.mixed_6e.head.weight" in state
     with torch.device("meta"):
         ours = zoo.create("inception_v3", aux=aux)
-        theirs = get_model("inception_v3", aux_logits=aux, transform_input=False, init_weights=False)
+        theirs = get_model(
+            "inception_v3", aux_logits=aux, transform_input=False, init_weights=False
+        )
     ours.load_state_dict(state, assign=True)
     theirs.load_state_dict(zoo.export_state_dict(ours, "torchvision"), assign=True)
     dropless(theirs)
     theirs.train(training)
 
     def forward(x):
-        with mock.patch.object(F, "avg_pool2d", partial(F.avg_pool2d, count_include_pad=count_include_pad)):
+        with mock.patch.object(
+            F, "avg_pool2d", partial(F.avg_pool2d, count_include_pad=count_include_pad)
+        ):
             outputs = theirs(x)
         return tuple(outputs) if aux and training else outputs
 
@@ -71,7 +77,10 @@ def drop_aux_relu(model):
     model.aux.mixed_6e.body.conv1.relu = nn.Identity()
 
 
-MUTATIONS = [(RELEASED, mutate, False) for mutate in (drop_relu, swap_norms, swap_halves, count_padding, move_stride)]
+MUTATIONS = [
+    (RELEASED, mutate, False)
+    for mutate in (drop_relu, swap_norms, swap_halves, count_padding, move_stride)
+]
 
 
 @pytest.mark.parametrize(("case", "mutate", "training"), [*MUTATIONS, (AUX, drop_aux_relu, True)])
@@ -80,15 +89,22 @@ def test_the_oracle_sees_mistakes(case, mutate, training):
 
 
 def test_torchvision_normalises_twice():
-    """Its pretrained network takes ImageNet's normalisation and turns it into [-1, 1], which ours takes."""
+    """Its pretrained network takes ImageNet's normalisation and turns it into [-1, 1],
+    which ours takes.
+    """
     from torchvision.models import get_model
 
     with torch.no_grad():
         ours = zoo.create("inception_v3", count_include_pad=True).eval()
-        theirs = get_model("inception_v3", aux_logits=False, transform_input=True, init_weights=False).eval()
+        theirs = get_model(
+            "inception_v3", aux_logits=False, transform_input=True, init_weights=False
+        ).eval()
         theirs.load_state_dict(zoo.export_state_dict(ours, "torchvision"))
         pixels = torch.rand(1, 3, 96, 96)
-        mean, std = (torch.tensor(values)[:, None, None] for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+        mean, std = (
+            torch.tensor(values)[:, None, None]
+            for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+        )
         cfg = ours.pretrained_cfg
         own_mean, own_std = (torch.tensor(cfg[key])[:, None, None] for key in ("mean", "std"))
         logits = theirs((pixels - mean) / std)

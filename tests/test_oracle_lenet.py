@@ -1,4 +1,6 @@
-"""LeNet-5 against a plain second implementation, its parts against their formulas, and its loss on real digits."""
+"""LeNet-5 against a plain second implementation, its parts against their formulas, and
+its loss on real digits.
+"""
 
 from itertools import chain
 
@@ -11,7 +13,16 @@ from torch import nn
 
 import zoo
 from zoo.errors import InputError, Note
-from zoo.models.lenet import FAMILY, RBF, J, LeNet5, Subsampling, TableConv2d, connections, discriminative_loss
+from zoo.models.lenet import (
+    FAMILY,
+    RBF,
+    J,
+    LeNet5,
+    Subsampling,
+    TableConv2d,
+    connections,
+    discriminative_loss,
+)
 
 WIRES = [  # Table I by its rule: the maps of S2 that each map of C3 sees
     *(sorted((i + n) % 6 for n in range(3)) for i in range(6)),
@@ -38,14 +49,22 @@ DIGITS = """
 
 
 def lenet_1998(state, training):
-    """C3 as a dense convolution whose absent connections are zero, each output map with its inputs in ascending order."""
+    """C3 as a dense convolution whose absent connections are zero, each output map with
+    its inputs in ascending order.
+    """
 
     def squash(x):
         return 1.7159 * ((e := torch.exp(4 / 3 * x)) - 1) / (e + 1)
 
     def subsample(x, layer):
         blocks = x[:, :, ::2, ::2] + x[:, :, 1::2, ::2] + x[:, :, ::2, 1::2] + x[:, :, 1::2, 1::2]
-        return torch.stack([c * blocks[:, i] + b for i, (c, b) in enumerate(zip(*pair(layer, "coefficient"), strict=True))], 1)
+        return torch.stack(
+            [
+                c * blocks[:, i] + b
+                for i, (c, b) in enumerate(zip(*pair(layer, "coefficient"), strict=True))
+            ],
+            1,
+        )
 
     def pair(layer, weight="weight"):
         return state[f"{layer}.{weight}"], state[f"{layer}.bias"]
@@ -61,7 +80,9 @@ def lenet_1998(state, training):
         x = squash(subsample(x, "features.s4.pool"))
         x = squash(F.conv2d(x, *pair("features.c5.conv"))).reshape(len(x), 120)
         x = squash(F.linear(x, *pair("neck.f6")))
-        return torch.stack([-sum((x[:, j] - code[j]) ** 2 for j in range(84)) for code in state["head.codes"]], 1)
+        return torch.stack(
+            [-sum((x[:, j] - code[j]) ** 2 for j in range(84)) for code in state["head.codes"]], 1
+        )
 
     return forward
 
@@ -69,8 +90,12 @@ def lenet_1998(state, training):
 def lenet_of_courses(state, training):
     def forward(x):
         for layer, padding in (("features.c1.conv", 2), ("features.c3.conv", 0)):
-            x = F.conv2d(x, state[f"{layer}.weight"], state[f"{layer}.bias"], padding=padding).clamp(min=0)
-            x = torch.stack([x[:, :, ::2, ::2], x[:, :, 1::2, ::2], x[:, :, ::2, 1::2], x[:, :, 1::2, 1::2]]).amax(0)
+            x = F.conv2d(
+                x, state[f"{layer}.weight"], state[f"{layer}.bias"], padding=padding
+            ).clamp(min=0)
+            x = torch.stack(
+                [x[:, :, ::2, ::2], x[:, :, 1::2, ::2], x[:, :, ::2, 1::2], x[:, :, 1::2, 1::2]]
+            ).amax(0)
         x = x.reshape(len(x), 400)
         for layer in ("neck.c5", "neck.f6"):
             x = (x @ state[f"{layer}.weight"].T + state[f"{layer}.bias"]).clamp(min=0)
@@ -133,7 +158,10 @@ def test_exact_parameters(name):
     assert sum(p.numel() for p in model.parameters()) == claims.params
     for figure in claims.printed:
         if figure.what == "params":
-            assert sum(p.numel() for p in model.get_submodule(figure.module).parameters()) == figure.value
+            assert (
+                sum(p.numel() for p in model.get_submodule(figure.module).parameters())
+                == figure.value
+            )
         elif figure.by:
             assert figure.by(model) == figure.value
 
@@ -147,7 +175,11 @@ def test_connections_are_counted_from_the_network():
 
 def test_c3_has_no_masked_weights():
     conv = zoo.create("lenet5").features.c3.conv
-    assert [tuple(part.weight.shape) for part in conv.convs] == [(6, 3, 5, 5), (9, 4, 5, 5), (1, 6, 5, 5)]
+    assert [tuple(part.weight.shape) for part in conv.convs] == [
+        (6, 3, 5, 5),
+        (9, 4, 5, 5),
+        (1, 6, 5, 5),
+    ]
     assert sum(part.weight.numel() for part in conv.convs) == 1_500
     assert not list(conv.buffers())
     assert list(chain(*conv.wires)) == list(chain(*WIRES))
@@ -160,8 +192,12 @@ def test_any_table_can_be_wired():
 
 
 def test_codes():
-    pixels = torch.tensor([[c == "#" for c in row.replace(" ", "")] for row in DIGITS.split("\n")[1:-1]])
-    assert torch.equal(pixels.view(12, 10, 7).transpose(0, 1).reshape(10, 84) * 2.0 - 1, RBF().codes)
+    pixels = torch.tensor(
+        [[c == "#" for c in row.replace(" ", "")] for row in DIGITS.split("\n")[1:-1]]
+    )
+    assert torch.equal(
+        pixels.view(12, 10, 7).transpose(0, 1).reshape(10, 84) * 2.0 - 1, RBF().codes
+    )
     with torch.device("meta"):
         model = zoo.create("lenet5")
     model.to_empty(device="cpu").init_weights()
@@ -201,14 +237,23 @@ def test_loss_is_equation_9(j):
         y[d] + torch.log(torch.exp(torch.tensor(-j, dtype=torch.double)) + torch.exp(-y).sum())
         for y, d in zip(penalties, labels, strict=True)
     ]
-    assert discriminative_loss(-penalties, labels, j).item() == pytest.approx(sum(naive).item() / 7, rel=1e-12)
+    assert discriminative_loss(-penalties, labels, j).item() == pytest.approx(
+        sum(naive).item() / 7, rel=1e-12
+    )
 
 
 def test_initialisation():
     torch.manual_seed(0)
     model = zoo.create("lenet5")
     c3 = "features.c3.conv.convs"
-    inputs = {"features.c1.conv": 25, f"{c3}.0": 75, f"{c3}.1": 100, f"{c3}.2": 150, "features.c5.conv": 400, "neck.f6": 120}
+    inputs = {
+        "features.c1.conv": 25,
+        f"{c3}.0": 75,
+        f"{c3}.1": 100,
+        f"{c3}.2": 150,
+        "features.c5.conv": 400,
+        "neck.f6": 120,
+    }
     inputs |= {"features.s2.pool": 4, "features.s4.pool": 4}
     seen = set()
     for path, count in inputs.items():
@@ -225,7 +270,10 @@ def test_initialisation_of_the_modern_network():
     model = zoo.create("lenet5_modern")
     for module in model.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
-            inputs, outputs = module.weight[0].numel(), module.weight.shape[0] * module.weight[0, 0].numel()
+            inputs, outputs = (
+                module.weight[0].numel(),
+                module.weight.shape[0] * module.weight[0, 0].numel(),
+            )
             bound = (6 / (inputs + outputs)) ** 0.5
             assert 0.95 * bound < module.weight.abs().max().item() <= bound
             assert not module.bias.any()
@@ -258,7 +306,9 @@ def test_tutorial_variants():
 
 def test_background_and_ink():
     variant = zoo.info("lenet5").variant
-    assert [(value - variant.mean[0]) / variant.std[0] for value in (0, 1)] == pytest.approx([-0.1, 1.175])
+    assert [(value - variant.mean[0]) / variant.std[0] for value in (0, 1)] == pytest.approx(
+        [-0.1, 1.175]
+    )
 
 
 @pytest.fixture
@@ -273,8 +323,12 @@ def one_thread():  # quickest for networks of this size, above all on a busy mac
 @pytest.mark.parametrize("name", ["lenet5", "lenet5_modern"])
 def test_step_learns_digits(name):
     digits, variant = load_digits(), zoo.info(name).variant
-    images = torch.tensor(digits.images, dtype=torch.float32)[:, None] / 16  # (1797, 1, 8, 8), ink 1
-    images = (F.interpolate(images, variant.input_size[1:], mode="bilinear") - variant.mean[0]) / variant.std[0]
+    images = (
+        torch.tensor(digits.images, dtype=torch.float32)[:, None] / 16
+    )  # (1797, 1, 8, 8), ink 1
+    images = (
+        F.interpolate(images, variant.input_size[1:], mode="bilinear") - variant.mean[0]
+    ) / variant.std[0]
     labels = torch.tensor(digits.target)
     torch.manual_seed(0)
     model = zoo.create(name)

@@ -1,4 +1,6 @@
-"""Network in Network against a plain second implementation: its only public peer pools over other windows."""
+"""Network in Network against a plain second implementation: its only public peer pools
+over other windows.
+"""
 
 import math
 
@@ -20,7 +22,9 @@ BLOCKS = {  # sheet: kernel, stride and padding of the first convolution of each
 def pool(x, reduce):
     """3x3, stride 2, no padding, rounded up; windows end at the border."""
     starts = [2 * i for i in range(math.ceil((x.shape[2] - 3) / 2) + 1)]
-    rows = [torch.stack([reduce(x[:, :, i : i + 3, j : j + 3]) for j in starts], -1) for i in starts]
+    rows = [
+        torch.stack([reduce(x[:, :, i : i + 3, j : j + 3]) for j in starts], -1) for i in starts
+    ]
     return torch.stack(rows, -2)
 
 
@@ -35,7 +39,12 @@ def plain_nin(name, last_pool="amax", head_relu=True):
             count = len(BLOCKS[name])
             for n, (kernel, stride, padding) in enumerate(BLOCKS[name], 1):
                 if n > 1:
-                    x = pool(x, lambda part, n=n: getattr(part, last_pool if n == count else "amax")((2, 3)))
+                    x = pool(
+                        x,
+                        lambda part, n=n: getattr(part, last_pool if n == count else "amax")(
+                            (2, 3)
+                        ),
+                    )
                 layer = f"features.stage{n}.conv{n}"
                 assert state[f"{layer}.weight"].shape[2:] == (kernel, kernel)
                 x = conv(x, layer, stride, padding).clamp(min=0)
@@ -52,8 +61,12 @@ def plain_nin(name, last_pool="amax", head_relu=True):
 
 IMAGENET = Case("nin", plain_nin("nin"), size=131)
 CIFAR = Case("nin_cifar10", plain_nin("nin_cifar10"))
-CAFFE = Case("nin_cifar10", plain_nin("nin_cifar10", last_pool="mean"), fields={"pools": ("max", "avg")})
-LINEAR = Case("nin_cifar10", plain_nin("nin_cifar10", head_relu=False), size=20, fields={"head_relu": False})
+CAFFE = Case(
+    "nin_cifar10", plain_nin("nin_cifar10", last_pool="mean"), fields={"pools": ("max", "avg")}
+)
+LINEAR = Case(
+    "nin_cifar10", plain_nin("nin_cifar10", head_relu=False), size=20, fields={"head_relu": False}
+)
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
@@ -75,10 +88,17 @@ def pad_pool(model):
 
 
 def count_the_border(model):
-    model.features.stage3.pool = nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.AvgPool2d(3, 2))  # divides by 9 there
+    model.features.stage3.pool = nn.Sequential(
+        nn.ZeroPad2d((0, 1, 0, 1)), nn.AvgPool2d(3, 2)
+    )  # divides by 9 there
 
 
-MUTATIONS = [(CIFAR, drop_relu), (CIFAR, drop_head_relu), (CIFAR, pad_pool), (CAFFE, count_the_border)]
+MUTATIONS = [
+    (CIFAR, drop_relu),
+    (CIFAR, drop_head_relu),
+    (CIFAR, pad_pool),
+    (CAFFE, count_the_border),
+]
 
 
 @pytest.mark.parametrize(("case", "mutate"), MUTATIONS)

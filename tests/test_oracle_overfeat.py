@@ -1,4 +1,6 @@
-"""OverFeat against a plain second implementation, and its dense evaluation against running every window by itself."""
+"""OverFeat against a plain second implementation, and its dense evaluation against
+running every window by itself.
+"""
 
 import pytest
 import torch
@@ -10,32 +12,52 @@ import zoo
 from zoo.errors import InputError
 from zoo.models.overfeat import TABLE_1, TABLE_3
 
-STRIDES = {"overfeat_fast": (4, 1, 1, 1, 1), "overfeat_accurate": (2, 1, 1, 1, 1, 1)}  # sheet: of the convolutions
+STRIDES = {
+    "overfeat_fast": (4, 1, 1, 1, 1),
+    "overfeat_accurate": (2, 1, 1, 1, 1, 1),
+}  # sheet: of the convolutions
 POOLS = {"overfeat_fast": (2, 2, 0, 0, 2), "overfeat_accurate": (3, 2, 0, 0, 0, 3)}
 
 
 def narrow(table, **fields):
     """The network with a sixteenth of its maps."""
-    return {"layers": tuple((channels // 16, *rest) for channels, *rest in table), "hidden": (96, 128), "num_classes": 20, **fields}
+    return {
+        "layers": tuple((channels // 16, *rest) for channels, *rest in table),
+        "hidden": (96, 128),
+        "num_classes": 20,
+        **fields,
+    }
 
 
 def plain_overfeat(name, padding=1):
-    """Fully connected layers as matrix products over each window of the last pooled map, then the maximum over the windows."""
+    """Fully connected layers as matrix products over each window of the last pooled
+    map, then the maximum over the windows.
+    """
 
     def peer(state, training):
         def forward(x):
             for n, (stride, pool) in enumerate(zip(STRIDES[name], POOLS[name], strict=True), 1):
-                weight, bias = (state[f"features.stage{n}.conv.{part}"] for part in ("weight", "bias"))
-                x = F.conv2d(x, weight, bias, stride, padding if weight.shape[2] == 3 else 0).clamp(min=0)
+                weight, bias = (
+                    state[f"features.stage{n}.conv.{part}"] for part in ("weight", "bias")
+                )
+                x = F.conv2d(x, weight, bias, stride, padding if weight.shape[2] == 3 else 0).clamp(
+                    min=0
+                )
                 x = F.max_pool2d(x, pool, pool) if pool else x
-            hidden = [key.removesuffix(".weight") for key in state if key.startswith("neck.") and key.endswith(".weight")]
+            hidden = [
+                key.removesuffix(".weight")
+                for key in state
+                if key.startswith("neck.") and key.endswith(".weight")
+            ]
             side = 6 if name == "overfeat_fast" else 5
             scores = []
             for i in range(x.shape[2] - side + 1):
                 for j in range(x.shape[3] - side + 1):
                     y = x[:, :, i : i + side, j : j + side].flatten(1)
                     for layer in hidden:
-                        y = (y @ state[f"{layer}.weight"].flatten(1).T + state[f"{layer}.bias"]).clamp(min=0)
+                        y = (
+                            y @ state[f"{layer}.weight"].flatten(1).T + state[f"{layer}.bias"]
+                        ).clamp(min=0)
                     scores.append(y @ state["head.weight"].flatten(1).T + state["head.bias"])
             return torch.stack(scores).amax(0)
 
@@ -46,9 +68,18 @@ def plain_overfeat(name, padding=1):
 
 WHOLE = Case("overfeat_fast", plain_overfeat("overfeat_fast"), size=263, batch=1)
 FAST = Case("overfeat_fast", plain_overfeat("overfeat_fast"), size=295, fields=narrow(TABLE_1))
-ACCURATE = Case("overfeat_accurate", plain_overfeat("overfeat_accurate"), size=257, fields=narrow(TABLE_3))
-UNPADDED = Case("overfeat_accurate", plain_overfeat("overfeat_accurate", 0), size=353, fields=narrow(TABLE_3, padding=0))
-FAST_UNPADDED = Case("overfeat_fast", plain_overfeat("overfeat_fast", 0), size=375, fields=narrow(TABLE_1, padding=0))
+ACCURATE = Case(
+    "overfeat_accurate", plain_overfeat("overfeat_accurate"), size=257, fields=narrow(TABLE_3)
+)
+UNPADDED = Case(
+    "overfeat_accurate",
+    plain_overfeat("overfeat_accurate", 0),
+    size=353,
+    fields=narrow(TABLE_3, padding=0),
+)
+FAST_UNPADDED = Case(
+    "overfeat_fast", plain_overfeat("overfeat_fast", 0), size=375, fields=narrow(TABLE_1, padding=0)
+)
 
 
 CASES = {
@@ -83,7 +114,9 @@ def test_the_oracle_sees_mistakes(mutate):
 
 
 def dense(case, height, width):
-    """A network with drawn weights, images whose fine map has `height` x `width` scores, and that map."""
+    """A network with drawn weights, images whose fine map has `height` x `width`
+    scores, and that map.
+    """
     model, _ = build(case)
     step = model.step // model.pool
     x = torch.randn(2, 3, model.window + step * (height - 1), model.window + step * (width - 1))
@@ -99,12 +132,17 @@ def assert_same(scores, others):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("case", "height", "width"), [(ACCURATE, 6, 9), (FAST, 5, 4), (ACCURATE, 2, 1)])
+@pytest.mark.parametrize(
+    ("case", "height", "width"), [(ACCURATE, 6, 9), (FAST, 5, 4), (ACCURATE, 2, 1)]
+)
 def test_fine_map_is_every_window_of_the_unpooled_map(case, height, width):
     model, x, scores = dense(case, height, width)
     maps = model.forward_features(x)
     side = model.pool * model.side
-    windows = [[model.head(model.neck(maps[:, :, i : i + side, j : j + side])) for j in range(width)] for i in range(height)]
+    windows = [
+        [model.head(model.neck(maps[:, :, i : i + side, j : j + side])) for j in range(width)]
+        for i in range(height)
+    ]
     assert_same(scores, torch.cat([torch.cat(row, 3) for row in windows], 2))
     assert_same(scores[:, :, :: model.pool, :: model.pool], model.forward_map(x))
     assert_same(scores[:, :, :: model.pool, :: model.pool].amax((2, 3)), model(x))
@@ -127,13 +165,17 @@ def test_padding_makes_crops_differ():
 def every_crop(model, x, height, width):
     step = model.step // model.pool
     places = [(i * step, j * step) for i in range(height) for j in range(width)]
-    crops = torch.stack([model(x[:, :, i : i + model.window, j : j + model.window]) for i, j in places], -1)
+    crops = torch.stack(
+        [model(x[:, :, i : i + model.window, j : j + model.window]) for i, j in places], -1
+    )
     return crops.unflatten(-1, (height, width))
 
 
 @torch.no_grad()
 def test_fine_map_is_a_dilated_classifier():
-    """Pooling at every pixel and spreading the classifier's taps over them gives the same map."""
+    """Pooling at every pixel and spreading the classifier's taps over them gives the
+    same map.
+    """
     model, x, scores = dense(ACCURATE, 6, 7)
     y = F.max_pool2d(model.forward_features(x), model.pool, stride=1)
     y = F.conv2d(y, model.neck.fc7.weight, model.neck.fc7.bias, dilation=model.pool).relu()
@@ -145,7 +187,9 @@ def test_scales():
     model, _ = build(ACCURATE)
     model.eval()
     scales = [torch.randn(2, 3, 245, 245), torch.randn(2, 3, 245, 281)]
-    views = [model.forward_map(view, fine=True).amax((2, 3)) for x in scales for view in (x, x.flip(-1))]
+    views = [
+        model.forward_map(view, fine=True).amax((2, 3)) for x in scales for view in (x, x.flip(-1))
+    ]
     assert_same(model.forward_scales(scales), sum(views) / 4)
 
 
@@ -188,4 +232,9 @@ def test_window_is_the_smallest_input(case, padding, window):
 def test_headless_map():
     with torch.device("meta"):
         model = zoo.create("overfeat_accurate", num_classes=0)
-    assert model.forward_map(torch.empty(1, 3, 245, 245, device="meta"), fine=True).shape == (1, 4096, 3, 3)
+    assert model.forward_map(torch.empty(1, 3, 245, 245, device="meta"), fine=True).shape == (
+        1,
+        4096,
+        3,
+        3,
+    )

@@ -1,4 +1,6 @@
-"""Pre-activation ResNet: bottleneck nets against pytorchcv, all orders, shortcuts and joins against a plain second implementation."""
+"""Pre-activation ResNet: bottleneck nets against pytorchcv, all orders, shortcuts and
+joins against a plain second implementation.
+"""
 
 import pytest
 import torch
@@ -12,7 +14,9 @@ from zoo.models.preact_resnet import Gated, Scaled, Unit
 
 
 def pytorchcv_peer(blocks, stages):
-    """pytorchcv's network of bottlenecks; its ImageNet nets have the stride in the first 1x1, its CIFAR nets in the 3x3."""
+    """pytorchcv's network of bottlenecks; its ImageNet nets have the stride in the
+    first 1x1, its CIFAR nets in the 3x3.
+    """
 
     def peer(state, training):
         from pytorchcv.models.preresnet import preresnet50
@@ -23,24 +27,39 @@ def pytorchcv_peer(blocks, stages):
         names |= {"neck.bn": "features.post_activ.bn", "head": "output"}
         for stage, count in enumerate(blocks, 1):
             for block in range(count):
-                ours, theirs = f"features.{stages[stage - 1]}.{block}", f"features.stage{stage}.unit{block + 1}"
-                names |= {f"{ours}.branch.conv{i}": f"{theirs}.body.conv{i}.conv" for i in (1, 2, 3)}
+                ours, theirs = (
+                    f"features.{stages[stage - 1]}.{block}",
+                    f"features.stage{stage}.unit{block + 1}",
+                )
+                names |= {
+                    f"{ours}.branch.conv{i}": f"{theirs}.body.conv{i}.conv" for i in (1, 2, 3)
+                }
                 norms = {f"{ours}.before.bn": 1, f"{ours}.branch.bn1": 2, f"{ours}.branch.bn2": 3}
                 names |= {norm: f"{theirs}.body.conv{i}.bn" for norm, i in norms.items()}
                 names[f"{ours}.shortcut"] = f"{theirs}.identity_conv"
         with torch.device("meta"):
             channels = [[maps] * count for maps, count in zip((64, 128, 256), blocks, strict=False)]
-            theirs = preresnet50() if stages == IMAGENET else CIFARPreResNet(channels, init_block_channels=16, bottleneck=True)
+            theirs = (
+                preresnet50()
+                if stages == IMAGENET
+                else CIFARPreResNet(channels, init_block_channels=16, bottleneck=True)
+            )
         theirs.features.final_pool = nn.AdaptiveAvgPool2d(1)  # its own has a fixed size
-        keys = {key: next(prefix for prefix in names if key.startswith(f"{prefix}.")) for key in state}
-        theirs.load_state_dict({names[p] + key.removeprefix(p): state[key] for key, p in keys.items()}, assign=True)
+        keys = {
+            key: next(prefix for prefix in names if key.startswith(f"{prefix}.")) for key in state
+        }
+        theirs.load_state_dict(
+            {names[p] + key.removeprefix(p): state[key] for key, p in keys.items()}, assign=True
+        )
         return theirs.train(training)
 
     return peer
 
 
 def plain_preact(stages, order="full", option="B", join="add", scale=(0.5, 0.5)):
-    """Figures 2 and 4 from the sheet, layer by layer; `stages` names the stages, from the first without a stride on."""
+    """Figures 2 and 4 from the sheet, layer by layer; `stages` names the stages, from
+    the first without a stride on.
+    """
 
     def peer(state, training):
         def conv(x, name, stride=1):
@@ -55,7 +74,9 @@ def plain_preact(stages, order="full", option="B", join="add", scale=(0.5, 0.5))
             return x * scale[:, None, None] + (state[f"{name}.bias"] - mean * scale)[:, None, None]
 
         def branch(x, name, count, stride):
-            """Everything of Figure 4 that stands on the branch, without the first activation of (d) and (e)."""
+            """Everything of Figure 4 that stands on the branch, without the first
+            activation of (d) and (e).
+            """
             for i in range(1, count + 1):
                 x = conv(x, f"{name}.branch.conv{i}", stride if i == 1 else 1)
                 if i < count or order in ("original", "relu_before_addition", "relu_only"):
@@ -76,14 +97,28 @@ def plain_preact(stages, order="full", option="B", join="add", scale=(0.5, 0.5))
 
         def unit(x, name, stride, first):
             count = max(i for i in (1, 2, 3) if f"{name}.branch.conv{i}.weight" in state)
-            changes = stride > 1 or state[f"{name}.branch.conv{count}.weight"].shape[0] != x.shape[1]
-            active = norm(x, f"{name}.before.bn").clamp(min=0) if order == "full" else x.clamp(min=0) if order == "relu_only" else x
+            changes = (
+                stride > 1 or state[f"{name}.branch.conv{count}.weight"].shape[0] != x.shape[1]
+            )
+            active = (
+                norm(x, f"{name}.before.bn").clamp(min=0)
+                if order == "full"
+                else x.clamp(min=0)
+                if order == "relu_only"
+                else x
+            )
             if first or changes:
                 x = active
             f = branch(active, name, count, stride)
             h = shortcut(x, f, name, stride)
             if join in ("exclusive", "shortcut"):
-                gate = 1 / (1 + torch.exp(-conv(x, f"{name}.join.gate", stride) - state[f"{name}.join.gate.bias"][:, None, None]))
+                gate = 1 / (
+                    1
+                    + torch.exp(
+                        -conv(x, f"{name}.join.gate", stride)
+                        - state[f"{name}.join.gate.bias"][:, None, None]
+                    )
+                )
                 h = h * (1 - gate)
                 f = f * gate if join == "exclusive" else f
             if join == "dropout":
@@ -107,7 +142,12 @@ def plain_preact(stages, order="full", option="B", join="add", scale=(0.5, 0.5))
             for stage in stages:
                 i = 0
                 while f"features.{stage}.{i}.branch.conv1.weight" in state:
-                    x = unit(x, f"features.{stage}.{i}", 2 if i == 0 and stage != stages[0] else 1, i == 0 and stage == stages[0])
+                    x = unit(
+                        x,
+                        f"features.{stage}.{i}",
+                        2 if i == 0 and stage != stages[0] else 1,
+                        i == 0 and stage == stages[0],
+                    )
                     i += 1
             if order == "full":
                 x = norm(x, "neck.bn")
@@ -128,15 +168,30 @@ SMALL = {"blocks": (2, 2, 2)}
 def small(unit="basic", order="full", shortcut="A", join="add", **fields):
     """The CIFAR net with two units per stage."""
     given = {"unit": unit, "order": order, "shortcut": shortcut, "join": join, **fields}
-    changed = {key: value for key, value in given.items() if value != {"unit": "basic", "shortcut": "A"}.get(key)}
-    return Case("preresnet110_cifar10", plain_preact(CIFAR, order, shortcut, join), batch=4, fields=SMALL | changed)
+    changed = {
+        key: value
+        for key, value in given.items()
+        if value != {"unit": "basic", "shortcut": "A"}.get(key)
+    }
+    return Case(
+        "preresnet110_cifar10",
+        plain_preact(CIFAR, order, shortcut, join),
+        batch=4,
+        fields=SMALL | changed,
+    )
 
 
 IMAGENET_50 = Case("preresnet50", pytorchcv_peer((3, 4, 6, 3), IMAGENET), size=64)
-CIFAR_164 = Case("preresnet164_cifar10", pytorchcv_peer((2, 2, 2), CIFAR), batch=4, fields={"stride_in": "3x3", **SMALL})
+CIFAR_164 = Case(
+    "preresnet164_cifar10",
+    pytorchcv_peer((2, 2, 2), CIFAR),
+    batch=4,
+    fields={"stride_in": "3x3", **SMALL},
+)
 PLAIN_18 = Case("preresnet18", plain_preact(IMAGENET), size=64)
 ORDERS = {
-    order: small("bottleneck", order, "B") for order in ("original", "bn_after_addition", "relu_before_addition", "relu_only", "full")
+    order: small("bottleneck", order, "B")
+    for order in ("original", "bn_after_addition", "relu_before_addition", "relu_only", "full")
 }
 JOINS = [
     small(order="original", join="scaled"),
@@ -211,11 +266,19 @@ def test_the_oracle_sees_mistakes(case, mutate):
     ],
 )
 def test_parameters_of_other_fields(name, fields, params):
-    assert sum(parameter.numel() for parameter in zoo.create(name, device="meta", **fields).parameters()) == params
+    assert (
+        sum(
+            parameter.numel()
+            for parameter in zoo.create(name, device="meta", **fields).parameters()
+        )
+        == params
+    )
 
 
 def test_dropped_shortcuts():
-    """Half of the values are kept as they are in training; in evaluation all are halved."""
+    """Half of the values are kept as they are in training; in evaluation all are
+    halved.
+    """
     layer = Scaled(0.5, 1, drop_rate=0.5)
     x, zero = torch.ones(1000), torch.zeros(1000)
     kept = layer.train()(x, x, zero)
@@ -225,24 +288,44 @@ def test_dropped_shortcuts():
 
 
 def test_gates_start_closed():
-    """With the paper's bias of -6 a gated net starts as one whose shortcuts are almost the identity."""
-    gates = [module.gate for module in zoo.create("preresnet110_cifar10", **SMALL, join="exclusive").modules() if isinstance(module, Gated)]
+    """With the paper's bias of -6 a gated net starts as one whose shortcuts are almost
+    the identity.
+    """
+    gates = [
+        module.gate
+        for module in zoo.create("preresnet110_cifar10", **SMALL, join="exclusive").modules()
+        if isinstance(module, Gated)
+    ]
     assert len(gates) == 6
-    assert all(torch.equal(gate.bias, torch.full_like(gate.bias, -6)) and gate.weight.std() > 0 for gate in gates)
+    assert all(
+        torch.equal(gate.bias, torch.full_like(gate.bias, -6)) and gate.weight.std() > 0
+        for gate in gates
+    )
 
 
 @pytest.mark.parametrize(
-    "layer", [Gated(3, 4, 2, exclusive=False), Gated(3, 4, 2, exclusive=True), Scaled(0.5, 0.3)], ids=["shortcut", "exclusive", "scaled"]
+    "layer",
+    [Gated(3, 4, 2, exclusive=False), Gated(3, 4, 2, exclusive=True), Scaled(0.5, 0.3)],
+    ids=["shortcut", "exclusive", "scaled"],
 )
 def test_gradients_of_joins(layer):
     layer = layer.double()
-    x, shortcut, branch = (torch.randn(2, *size, dtype=torch.double, requires_grad=True) for size in ((3, 4, 4), (4, 2, 2), (4, 2, 2)))
+    x, shortcut, branch = (
+        torch.randn(2, *size, dtype=torch.double, requires_grad=True)
+        for size in ((3, 4, 4), (4, 2, 2), (4, 2, 2))
+    )
     assert torch.autograd.gradcheck(lambda *inputs: layer(*inputs), (x, shortcut, branch))
 
 
 def test_identity_units_pass_on_what_they_get():
-    """Section 3: with branches of zeros the signal goes through unchanged, in every unit but those that share their activation."""
-    unit = next(module for module in zoo.create("preresnet110_cifar10").features.stage2[1:] if isinstance(module, Unit))
+    """Section 3: with branches of zeros the signal goes through unchanged, in every
+    unit but those that share their activation.
+    """
+    unit = next(
+        module
+        for module in zoo.create("preresnet110_cifar10").features.stage2[1:]
+        if isinstance(module, Unit)
+    )
     nn.init.zeros_(unit.branch.conv2.weight)
     x = torch.randn(2, 32, 8, 8)
     assert torch.equal(unit(x.clone()), x)

@@ -1,4 +1,6 @@
-"""ResNet against torchvision (v1.5) and pytorchcv (v1); the readings that no peer has, against a plain second implementation."""
+"""ResNet against torchvision (v1.5) and pytorchcv (v1); the readings that no peer has,
+against a plain second implementation.
+"""
 
 import pytest
 import torch
@@ -17,20 +19,30 @@ def pytorchcv_peer(state, training):
     names = {"features.conv1.": "features.init_block.conv.", "head": "output"}
     for stage, blocks in enumerate((3, 4, 6, 3), 1):
         for block in range(blocks):
-            ours, theirs = f"features.conv{stage + 1}_x.{block}", f"features.stage{stage}.unit{block + 1}"
+            ours, theirs = (
+                f"features.conv{stage + 1}_x.{block}",
+                f"features.stage{stage}.unit{block + 1}",
+            )
             names |= {f"{ours}.conv{i}": f"{theirs}.body.conv{i}.conv" for i in (1, 2, 3)}
             names |= {f"{ours}.bn{i}": f"{theirs}.body.conv{i}.bn" for i in (1, 2, 3)}
-            names |= {f"{ours}.downsample.0": f"{theirs}.identity_conv.conv", f"{ours}.downsample.1": f"{theirs}.identity_conv.bn"}
+            names |= {
+                f"{ours}.downsample.0": f"{theirs}.identity_conv.conv",
+                f"{ours}.downsample.1": f"{theirs}.identity_conv.bn",
+            }
     with torch.device("meta"):
         theirs = resnet50()
     theirs.features.final_pool = nn.AdaptiveAvgPool2d(1)  # theirs takes 224 only
     prefixes = {key: next(prefix for prefix in names if key.startswith(prefix)) for key in state}
-    theirs.load_state_dict({names[p] + key.removeprefix(p): state[key] for key, p in prefixes.items()}, assign=True)
+    theirs.load_state_dict(
+        {names[p] + key.removeprefix(p): state[key] for key, p in prefixes.items()}, assign=True
+    )
     return theirs.train(training)
 
 
 def plain_resnet(stages, option, pad="after"):
-    """Section 3.3 and Table 1 (or section 4.2) from the sheet; `stages` names the stages, from the first without a stride on."""
+    """Section 3.3 and Table 1 (or section 4.2) from the sheet; `stages` names the
+    stages, from the first without a stride on.
+    """
 
     def peer(state, training):
         def conv(x, name, stride=1):
@@ -65,7 +77,9 @@ def plain_resnet(stages, option, pad="after"):
 
         def forward(x):
             imagenet = state["features.conv1.conv.weight"].shape[2] == 7
-            x = norm(conv(x, "features.conv1.conv", 2 if imagenet else 1), "features.conv1.bn").clamp(min=0)
+            x = norm(
+                conv(x, "features.conv1.conv", 2 if imagenet else 1), "features.conv1.bn"
+            ).clamp(min=0)
             if imagenet:
                 x = F.max_pool2d(x, 3, 2, 1)
             for stage in stages:
@@ -83,7 +97,10 @@ def plain_resnet(stages, option, pad="after"):
 IMAGENET = ("conv2_x", "conv3_x", "conv4_x", "conv5_x")
 CIFAR = ("stage1", "stage2", "stage3")
 OPTION_A = {
-    pad: Case("resnet20_cifar10", plain_resnet(CIFAR, "A", pad), batch=4, fields={"shortcut_pad": pad}) for pad in ("after", "both")
+    pad: Case(
+        "resnet20_cifar10", plain_resnet(CIFAR, "A", pad), batch=4, fields={"shortcut_pad": pad}
+    )
+    for pad in ("after", "both")
 }
 V1 = Case("resnet50", pytorchcv_peer, size=96)
 V1_5 = Case("resnet50_v1_5", torchvision_peer("resnet50_v1_5", "resnet50"), size=96)
@@ -97,7 +114,12 @@ CASES = [
     PLAIN,
     Case("resnet18", plain_resnet(IMAGENET, "A"), size=64, fields={"shortcut": "A"}),
     Case("resnet18", plain_resnet(IMAGENET, "C"), size=64, fields={"shortcut": "C"}),
-    Case("resnet50", plain_resnet(IMAGENET, "A", "both"), size=64, fields={"shortcut": "A", "shortcut_pad": "both"}),
+    Case(
+        "resnet50",
+        plain_resnet(IMAGENET, "A", "both"),
+        size=64,
+        fields={"shortcut": "A", "shortcut_pad": "both"},
+    ),
     *OPTION_A.values(),
     Case("resnet20_cifar10", plain_resnet(CIFAR, "B"), batch=4, fields={"shortcut": "B"}),
     Case("resnet56_cifar10", plain_resnet(CIFAR, "A"), batch=4),
@@ -114,7 +136,9 @@ def test_full_logits(case, training):
 def test_statistics_after_training():
     """A training pass moves the running statistics as torchvision's do."""
     ours, x = build(RESNET18)
-    before = {key: value.clone() for key, value in zoo.export_state_dict(ours, "torchvision").items()}
+    before = {
+        key: value.clone() for key, value in zoo.export_state_dict(ours, "torchvision").items()
+    }
     theirs = RESNET18.peer({key: value.clone() for key, value in ours.state_dict().items()}, True)
     with torch.no_grad():
         ours.train()(x)

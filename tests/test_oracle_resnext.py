@@ -1,4 +1,6 @@
-"""ResNeXt against torchvision (ImageNet) and pytorchcv (CIFAR), and the three forms of its block against one another."""
+"""ResNeXt against torchvision (ImageNet) and pytorchcv (CIFAR), and the three forms of
+its block against one another.
+"""
 
 import pytest
 import torch
@@ -18,11 +20,18 @@ def pytorchcv_peer(state, training):
         ours, theirs = f"features.stage{stage}.0", f"features.stage{stage}.unit1"
         names |= {f"{ours}.conv{i}.": f"{theirs}.body.conv{i}.conv." for i in (1, 2, 3)}
         names |= {f"{ours}.bn{i}.": f"{theirs}.body.conv{i}.bn." for i in (1, 2, 3)}
-        names |= {f"{ours}.downsample.0.": f"{theirs}.identity_conv.conv.", f"{ours}.downsample.1.": f"{theirs}.identity_conv.bn."}
+        names |= {
+            f"{ours}.downsample.0.": f"{theirs}.identity_conv.conv.",
+            f"{ours}.downsample.1.": f"{theirs}.identity_conv.bn.",
+        }
     with torch.device("meta"):
-        theirs = CIFARResNeXt([[256], [512], [1024]], init_block_channels=64, cardinality=8, bottleneck_width=64)
+        theirs = CIFARResNeXt(
+            [[256], [512], [1024]], init_block_channels=64, cardinality=8, bottleneck_width=64
+        )
     keys = {key: next(prefix for prefix in names if key.startswith(prefix)) for key in state}
-    theirs.load_state_dict({names[p] + key.removeprefix(p): state[key] for key, p in keys.items()}, assign=True)
+    theirs.load_state_dict(
+        {names[p] + key.removeprefix(p): state[key] for key, p in keys.items()}, assign=True
+    )
     return theirs.train(training)
 
 
@@ -51,7 +60,9 @@ def drop_last_relu(model):
     model.features.stage3[0].relu = nn.Identity()
 
 
-@pytest.mark.parametrize(("case", "mutate"), [(IMAGENET, move_stride), (IMAGENET, other_groups), (CIFAR, drop_last_relu)])
+@pytest.mark.parametrize(
+    ("case", "mutate"), [(IMAGENET, move_stride), (IMAGENET, other_groups), (CIFAR, drop_last_relu)]
+)
 def test_the_oracle_sees_mistakes(case, mutate):
     assert error(case, mutate=mutate) > 10 * TOLERANCE
 
@@ -59,11 +70,15 @@ def test_the_oracle_sees_mistakes(case, mutate):
 def normed(x, norm, training, maps=slice(None)):
     """The batch norm of some maps only: it works on each map by itself."""
     mean, var = norm.running_mean[maps], norm.running_var[maps]
-    return F.batch_norm(x, mean.clone(), var.clone(), norm.weight[maps], norm.bias[maps], training, eps=norm.eps)
+    return F.batch_norm(
+        x, mean.clone(), var.clone(), norm.weight[maps], norm.bias[maps], training, eps=norm.eps
+    )
 
 
 def branches(block, x, training):
-    """Forms (a) and (b): per branch a 1x1 and a 3x3 convolution of its own; (N, d, H, W) each."""
+    """Forms (a) and (b): per branch a 1x1 and a 3x3 convolution of its own; (N, d, H,
+    W) each.
+    """
     width = block.conv2.weight.shape[1]
     for c in range(block.conv2.groups):
         maps = slice(c * width, (c + 1) * width)
@@ -74,15 +89,21 @@ def branches(block, x, training):
 
 
 def form_a(block, x, training):
-    """Split, transform, merge: the sum of the branches, each with a last 1x1 convolution of its own."""
-    total = sum(F.conv2d(y, block.conv3.weight[:, maps]) for maps, y in branches(block, x, training))
+    """Split, transform, merge: the sum of the branches, each with a last 1x1
+    convolution of its own.
+    """
+    total = sum(
+        F.conv2d(y, block.conv3.weight[:, maps]) for maps, y in branches(block, x, training)
+    )
     return (normed(total, block.bn3, training) + block.downsample(x)).relu()
 
 
 def form_b(block, x, training):
     """Early concatenation: one last 1x1 convolution of all branches."""
     joined = torch.cat([y for _, y in branches(block, x, training)], 1)
-    return (normed(F.conv2d(joined, block.conv3.weight), block.bn3, training) + block.downsample(x)).relu()
+    return (
+        normed(F.conv2d(joined, block.conv3.weight), block.bn3, training) + block.downsample(x)
+    ).relu()
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])

@@ -1,4 +1,6 @@
-"""SqueezeNet against torchvision and pytorchcv (simple bypass); the rest against a plain second implementation."""
+"""SqueezeNet against torchvision and pytorchcv (simple bypass); the rest against a
+plain second implementation.
+"""
 
 import pytest
 import torch
@@ -8,7 +10,11 @@ from torch import nn
 
 import zoo
 
-STAGES = {"stage2": (2, 3, 4), "stage3": (5, 6, 7, 8), "stage4": (9,)}  # sheet: the fire modules between version 1.0's pools
+STAGES = {
+    "stage2": (2, 3, 4),
+    "stage3": (5, 6, 7, 8),
+    "stage4": (9,),
+}  # sheet: the fire modules between version 1.0's pools
 
 
 def pytorchcv_peer(state, training):
@@ -19,10 +25,20 @@ def pytorchcv_peer(state, training):
     for number, (stage, layers) in enumerate(STAGES.items(), 1):
         for unit, layer in enumerate(layers, 1):
             ours, theirs = f"features.{stage}.fire{layer}", f"features.stage{number}.unit{unit}"
-            names |= {f"{ours}.{part}": f"{theirs}.{part}.conv" for part in ("squeeze", "expand1x1", "expand3x3")}
+            names |= {
+                f"{ours}.{part}": f"{theirs}.{part}.conv"
+                for part in ("squeeze", "expand1x1", "expand3x3")
+            }
     with torch.device("meta"):
         theirs = squeezeresnet_v1_0()
-    theirs.load_state_dict({f"{names[name]}.{kind}": state[f"{name}.{kind}"] for name in names for kind in ("weight", "bias")}, assign=True)
+    theirs.load_state_dict(
+        {
+            f"{names[name]}.{kind}": state[f"{name}.{kind}"]
+            for name in names
+            for kind in ("weight", "bias")
+        },
+        assign=True,
+    )
     dropless(theirs)
     return theirs.train(training)
 
@@ -41,7 +57,9 @@ def plain_squeezenet(complex_bypass=False, padding=0):
                 for layer in layers:
                     name = f"features.{stage}.fire{layer}"
                     s = conv(x, f"{name}.squeeze").clamp(min=0)
-                    out = torch.cat([conv(s, f"{name}.expand1x1"), conv(s, f"{name}.expand3x3", 1)], 1).clamp(min=0)
+                    out = torch.cat(
+                        [conv(s, f"{name}.expand1x1"), conv(s, f"{name}.expand3x3", 1)], 1
+                    ).clamp(min=0)
                     if complex_bypass:
                         out = out + (x if layer % 2 else conv(x, f"{name}.bypass"))
                     x = out
@@ -121,4 +139,6 @@ def test_a_new_head_is_linear():
         logits = model(x)
         pooled = model.forward_head(model.forward_features(x), pre_logits=True)
         assert (logits < 0).any()
-        torch.testing.assert_close(logits, pooled @ model.head.weight.flatten(1).T + model.head.bias)
+        torch.testing.assert_close(
+            logits, pooled @ model.head.weight.flatten(1).T + model.head.bias
+        )

@@ -1,4 +1,6 @@
-"""Stochastic depth: the kept blocks against a plain second implementation and torchvision, and what dropping does and does not do."""
+"""Stochastic depth: the kept blocks against a plain second implementation and
+torchvision, and what dropping does and does not do.
+"""
 
 import pytest
 import torch
@@ -15,7 +17,9 @@ SMALL = {"blocks": (2, 2, 2)}
 
 
 def plain_stochastic(decay="linear", coins=None):
-    """Section 3 from the sheet for two blocks per stage and p_L = 0.5; in training the blocks that `coins` keep (None: all)."""
+    """Section 3 from the sheet for two blocks per stage and p_L = 0.5; in training the
+    blocks that `coins` keep (None: all).
+    """
 
     def peer(state, training):
         def conv(x, name, stride=1):
@@ -35,7 +39,12 @@ def plain_stochastic(decay="linear", coins=None):
                 skip, stride = x, 1
                 if l in (3, 5):
                     stride = 2
-                    skip = (x[:, :, ::2, ::2] + x[:, :, 1::2, ::2] + x[:, :, ::2, 1::2] + x[:, :, 1::2, 1::2]) / 4
+                    skip = (
+                        x[:, :, ::2, ::2]
+                        + x[:, :, 1::2, ::2]
+                        + x[:, :, ::2, 1::2]
+                        + x[:, :, 1::2, 1::2]
+                    ) / 4
                     skip = torch.cat([skip, torch.zeros_like(skip)], 1)
                 f = norm(conv(x, f"{name}.conv1", stride), f"{name}.bn1").clamp(min=0)
                 f = norm(conv(f, f"{name}.conv2"), f"{name}.bn2")
@@ -50,7 +59,9 @@ def plain_stochastic(decay="linear", coins=None):
 
 
 def torchvision_peer(state, training):
-    """torchvision's bottleneck ResNet with p_l put into the last batch norm of each block."""
+    """torchvision's bottleneck ResNet with p_l put into the last batch norm of each
+    block.
+    """
     from torchvision.models.resnet import Bottleneck, ResNet
 
     names = {"features.conv1.conv": "conv1", "features.conv1.bn": "bn1", "head": "fc"}
@@ -58,7 +69,9 @@ def torchvision_peer(state, training):
     with torch.device("meta"):
         theirs = ResNet(Bottleneck, [1, 2, 1, 1])
     keys = {key: next(prefix for prefix in names if key.startswith(f"{prefix}.")) for key in state}
-    theirs.load_state_dict({names[p] + key.removeprefix(p): state[key] for key, p in keys.items()}, assign=True)
+    theirs.load_state_dict(
+        {names[p] + key.removeprefix(p): state[key] for key, p in keys.items()}, assign=True
+    )
     blocks = [module for module in theirs.modules() if isinstance(module, Bottleneck)]
     for l, block in enumerate(blocks, 1):
         for parameter in block.bn3.parameters():
@@ -68,7 +81,12 @@ def torchvision_peer(state, training):
 
 CIFAR = Case("resnet110_sd_cifar10", plain_stochastic(), batch=4, fields=SMALL)
 IMAGENET = Case("resnet152_sd", torchvision_peer, size=64, fields={"blocks": (1, 2, 1, 1)})
-UNIFORM = Case("resnet110_sd_cifar10", plain_stochastic("uniform"), batch=4, fields={**SMALL, "decay": "uniform"})
+UNIFORM = Case(
+    "resnet110_sd_cifar10",
+    plain_stochastic("uniform"),
+    batch=4,
+    fields={**SMALL, "decay": "uniform"},
+)
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
@@ -102,8 +120,12 @@ def fresh(seed=0, **fields):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_dropped_blocks(seed):
-    """Survivors are added as they are; the others are neither computed nor see the batch, forwards or backwards."""
-    case = Case("resnet110_sd_cifar10", plain_stochastic(), batch=4, fields={**SMALL, "decay": "uniform"})
+    """Survivors are added as they are; the others are neither computed nor see the
+    batch, forwards or backwards.
+    """
+    case = Case(
+        "resnet110_sd_cifar10", plain_stochastic(), batch=4, fields={**SMALL, "decay": "uniform"}
+    )
     model, x = build(case)
     for block in stochastic(model):
         block.dropping = True
@@ -171,12 +193,16 @@ def test_survival_probabilities():
     assert len(blocks) == 54
     assert blocks[0].survival == pytest.approx(1 - 0.5 / 54)
     assert blocks[53].survival == 0.5
-    assert expected_blocks(zoo.create("resnet110_sd_cifar10", device="meta")) == pytest.approx(40.25)
+    assert expected_blocks(zoo.create("resnet110_sd_cifar10", device="meta")) == pytest.approx(
+        40.25
+    )
     assert survivals(3, 0.2, "uniform") == [0.2, 0.2, 0.2]
 
 
 def test_expected_cost_of_training():
-    """74.6 % of the MACs: what a block computes, its shortcut apart, counts with its probability."""
+    """74.6 % of the MACs: what a block computes, its shortcut apart, counts with its
+    probability.
+    """
     model = zoo.create("resnet110_sd_cifar10", device="meta")
     profile = zoo.profile("resnet110_sd_cifar10")
     macs = {row.path: row.macs for row in profile.rows}
@@ -189,18 +215,30 @@ def test_expected_cost_of_training():
 
 @pytest.mark.parametrize("size", [1, 3, 33])
 def test_odd_sizes(size):
-    """Where dimensions change, the pooled shortcut is as large as the strided branch."""
+    """Where dimensions change, the pooled shortcut is as large as the strided
+    branch.
+    """
     model, _ = fresh()
-    assert all(feature.shape[2] == -(-size // factor) for feature, factor in zip(maps(model, size), (1, 1, 2, 4), strict=True))
+    assert all(
+        feature.shape[2] == -(-size // factor)
+        for feature, factor in zip(maps(model, size), (1, 1, 2, 4), strict=True)
+    )
 
 
 def maps(model, size):
-    return model.eval().forward_intermediates(torch.randn(2, 3, size, size), intermediates_only=True)
+    return model.eval().forward_intermediates(
+        torch.randn(2, 3, size, size), intermediates_only=True
+    )
 
 
 @pytest.mark.parametrize("mode", ["eval", "kept", "dropped"])
 def test_gradients(mode):
-    block = zoo.create("resnet110_sd_cifar10", **SMALL).features.stage2[0].double().train(mode != "eval")
+    block = (
+        zoo.create("resnet110_sd_cifar10", **SMALL)
+        .features.stage2[0]
+        .double()
+        .train(mode != "eval")
+    )
     block.survival = {"eval": 0.6, "kept": 1.0, "dropped": 0.0}[mode]
     x = torch.rand(2, 16, 4, 4, dtype=torch.double, requires_grad=True)
     assert torch.autograd.gradcheck(block, (x,))

@@ -1,11 +1,16 @@
-"""VGG against torchvision; A-LRN and C, which torchvision lacks, against a plain second implementation."""
+"""VGG against torchvision; A-LRN and C, which torchvision lacks, against a plain second
+implementation.
+"""
 
 import pytest
 import torch.nn.functional as F
 from oracle import TOLERANCE, Case, error, torchvision_peer
 from torch import nn
 
-STAGES = {"vgg11_lrn": (1, 1, 2, 2, 2), "vgg16_1x1": (2, 2, 3, 3, 3)}  # sheet: configurations A and C
+STAGES = {
+    "vgg11_lrn": (1, 1, 2, 2, 2),
+    "vgg16_1x1": (2, 2, 3, 3, 3),
+}  # sheet: configurations A and C
 
 
 def plain_vgg(name):
@@ -13,7 +18,10 @@ def plain_vgg(name):
         def forward(x):
             for stage, count in enumerate(STAGES[name], 1):
                 for i in range(1, count + 1):
-                    weight, bias = state[f"features.stage{stage}.conv{i}.weight"], state[f"features.stage{stage}.conv{i}.bias"]
+                    weight, bias = (
+                        state[f"features.stage{stage}.conv{i}.weight"],
+                        state[f"features.stage{stage}.conv{i}.bias"],
+                    )
                     one_by_one = name == "vgg16_1x1" and stage >= 3 and i == 3
                     assert weight.shape[2:] == ((1, 1) if one_by_one else (3, 3))
                     x = F.conv2d(x, weight, bias, padding=0 if one_by_one else 1).clamp(min=0)
@@ -33,7 +41,10 @@ def plain_vgg(name):
 
 
 CASES = [
-    *(Case(name, torchvision_peer(name), size=64) for name in ("vgg11", "vgg13", "vgg19", "vgg11_bn", "vgg13_bn", "vgg19_bn")),
+    *(
+        Case(name, torchvision_peer(name), size=64)
+        for name in ("vgg11", "vgg13", "vgg19", "vgg11_bn", "vgg13_bn", "vgg19_bn")
+    ),
     Case("vgg16", torchvision_peer("vgg16")),
     Case("vgg16_bn", torchvision_peer("vgg16_bn"), size=96),
     *(Case(name, plain_vgg(name)) for name in STAGES),
@@ -59,6 +70,8 @@ def lose_lrn(model):
     model.features.stage1.lrn.alpha = 1e-4  # torch's reading of the paper's constant
 
 
-@pytest.mark.parametrize(("case", "mutate"), [(CASES[7], drop_relu), (CASES[7], swap_norms), (CASES[8], lose_lrn)])
+@pytest.mark.parametrize(
+    ("case", "mutate"), [(CASES[7], drop_relu), (CASES[7], swap_norms), (CASES[8], lose_lrn)]
+)
 def test_the_oracle_sees_mistakes(case, mutate):
     assert error(case, mutate=mutate) > 10 * TOLERANCE

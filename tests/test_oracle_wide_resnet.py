@@ -1,4 +1,6 @@
-"""Wide ResNet against pytorchcv (CIFAR) and torchvision (ImageNet); other block types against a plain second implementation."""
+"""Wide ResNet against pytorchcv (CIFAR) and torchvision (ImageNet); other block types
+against a plain second implementation.
+"""
 
 import pytest
 import torch
@@ -17,22 +19,36 @@ def pytorchcv_peer(state, training):
     """pytorchcv's CIFARWRN with two blocks per group and k = 4: WRN-16-4."""
     from pytorchcv.models.wrn_cifar import CIFARWRN
 
-    names = {"features.conv1.conv": "features.init_block", "neck.bn": "features.post_activ.bn", "head": "output"}
+    names = {
+        "features.conv1.conv": "features.init_block",
+        "neck.bn": "features.post_activ.bn",
+        "head": "output",
+    }
     for stage in (1, 2, 3):
         for block in (0, 1):
-            ours, theirs = f"features.stage{stage}.{block}", f"features.stage{stage}.unit{block + 1}"
-            names |= {f"{ours}.bn1": f"{theirs}.body.conv1.bn", f"{ours}.branch.bn2": f"{theirs}.body.conv2.bn"}
+            ours, theirs = (
+                f"features.stage{stage}.{block}",
+                f"features.stage{stage}.unit{block + 1}",
+            )
+            names |= {
+                f"{ours}.bn1": f"{theirs}.body.conv1.bn",
+                f"{ours}.branch.bn2": f"{theirs}.body.conv2.bn",
+            }
             names |= {f"{ours}.branch.conv{i}": f"{theirs}.body.conv{i}.conv" for i in (1, 2)}
             names[f"{ours}.shortcut"] = f"{theirs}.identity_conv"
     with torch.device("meta"):
         theirs = CIFARWRN([[64, 64], [128, 128], [256, 256]], init_block_channels=16)
     keys = {key: next(prefix for prefix in names if key.startswith(f"{prefix}.")) for key in state}
-    theirs.load_state_dict({names[p] + key.removeprefix(p): state[key] for key, p in keys.items()}, assign=True)
+    theirs.load_state_dict(
+        {names[p] + key.removeprefix(p): state[key] for key, p in keys.items()}, assign=True
+    )
     return theirs.train(training)
 
 
 def plain_wide(kernels):
-    """B(kernels) from the sheet: BN-ReLU-convolution, shared with the projection where the width changes."""
+    """B(kernels) from the sheet: BN-ReLU-convolution, shared with the projection where
+    the width changes.
+    """
 
     def peer(state, training):
         def conv(x, name, stride=1):
@@ -44,7 +60,9 @@ def plain_wide(kernels):
             if training:
                 mean, var = x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)
             scale = state[f"{name}.weight"] / (var + 1e-5).sqrt()
-            return (x * scale[:, None, None] + (state[f"{name}.bias"] - mean * scale)[:, None, None]).clamp(min=0)
+            return (
+                x * scale[:, None, None] + (state[f"{name}.bias"] - mean * scale)[:, None, None]
+            ).clamp(min=0)
 
         def forward(x):
             x = conv(x, "features.conv1.conv")
@@ -72,7 +90,15 @@ TYPES = ((1, 3, 1), (3, 1), (1, 3), (3, 1, 1), (3, 1, 3))
 CASES = [
     CIFAR,
     WIDE_50,
-    *(Case("wrn40_4_cifar10", plain_wide(kernels), batch=4, fields={**SMALL, "widen": 2, "kernels": kernels}) for kernels in TYPES),
+    *(
+        Case(
+            "wrn40_4_cifar10",
+            plain_wide(kernels),
+            batch=4,
+            fields={**SMALL, "widen": 2, "kernels": kernels},
+        )
+        for kernels in TYPES
+    ),
 ]
 
 
@@ -100,7 +126,13 @@ def move_stride(model):
 
 
 @pytest.mark.parametrize(
-    ("case", "mutate"), [(CIFAR, share_everywhere), (CIFAR, drop_relu), (CIFAR, lose_last_activation), (WIDE_50, move_stride)]
+    ("case", "mutate"),
+    [
+        (CIFAR, share_everywhere),
+        (CIFAR, drop_relu),
+        (CIFAR, lose_last_activation),
+        (WIDE_50, move_stride),
+    ],
 )
 def test_the_oracle_sees_mistakes(case, mutate):
     assert error(case, mutate=mutate) > 10 * TOLERANCE
@@ -136,7 +168,8 @@ def test_parameters_of_block_types(kernels, n, params, printed):
 )
 def test_counts_of_wide_basic_blocks(blocks, widen, params, macs):
     profile = zoo.profile(
-        zoo.create("wide_resnet50_2", device="meta", blocks=blocks, widen=widen, kernels=(3, 3)), input_size=(3, 224, 224)
+        zoo.create("wide_resnet50_2", device="meta", blocks=blocks, widen=widen, kernels=(3, 3)),
+        input_size=(3, 224, 224),
     )
     assert (profile.params, profile.macs) == (params, macs)
 
@@ -144,7 +177,11 @@ def test_counts_of_wide_basic_blocks(blocks, widen, params, macs):
 @pytest.mark.parametrize(("name", "drop"), [("wrn28_10_cifar10", 0.0), ("wrn40_10_cifar10", 0.3)])
 def test_dropout_between_the_convolutions(name, drop):
     model = zoo.create(name, device="meta")
-    layers = [list(dict(block.branch.named_children())) for block in model.modules() if isinstance(block, WideBlock)]
+    layers = [
+        list(dict(block.branch.named_children()))
+        for block in model.modules()
+        if isinstance(block, WideBlock)
+    ]
     assert all(names == ["conv1", "bn2", "relu2", "drop2", "conv2"] for names in layers)
     assert {module.p for module in model.modules() if isinstance(module, nn.Dropout)} == {drop}
 
@@ -166,7 +203,9 @@ def test_dropout_is_reproducible_and_for_training_only():
 
 
 def test_initialisation_has_fan_in():
-    weight = zoo.create("wrn40_4_cifar10", **SMALL).features.stage3[0].branch.conv1.weight  # 128 to 256 maps
+    weight = (
+        zoo.create("wrn40_4_cifar10", **SMALL).features.stage3[0].branch.conv1.weight
+    )  # 128 to 256 maps
     assert weight.std().item() == pytest.approx((2 / (128 * 9)) ** 0.5, rel=0.02)
 
 

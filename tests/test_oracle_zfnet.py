@@ -1,4 +1,6 @@
-"""ZFNet against a plain second implementation, at its own size and at one where the last map is averaged."""
+"""ZFNet against a plain second implementation, at its own size and at one where the
+last map is averaged.
+"""
 
 import math
 
@@ -15,7 +17,8 @@ from zoo.models.zfnet import renormalise_filters
 def windows(x, starts, ends, reduce):
     """`reduce` over the rows and columns start to end, cut off at the border."""
     rows = [
-        torch.stack([reduce(x[:, :, a:b, c:d]) for c, d in zip(starts, ends, strict=True)], -1) for a, b in zip(starts, ends, strict=True)
+        torch.stack([reduce(x[:, :, a:b, c:d]) for c, d in zip(starts, ends, strict=True)], -1)
+        for a, b in zip(starts, ends, strict=True)
     ]
     return torch.stack(rows, -2)
 
@@ -28,7 +31,12 @@ def pool(x):
 
 def average_to_6(x):
     side = x.shape[2]
-    return windows(x, [i * side // 6 for i in range(6)], [-(-(i + 1) * side // 6) for i in range(6)], lambda part: part.mean((2, 3)))
+    return windows(
+        x,
+        [i * side // 6 for i in range(6)],
+        [-(-(i + 1) * side // 6) for i in range(6)],
+        lambda part: part.mean((2, 3)),
+    )
 
 
 def normalise(x):
@@ -59,7 +67,12 @@ NARROW = {"channels": (24, 64, 96, 96, 64), "num_classes": 50}
 WHOLE = Case("zfnet", plain_zfnet, batch=1)
 OWN = Case("zfnet", plain_zfnet, fields=NARROW)
 LARGER = Case("zfnet", plain_zfnet, size=288, fields=NARROW)  # its last map has 8x8 pixels
-CASES = {"whole": (WHOLE, False), "eval": (OWN, False), "train": (OWN, True), "larger": (LARGER, False)}
+CASES = {
+    "whole": (WHOLE, False),
+    "eval": (OWN, False),
+    "train": (OWN, True),
+    "larger": (LARGER, False),
+}
 
 
 @pytest.mark.parametrize(("case", "training"), CASES.values(), ids=CASES.keys())
@@ -87,8 +100,16 @@ def test_the_oracle_sees_mistakes(mutate):
 
 def test_maps_of_the_wide_network():
     with torch.device("meta"):
-        maps = zoo.create("zfnet512", features_only=True)(torch.empty(1, 3, 224, 224, device="meta"))
-    assert [tuple(m.shape[1:]) for m in maps] == [(96, 55, 55), (256, 13, 13), (512, 13, 13), (1024, 13, 13), (512, 6, 6)]
+        maps = zoo.create("zfnet512", features_only=True)(
+            torch.empty(1, 3, 224, 224, device="meta")
+        )
+    assert [tuple(m.shape[1:]) for m in maps] == [
+        (96, 55, 55),
+        (256, 13, 13),
+        (512, 13, 13),
+        (1024, 13, 13),
+        (512, 6, 6),
+    ]
 
 
 def test_renormalise_filters():
@@ -101,6 +122,9 @@ def test_renormalise_filters():
     renormalise_filters(net)
     after = net[0].weight.detach()
     torch.testing.assert_close(after[:2].square().mean((1, 2, 3)).sqrt(), torch.full((2,), 0.1))
-    torch.testing.assert_close(after[:2] / after[:2].norm(), F.normalize(before[:2].flatten(1)).view_as(after[:2]) / math.sqrt(2))
+    torch.testing.assert_close(
+        after[:2] / after[:2].norm(),
+        F.normalize(before[:2].flatten(1)).view_as(after[:2]) / math.sqrt(2),
+    )
     assert torch.equal(after[2:], before[2:])
     assert (net[2].weight == 7).all()

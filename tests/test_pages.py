@@ -9,7 +9,11 @@ import pytest
 import torch
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-PINNED = dict(line.split("==") for line in (DOCS.parent / "constraints.txt").read_text().splitlines() if "==" in line)
+PINNED = dict(
+    line.split("==")
+    for line in (DOCS.parent / "constraints.txt").read_text().splitlines()
+    if "==" in line
+)
 
 
 def load():
@@ -23,7 +27,11 @@ OUTPUTS = load()
 
 
 def sections(text):
-    return re.split(r"^(?=#{1,3} )", re.sub(r"^(>>>|\.\.\.|\$).*\n", "", text, flags=re.MULTILINE), flags=re.MULTILINE)
+    return re.split(
+        r"^(?=#{1,3} )",
+        re.sub(r"^(>>>|\.\.\.|\$).*\n", "", text, flags=re.MULTILINE),
+        flags=re.MULTILINE,
+    )
 
 
 @pytest.mark.parametrize("page", [path.name for path in OUTPUTS.PAGES])
@@ -32,7 +40,9 @@ def test_the_outputs_on_a_page_are_those_of_its_commands(page):
         pytest.skip("what other counters print is on the page for the pinned torch")
     text = (DOCS / page).read_text(encoding="utf-8")
     now = OUTPUTS.updated(text)
-    assert not list(difflib.unified_diff(text.splitlines(), now.splitlines(), page, "now", n=0, lineterm=""))
+    assert not list(
+        difflib.unified_diff(text.splitlines(), now.splitlines(), page, "now", n=0, lineterm="")
+    )
 
 
 @pytest.mark.parametrize("page", [path.name for path in OUTPUTS.PAGES])
@@ -42,7 +52,9 @@ def test_bold_figures_are_in_an_output_of_their_section(page):
         outputs = "\n".join(match[2] for match in OUTPUTS.FENCE.finditer(section))
         for figure in re.findall(r"\*\*([\d.,]*\d)\*\*", section):
             found += 1
-            assert re.search(rf"(?<![\d.,]){re.escape(figure)}(?![\d.,]*\d)", outputs), f"{section.splitlines()[0]}: {figure}"
+            assert re.search(rf"(?<![\d.,]){re.escape(figure)}(?![\d.,]*\d)", outputs), (
+                f"{section.splitlines()[0]}: {figure}"
+            )
     assert found >= 10
 
 
@@ -74,7 +86,12 @@ def test_a_stale_page_is_seen(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("command", "error"), [("rm -r runs", ValueError), ("zoo profile --wrong lenet5", RuntimeError), ("zoo profile vvg16", LookupError)]
+    ("command", "error"),
+    [
+        ("rm -r runs", ValueError),
+        ("zoo profile --wrong lenet5", RuntimeError),
+        ("zoo profile vvg16", LookupError),
+    ],
 )
 def test_a_command_that_fails_is_an_error(command, error):
     with pytest.raises(error):

@@ -1,4 +1,6 @@
-"""Looking at one network: the table of its modules in all forms, and the statistics of a batch that is really run."""
+"""Looking at one network: the table of its modules in all forms, and the statistics of
+a batch that is really run.
+"""
 
 import csv
 import io
@@ -24,19 +26,43 @@ def run(*args):
     return CliRunner().invoke(cli, ["profile", *args])
 
 
-# ------------------------------------------------------------------------------------------------------------ table
+# -------------------------------------------------------------------------------- table
 
 
 def test_the_tree_of_modules():
     done = run("lenet5", "--depth", "2", "--batch-size", "2")
     assert done.exit_code == 0
     lines = done.stdout.splitlines()
-    headers = ["module", "kind", "output", "parameters", "MACs", "FLOPs", "share", "other", "MiB", "kept", "sees"]
+    headers = [
+        "module",
+        "kind",
+        "output",
+        "parameters",
+        "MACs",
+        "FLOPs",
+        "share",
+        "other",
+        "MiB",
+        "kept",
+        "sees",
+    ]
     assert lines[0].split() == headers
-    assert lines[2].split()[:7] == ["lenet5", "LeNet5", "2x10", "60,000", "651,360", "1,302,720", "100.0%"]
+    assert lines[2].split()[:7] == [
+        "lenet5",
+        "LeNet5",
+        "2x10",
+        "60,000",
+        "651,360",
+        "1,302,720",
+        "100.0%",
+    ]
     assert lines[3].startswith("  features   Sequential")
     assert lines[4].startswith("    c1       Sequential   2x6x28x28 ")
-    assert lines[4].split()[-3:] == [f"{4 * 2 * 6 * 28 * 28:,}", "0.07", "5x5"]  # bias, tanh, two products
+    assert lines[4].split()[-3:] == [
+        f"{4 * 2 * 6 * 28 * 28:,}",
+        "0.07",
+        "5x5",
+    ]  # bias, tanh, two products
     assert lines[-4] == (
         "lenet5, input 2x1x32x32: 60,000 parameters, 651,360 MACs (1,302,720 FLOPs), 4 convolutions or matrix products deep"
     )
@@ -50,7 +76,18 @@ def test_the_tree_of_modules():
 def test_another_size(size, shape):
     record = json.loads(run("resnet18", "--input-size", size, "--json").stdout)
     assert record["inputs"] == [shape]
-    assert {"path", "kind", "level", "calls", "output", "params", "macs", "flops", "other", "receptive_field"} < set(record["rows"][0])
+    assert {
+        "path",
+        "kind",
+        "level",
+        "calls",
+        "output",
+        "params",
+        "macs",
+        "flops",
+        "other",
+        "receptive_field",
+    } < set(record["rows"][0])
 
 
 @pytest.mark.parametrize("size", ["96x96", "big", "3x-1x4", ""])
@@ -66,15 +103,25 @@ def test_all_forms_hold_the_same_figures():
     assert table == profile.to_markdown(1) + "\n"
     header, _, whole, features, _, head = table.splitlines()
     assert header.endswith("| MiB kept | sees | backward MACs | backward FLOPs | backward other |")
-    assert whole.startswith("| `alexnet` | AlexNet | 1x1000 | 60,965,224 | 724,406,816 | 1,448,813,632 | 100.0% |")
+    assert whole.startswith(
+        "| `alexnet` | AlexNet | 1x1000 | 60,965,224 | 724,406,816 | 1,448,813,632 | 100.0% |"
+    )
     assert features.startswith("| `features` | Sequential |  | 2,334,080 | 665,784,864 |")
     assert head.endswith("| all | 8,192,000 | 16,384,000 | 1,000 |")
     records = list(csv.DictReader(io.StringIO(run("alexnet", "--mode", "train", "--csv").stdout)))
     assert [record["path"] for record in records] == [row.path for row in profile.rows]
     conv = next(record for record in records if record["path"] == "features.stage2.conv")
     expected = ("1x256x27x27", "223948800", "447897600", "51x51")
-    assert (conv["output"], conv["macs"], conv["backward_macs"], conv["receptive_field"]) == expected
-    assert run("alexnet", "--json", "--mode", "train").stdout == json.dumps(profile.to_dict(), indent=2) + "\n"
+    assert (
+        conv["output"],
+        conv["macs"],
+        conv["backward_macs"],
+        conv["receptive_field"],
+    ) == expected
+    assert (
+        run("alexnet", "--json", "--mode", "train").stdout
+        == json.dumps(profile.to_dict(), indent=2) + "\n"
+    )
     assert len(profile.to_csv(0).splitlines()) == 2
 
 
@@ -87,7 +134,10 @@ def test_the_totals():
         "operators: 5 counted, 3 free, 0 not counted",
     ]
     train = tree.totals(zoo.profile("lenet5_modern", mode="train"))
-    assert train[2] == "other operations of the backward pass: 14,602 (activation 6,508, bias 6,304, pooling 1,576, reduction 214)"
+    assert (
+        train[2]
+        == "other operations of the backward pass: 14,602 (activation 6,508, bias 6,304, pooling 1,576, reduction 214)"
+    )
 
 
 class Fourier(nn.Module):
@@ -106,7 +156,10 @@ def test_operators():
         ["aten::view", "free"],
     ]
     assert lines[-1] == "operators: 4 counted, 3 free, 0 not counted"
-    assert run("lenet5_modern", "--operators", "--csv").stdout.splitlines()[1] == "aten::convolution,counted,bias,2,357600,6304"
+    assert (
+        run("lenet5_modern", "--operators", "--csv").stdout.splitlines()[1]
+        == "aten::convolution,counted,bias,2,357600,6304"
+    )
     assert "| aten::view | free |  |" in run("lenet5_modern", "--operators", "--markdown").stdout
     profile = zoo.profile(Fourier(), inputs=torch.empty(2, 4))
     assert ["aten::_fft_r2c", "not counted", "", "1", "0", "0"] in tree.operators(profile)
@@ -115,7 +168,13 @@ def test_operators():
 
 
 def test_bars():
-    assert [tree.bar(share) for share in (0, 1 / 64, 0.5, 0.99, 1)] == [" " * 8, "▏" + " " * 7, "████    ", "███████▉", "█" * 8]
+    assert [tree.bar(share) for share in (0, 1 / 64, 0.5, 0.99, 1)] == [
+        " " * 8,
+        "▏" + " " * 7,
+        "████    ",
+        "███████▉",
+        "█" * 8,
+    ]
     assert all(len(tree.bar(i / 1000)) == 8 for i in range(1001))
 
 
@@ -144,13 +203,21 @@ def test_a_terminal_shows_what_fits(monkeypatch, width):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", str(width))
     done = run("alexnet", "--mode", "train")
-    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip() for line in done.stdout.split("\n\n")[0].splitlines()]
+    lines = [
+        re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip()
+        for line in done.stdout.split("\n\n")[0].splitlines()
+    ]
     assert all(len(line) <= width for line in lines)
     columns = {80: set(), 100: {"output"}, 200: {"kind", "FLOPs", "sees"}}[width]
     assert {"module", "MACs", "backward"} | columns <= set(lines[0].split())
     assert "████████ 100.0%" in lines[1] or width == 80
     assert len(lines) == 1 + len(zoo.profile("alexnet").rows)
-    assert "█" not in CliRunner(env={"FORCE_COLOR": None, "TTY_COMPATIBLE": None}).invoke(cli, ["profile", "alexnet"]).stdout
+    assert (
+        "█"
+        not in CliRunner(env={"FORCE_COLOR": None, "TTY_COMPATIBLE": None})
+        .invoke(cli, ["profile", "alexnet"])
+        .stdout
+    )
 
 
 def test_what_takes_long_is_said_on_stderr(monkeypatch, capsys):
@@ -166,11 +233,13 @@ def test_what_takes_long_is_said_on_stderr(monkeypatch, capsys):
     assert (out, "counting" in err) == ("", True)
 
 
-# ------------------------------------------------------------------------------------------------------- statistics
+# --------------------------------------------------------------------------- statistics
 
 
 class Units(nn.Module):
-    """ReLUs as modules and functions, on maps, vectors and sequences, some units of which are always 0."""
+    """ReLUs as modules and functions, on maps, vectors and sequences, some units of
+    which are always 0.
+    """
 
     def __init__(self):
         super().__init__()
@@ -197,7 +266,9 @@ def test_statistics_by_hand():
     images = torch.randn(7, 1, 3, 3)
     profile = zoo.profile(Units(), inputs=images, stats=True)
     rows = {row.path: row for row in profile.rows}
-    conv = torch.stack([images[:, 0] - 1e3, images[:, 0] + 1e3, images[:, 0] - 1e3, images[:, 0]], 1).double()
+    conv = torch.stack(
+        [images[:, 0] - 1e3, images[:, 0] + 1e3, images[:, 0] - 1e3, images[:, 0]], 1
+    ).double()
     assert rows["conv"].mean == pytest.approx(conv.mean().item(), rel=1e-5)
     assert rows["conv"].std == pytest.approx(conv.std(correction=0).item(), rel=1e-5)
     assert rows["conv"].dead is None
@@ -213,7 +284,9 @@ def test_statistics_by_hand():
 
 def test_a_unit_is_dead_only_when_it_is_for_every_example_and_position():
     images = torch.full((2, 1, 3, 3), -5.0)
-    dead = [row.dead for row in zoo.profile(nn.Sequential(nn.ReLU()), inputs=images, stats=True).rows]
+    dead = [
+        row.dead for row in zoo.profile(nn.Sequential(nn.ReLU()), inputs=images, stats=True).rows
+    ]
     assert dead == [1.0, 1.0]
     images[1, 0, 2, 2] = 1
     assert zoo.profile(nn.ReLU(), inputs=images, stats=True).rows[0].dead == 0
@@ -226,7 +299,9 @@ class Restless(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(inplace=True), nn.Dropout())
+        self.net = nn.Sequential(
+            nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(inplace=True), nn.Dropout()
+        )
         self.register_buffer("steps", torch.zeros(()))
         self.plain = torch.ones(3, 1, 1)
         self.seen = []
@@ -268,12 +343,17 @@ def test_the_model_and_the_random_state_are_as_before(mode):
 
 def test_a_name_gets_its_own_initialisation_and_the_same_images_each_time():
     state = torch.get_rng_state()
-    one, two = (zoo.profile("resnet20_cifar10", batch_size=16, mode="train", stats=True) for _ in range(2))
+    one, two = (
+        zoo.profile("resnet20_cifar10", batch_size=16, mode="train", stats=True) for _ in range(2)
+    )
     assert torch.equal(torch.get_rng_state(), state)
     assert one.rows == two.rows
     rows = {row.path: row for row in one.rows}
     norm = next(row for path, row in rows.items() if row.kind == "BatchNorm2d")
-    assert (norm.mean, norm.std) == (pytest.approx(0, abs=1e-5), pytest.approx(1, rel=1e-3))  # in training it makes them so
+    assert (norm.mean, norm.std) == (
+        pytest.approx(0, abs=1e-5),
+        pytest.approx(1, rel=1e-3),
+    )  # in training it makes them so
     assert rows["features"].mean is None  # a list of stages, which is never called
     assert 0 <= rows[""].dead < 0.1
     assert zoo.profile("resnet20_cifar10").rows[0].mean is None
@@ -282,18 +362,29 @@ def test_a_name_gets_its_own_initialisation_and_the_same_images_each_time():
 def test_another_batch_and_other_inputs():
     images = torch.full((2, 1, 8, 8), 3.0)
     assert zoo.profile(nn.Identity(), inputs=images, stats=True).rows[0].mean == 3
-    assert zoo.profile(nn.Identity(), inputs={"input": images.double()}, stats=True).rows[0].std == 0
+    assert (
+        zoo.profile(nn.Identity(), inputs={"input": images.double()}, stats=True).rows[0].std == 0
+    )
     normal = zoo.profile(nn.Conv2d(3, 3, 1).half(), 32, 4, stats=True)
     assert normal.rows[0].std > 0
     words = zoo.profile(nn.Embedding(9, 4), inputs=torch.zeros(2, 5, dtype=torch.long), stats=True)
     assert words.rows[0].std > 0
-    assert zoo.profile(nn.Flatten(), inputs=torch.zeros(2, 2, 2, dtype=torch.long), stats=True).rows[0].mean is None
+    assert (
+        zoo.profile(nn.Flatten(), inputs=torch.zeros(2, 2, 2, dtype=torch.long), stats=True)
+        .rows[0]
+        .mean
+        is None
+    )
 
 
 def test_what_has_no_statistics():
-    with pytest.raises(UsageError, match="Conv2d is on the meta device: statistics need a network with numbers"):
+    with pytest.raises(
+        UsageError, match="Conv2d is on the meta device: statistics need a network with numbers"
+    ):
         zoo.profile(nn.Conv2d(3, 3, 1, device="meta"), 8, stats=True)
-    with pytest.raises(InputError, match="Embedding does not take this batch: IndexError: index out of range"):
+    with pytest.raises(
+        InputError, match="Embedding does not take this batch: IndexError: index out of range"
+    ):
         zoo.profile(nn.Embedding(9, 4), inputs=torch.full((2,), 9), stats=True)
 
 
@@ -305,5 +396,10 @@ def test_statistics_in_the_table():
     row = next(row for row in profile.rows if row.path == "neck.act5")
     line = next(line for line in lines if line.split()[:1] == ["act5"])
     assert line.split()[-3:] == [f"{row.mean:.3g}", f"{row.std:.3g}", f"{row.dead:.1%}"]
-    assert json.loads(run("lenet5_modern", "--stats", "--batch-size", "4", "--json").stdout)["rows"][0]["mean"] == profile.rows[0].mean
+    assert (
+        json.loads(run("lenet5_modern", "--stats", "--batch-size", "4", "--json").stdout)["rows"][
+            0
+        ]["mean"]
+        == profile.rows[0].mean
+    )
     assert "dead" not in run("lenet5_modern").stdout

@@ -1,7 +1,10 @@
-"""Weights that their authors publish, on real images: what shapes and logits cannot show.
+"""Weights that their authors publish, on real images: what shapes and logits cannot
+show.
 
-`ZOO_MIRROR` is a folder with the published files, `ZOO_DATA` one with `cifar10/test/<class>/*.jpg`. These images are JPEG copies,
-which costs networks trained on the originals about ten points: ResNet-20 has 81.0 % of all 10,000 right, ResNet-56 83.2 %.
+`ZOO_MIRROR` is a folder with the published files, `ZOO_DATA` one with
+`cifar10/test/<class>/*.jpg`. These images are JPEG copies, which costs networks trained
+on the originals about ten points: ResNet-20 has 81.0 % of all 10,000 right, ResNet-56
+83.2 %.
 """
 
 import os
@@ -35,7 +38,9 @@ def images():
 
     data = datasets.ImageFolder(folder("ZOO_DATA", "cifar10/test"))
     chosen = [data[i] for i in range(0, len(data), 10)]
-    x = torch.stack([F.to_dtype(F.to_image(image), torch.float32, scale=True) for image, _ in chosen])
+    x = torch.stack(
+        [F.to_dtype(F.to_image(image), torch.float32, scale=True) for image, _ in chosen]
+    )
     return F.normalize(x, IMAGENET_MEAN, IMAGENET_STD), torch.tensor([label for _, label in chosen])
 
 
@@ -46,7 +51,9 @@ def accuracy(model, images):
     return (predicted == labels).float().mean().item()
 
 
-@pytest.mark.parametrize(("name", "least"), [("resnet20_cifar10", 0.77), ("resnet56_cifar10", 0.81)])
+@pytest.mark.parametrize(
+    ("name", "least"), [("resnet20_cifar10", 0.77), ("resnet56_cifar10", 0.81)]
+)
 def test_option_a_with_the_padding_of_the_weights(name, least, images):
     """The sample has 79.5 and 83.8 % right."""
     assert len(images[0]) == 1000

@@ -1,4 +1,6 @@
-"""Random parts act only in training, and the seed decides: dropout, drop-path, stochastic depth, auxiliary heads of every family."""
+"""Random parts act only in training, and the seed decides: dropout, drop-path,
+stochastic depth, auxiliary heads of every family.
+"""
 
 import inspect
 
@@ -10,18 +12,23 @@ from torch import nn
 import zoo
 from zoo import registry
 
-# Of each family the smallest row, and those whose random parts it lacks: two of FractalNet's columns meet in joins.
+# Of each family the smallest row, and those whose random parts it lacks: two of
+# FractalNet's columns meet in joins.
 NAMES = [*smallest_rows().values(), "fractalnet_c2"]
 SEEDS = range(8)
 
 
 def outputs(model, x, seed):
-    """All logits beside one another, and whether the generator was asked for a number."""
+    """All logits beside one another, and whether the generator was asked for a
+    number.
+    """
     torch.manual_seed(seed)
     before = torch.get_rng_state()
     with torch.no_grad():
         logits = model(x)
-    return torch.cat(logits, 1) if isinstance(logits, tuple) else logits, not torch.equal(before, torch.get_rng_state())
+    return torch.cat(logits, 1) if isinstance(logits, tuple) else logits, not torch.equal(
+        before, torch.get_rng_state()
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -31,9 +38,13 @@ def test_random_parts(name):
     fields = {"drop_rate": 0.3} if "drop_rate" in takes else {}
     fields |= {"aux": True} if "aux" in takes else {}
     model = zoo.create(name, **fields)
-    size = zoo.info(name).variant.input_size[1] if "aux" in takes else small_size(name)  # auxiliary heads need larger maps
+    size = (
+        zoo.info(name).variant.input_size[1] if "aux" in takes else small_size(name)
+    )  # auxiliary heads need larger maps
     x = torch.randn(2, model.in_chans, size, size)
-    random = any(isinstance(module, nn.Dropout) or hasattr(module, "dropless") for module in model.modules())
+    random = any(
+        isinstance(module, nn.Dropout) or hasattr(module, "dropless") for module in model.modules()
+    )
     assert random or "drop_rate" not in takes
 
     model.eval()

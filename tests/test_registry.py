@@ -14,12 +14,20 @@ def test_natural_order_and_filters():
     names = zoo.list_models()
     assert names.index("vgg11") < names.index("vgg13") < names.index("vgg16") < names.index("vgg19")
     assert zoo.list_models("vgg1?") == ["vgg11", "vgg13", "vgg16", "vgg19"]
-    assert zoo.list_models(["vgg11*", "vgg19"], exclude_filters="*_bn") == ["vgg11", "vgg11_lrn", "vgg19"]
+    assert zoo.list_models(["vgg11*", "vgg19"], exclude_filters="*_bn") == [
+        "vgg11",
+        "vgg11_lrn",
+        "vgg19",
+    ]
     assert zoo.list_models(family="vgg") == [name for name in names if name.startswith("vgg")]
     assert zoo.list_models("no such*") == []
     assert zoo.list_models(task="classify", family="vgg") == zoo.list_models(family="vgg")
     assert zoo.list_models(task="caption", family="vgg") == []
-    assert sorted(["resnet101", "resnet18", "resnet50"], key=registry.natural_key) == ["resnet18", "resnet50", "resnet101"]
+    assert sorted(["resnet101", "resnet18", "resnet50"], key=registry.natural_key) == [
+        "resnet18",
+        "resnet50",
+        "resnet101",
+    ]
 
 
 def test_wrong_names_are_answered_with_near_ones():
@@ -89,26 +97,37 @@ def test_create_takes_a_device_and_draws_from_the_seed():
 
 
 def test_checkpoints(tmp_path):
-    """Files of both kinds; another number of classes keeps the body and says so; what does not fit is named."""
+    """Files of both kinds; another number of classes keeps the body and says so; what
+    does not fit is named.
+    """
     import timm
     from safetensors.torch import save_file
 
     model = zoo.create("vgg11_bn", num_classes=5).eval()
     save_file(model.state_dict(), tmp_path / "own.safetensors")
     theirs = zoo.export_state_dict(model, layout="torchvision")
-    old = {f"module.{key}": value for key, value in theirs.items() if not key.endswith("num_batches_tracked")}
+    old = {
+        f"module.{key}": value
+        for key, value in theirs.items()
+        if not key.endswith("num_batches_tracked")
+    }
     torch.save({"state_dict": old, "epoch": 3}, tmp_path / "theirs.pth")
     x = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         for file, layout in (("own.safetensors", ""), ("theirs.pth", "torchvision")):
-            assert torch.equal(zoo.create("vgg11_bn", checkpoint_path=tmp_path / file, layout=layout).eval()(x), model(x))
+            assert torch.equal(
+                zoo.create("vgg11_bn", checkpoint_path=tmp_path / file, layout=layout).eval()(x),
+                model(x),
+            )
     with pytest.warns(Note, match="own.safetensors has 5 classes, 7 are wanted: the body is kept"):
         other = zoo.create("vgg11_bn", checkpoint_path=tmp_path / "own.safetensors", num_classes=7)
     assert other.pretrained_cfg["num_classes"] == other.num_classes == other.head.out_features == 7
     assert torch.equal(other.neck.fc7.weight, model.neck.fc7.weight)
 
     (tmp_path / "broken.pth").write_bytes(b"not a pickle")
-    (tmp_path / "broken.safetensors").write_bytes((tmp_path / "own.safetensors").read_bytes()[:1000])
+    (tmp_path / "broken.safetensors").write_bytes(
+        (tmp_path / "own.safetensors").read_bytes()[:1000]
+    )
     torch.save([1, 2], tmp_path / "list.pth")
     for file, options, message in [
         ("absent.pth", {}, "no such weights file"),
@@ -116,7 +135,11 @@ def test_checkpoints(tmp_path):
         ("broken.safetensors", {}, "not a readable weights file"),
         ("list.pth", {}, "holds no state dict"),
         ("theirs.pth", {}, r"tensors 54 missing \(features.stage1.conv1.weight, .*layout="),
-        ("own.safetensors", {"in_chans": 1}, r"1 of another shape \(features.stage1.conv1.weight \(64, 3, 3, 3\) for \(64, 1, 3, 3\)\)"),
+        (
+            "own.safetensors",
+            {"in_chans": 1},
+            r"1 of another shape \(features.stage1.conv1.weight \(64, 3, 3, 3\) for \(64, 1, 3, 3\)\)",
+        ),
     ]:
         with pytest.raises(WeightsError, match=message) as caught:
             zoo.create("vgg11_bn", checkpoint_path=tmp_path / file, **options)
@@ -141,7 +164,21 @@ def test_layouts_there_and_back():
     from zoo.weights.convert import to_ours, to_theirs
 
     table = {"f.{0,3}": "s.{one,two}.c", "f.3.x": "deep", "fc": "head"}
-    state = {"f.0.weight": 1, "f.3.weight": 2, "f.3.x.bias": 3, "fc.bias": 4, "other": 5, "f.30.w": 6}
+    state = {
+        "f.0.weight": 1,
+        "f.3.weight": 2,
+        "f.3.x.bias": 3,
+        "fc.bias": 4,
+        "other": 5,
+        "f.30.w": 6,
+    }
     ours = to_ours(state, table)
-    assert ours == {"s.one.c.weight": 1, "s.two.c.weight": 2, "deep.bias": 3, "head.bias": 4, "other": 5, "f.30.w": 6}
+    assert ours == {
+        "s.one.c.weight": 1,
+        "s.two.c.weight": 2,
+        "deep.bias": 3,
+        "head.bias": 4,
+        "other": 5,
+        "f.30.w": 6,
+    }
     assert to_theirs(ours, table) == state

@@ -15,10 +15,30 @@ from zoo.errors import ZooError
 from zoo.spec import Result
 from zoo.tables import page as pages
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))), None)
+BROWSER = next(
+    filter(
+        None,
+        map(
+            shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+        ),
+    ),
+    None,
+)
 ODD = "</script><script>alert(1)</script><b>&quot;"
-NETWORKS = ["alexnet", "vgg16", "googlenet", "resnet34", "resnet50", "resnet152", "densenet121", "lenet5", "caffenet"]
-needs_browser = pytest.mark.skipif(BROWSER is None, reason="needs Chromium or Chrome: apt-get install chromium")
+NETWORKS = [
+    "alexnet",
+    "vgg16",
+    "googlenet",
+    "resnet34",
+    "resnet50",
+    "resnet152",
+    "densenet121",
+    "lenet5",
+    "caffenet",
+]
+needs_browser = pytest.mark.skipif(
+    BROWSER is None, reason="needs Chromium or Chrome: apt-get install chromium"
+)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +48,10 @@ def html(tmp_path_factory):
         patch.setattr(registry, "_registered", {})
         family = registry.family("lenet5")
         odd = replace(
-            family.variants["lenet5"], results=(Result("top-5 error %", 50.0, "ILSVRC-2012 val", "single network, 10 crops", ODD),)
+            family.variants["lenet5"],
+            results=(
+                Result("top-5 error %", 50.0, "ILSVRC-2012 val", "single network, 10 crops", ODD),
+            ),
         )
         zoo.register(replace(family, variants={ODD: odd}))
         target = tmp_path_factory.mktemp("report") / "report.html"
@@ -40,7 +63,13 @@ def html(tmp_path_factory):
 def chromium():
     from playwright.sync_api import sync_playwright
 
-    switches = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    switches = [
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+    ]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=BROWSER, args=switches)
         yield browser
@@ -49,7 +78,9 @@ def chromium():
 
 @pytest.fixture
 def open_page(chromium, html):
-    """A function that opens the page; at the end nothing must have gone wrong in it, and nothing been asked of anyone."""
+    """A function that opens the page; at the end nothing must have gone wrong in it,
+    and nothing been asked of anyone.
+    """
     opened, said, asked = [], [], []
 
     def load(width=1280, height=900, scheme="light"):
@@ -79,7 +110,12 @@ def bubbles(page):
 
 
 def protocol(page, text):
-    page.select_option("#protocol", label=next(label for label in page.locator("#protocol option").all_inner_texts() if text in label))
+    page.select_option(
+        "#protocol",
+        label=next(
+            label for label in page.locator("#protocol option").all_inner_texts() if text in label
+        ),
+    )
 
 
 @needs_browser
@@ -89,7 +125,16 @@ def test_the_page_shows_all_networks(open_page):
     assert page.locator("#count").inner_text() == "10 networks"
     assert page.locator("#table thead th").all_inner_texts()[0].startswith("name")
     cells = page.locator("#table tbody tr").nth(1).locator("td").all_inner_texts()
-    assert cells[:8] == ["vgg16", "2015", "16", "3x224x224", "138,357,544", "15,470,264,320", "30,940,528,640", "527.79"]
+    assert cells[:8] == [
+        "vgg16",
+        "2015",
+        "16",
+        "3x224x224",
+        "138,357,544",
+        "15,470,264,320",
+        "30,940,528,640",
+        "527.79",
+    ]
     assert page.locator("#table tbody tr b").count() == 0, "names are text"
 
 
@@ -117,7 +162,15 @@ def test_filtering_reaches_the_table_and_the_chart(open_page):
     page = open_page()
     protocol(page, "top-5 (ILSVRC-2012 val; single network, 10 crops)")
     before = bubbles(page)
-    assert before == {"alexnet", "googlenet", "resnet34", "resnet50", "resnet152", "densenet121", ODD}
+    assert before == {
+        "alexnet",
+        "googlenet",
+        "resnet34",
+        "resnet50",
+        "resnet152",
+        "densenet121",
+        ODD,
+    }
     page.fill("#filter", "ResNet 2016")
     assert names(page) == ["resnet34", "resnet50", "resnet152"]
     assert page.locator("#count").inner_text() == "3 of 10 networks"
@@ -141,9 +194,15 @@ def test_protocols_are_never_in_one_chart(open_page):
     for label, found in shown.items():
         for name in found - {ODD}:
             results = zoo.info(name).variant.results
-            assert any(label == f"{each.metric.split(' ')[0]} ({each.data}; {each.protocol})" for each in results)
+            assert any(
+                label == f"{each.metric.split(' ')[0]} ({each.data}; {each.protocol})"
+                for each in results
+            )
     protocol(page, "single network, many scales")
-    assert page.locator("#left-out").inner_text() == "7 networks of the table reported nothing under this one."
+    assert (
+        page.locator("#left-out").inner_text()
+        == "7 networks of the table reported nothing under this one."
+    )
 
 
 @needs_browser
@@ -156,9 +215,14 @@ def test_a_click_on_a_bubble_opens_the_layers(open_page):
     rows = [line.split("\t") for line in page.locator("#layers tbody tr").all_inner_texts()]
     wanted = zoo.compare("googlenet", layers=True).rows[0].layers
     assert len(rows) == len(wanted) > 50
-    assert [row[0].split(" (")[0] for row in rows] == [each.path.rpartition(".")[2] for each in wanted]
+    assert [row[0].split(" (")[0] for row in rows] == [
+        each.path.rpartition(".")[2] for each in wanted
+    ]
     assert [row[3:5] for row in rows] == [[f"{each.params:,}", f"{each.macs:,}"] for each in wanted]
-    assert "9.15 top-5 error % (ILSVRC-2012 val; single network, 10 crops), Table 3" in page.locator("#results").inner_text()
+    assert (
+        "9.15 top-5 error % (ILSVRC-2012 val; single network, 10 crops), Table 3"
+        in page.locator("#results").inner_text()
+    )
     page.get_by_role("button", name="Close").click()
     assert not page.locator("#details").is_visible()
 
@@ -190,12 +254,16 @@ def test_the_keyboard_alone_can_do_it(open_page, key):
     tab_to("#protocol")
     tab_to(".bubble[data-name=densenet121]")
     assert page.locator("#tip").is_visible(), "the focus shows the details"
-    focused = page.evaluate("getComputedStyle(document.activeElement.querySelector('circle')).strokeWidth")
+    focused = page.evaluate(
+        "getComputedStyle(document.activeElement.querySelector('circle')).strokeWidth"
+    )
     assert focused == "4px", "the focus is visible"
     page.keyboard.press(key)
     assert page.get_by_role("dialog", name="densenet121").is_visible()
     page.keyboard.press("Escape")
-    assert page.evaluate("document.activeElement.dataset.name") == "densenet121", "back where it was"
+    assert page.evaluate("document.activeElement.dataset.name") == "densenet121", (
+        "back where it was"
+    )
     tab_to("th:nth-child(6) button")
     page.keyboard.press(key)
     assert page.locator("#table th:nth-child(6)").get_attribute("aria-sort") == "ascending"
@@ -211,12 +279,24 @@ def test_on_a_phone_only_the_table_scrolls_sideways(open_page, scheme):
     page = open_page(375, 740, scheme)
     fits = "document.documentElement.scrollWidth <= innerWidth && document.body.scrollWidth <= innerWidth"
     assert page.evaluate(fits)
-    assert page.evaluate("(box => box.scrollWidth > box.clientWidth)(document.getElementById('box'))")
+    assert page.evaluate(
+        "(box => box.scrollWidth > box.clientWidth)(document.getElementById('box'))"
+    )
     page.locator(".bubble").last.click()
     assert page.locator("#details").is_visible()
     assert page.evaluate(fits)
     page.get_by_role("button", name="Close").click()
-    light = sum(map(int, re.findall(r"\d+", page.evaluate("getComputedStyle(document.body).backgroundColor"))[:3])) > 384
+    light = (
+        sum(
+            map(
+                int,
+                re.findall(
+                    r"\d+", page.evaluate("getComputedStyle(document.body).backgroundColor")
+                )[:3],
+            )
+        )
+        > 384
+    )
     assert light == (scheme == "light")
 
 
@@ -225,7 +305,9 @@ def test_another_width_draws_the_chart_anew(open_page):
     page = open_page()
     wide = page.locator("#chart svg").bounding_box()["width"]
     page.set_viewport_size({"width": 500, "height": 900})
-    for _ in range(100):  # wait_for_function would evaluate text in the page, which its security policy forbids
+    for _ in range(
+        100
+    ):  # wait_for_function would evaluate text in the page, which its security policy forbids
         drawn = page.evaluate("document.querySelector('#chart svg').viewBox.baseVal.width")
         if drawn < 500:
             break
@@ -234,7 +316,7 @@ def test_another_width_draws_the_chart_anew(open_page):
     assert page.locator("#chart svg").bounding_box()["width"] < 500 < wide
 
 
-# ------------------------------------------------------------------------------------------- what needs no browser
+# ---------------------------------------------------------------- what needs no browser
 
 
 def test_the_page_names_no_address(html):
@@ -264,7 +346,9 @@ def test_an_error_leaves_no_half_written_page(tmp_path, monkeypatch):
     target = tmp_path / "report.html"
     target.write_text("the old page")
     comparison = zoo.compare("lenet5")
-    with pytest.raises(ZooError, match=r"none/report\.html cannot be written: No such file or directory"):
+    with pytest.raises(
+        ZooError, match=r"none/report\.html cannot be written: No such file or directory"
+    ):
         comparison.to_html(tmp_path / "none" / "report.html")
 
     def full(self, content):

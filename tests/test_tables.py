@@ -22,7 +22,7 @@ def run(*args):
     return CliRunner().invoke(cli, args)
 
 
-# ----------------------------------------------------------------------------------------------------------- verify
+# ------------------------------------------------------------------------------- verify
 
 
 @pytest.fixture
@@ -31,8 +31,16 @@ def wrong(monkeypatch):
     monkeypatch.setattr(registry, "_registered", {})
     family = registry.family("lenet5")
     variant = family.variants["lenet5"]
-    printed = (Printed("macs", 1000, "Table 7"), Printed("params", 61_000, "Table 8", unit=1000, reason="a misprint"))
-    zoo.register(replace(family, variants={"wrong": replace(variant, claims=replace(variant.claims, printed=printed))}))
+    printed = (
+        Printed("macs", 1000, "Table 7"),
+        Printed("params", 61_000, "Table 8", unit=1000, reason="a misprint"),
+    )
+    zoo.register(
+        replace(
+            family,
+            variants={"wrong": replace(variant, claims=replace(variant.claims, printed=printed))},
+        )
+    )
     return "wrong"
 
 
@@ -76,24 +84,34 @@ def test_figures_as_text():
     assert [figure(value) for value in (1234567, 4.8 * 2**20, 138e6, (3, 224, 224), ((1, 2), (3,)), "text", None, True, ())] == [
         "1,234,567", "5,033,164.8", "138,000,000", "3x224x224", "1x2, 3", "text", "", "True", "",
     ]  # fmt: skip
-    assert plain(["a", "number"], [["x", "1"], ["long", "23"]], ["a"]) == "a     number\n----  ------\nx          1\nlong      23"
-    assert markdown(["a", "n"], [["x|y", "1"], ["two\nlines", ""]], ["a"]) == "| a | n |\n| :--- | ---: |\n| x\\|y | 1 |\n| two lines |  |"
+    assert (
+        plain(["a", "number"], [["x", "1"], ["long", "23"]], ["a"])
+        == "a     number\n----  ------\nx          1\nlong      23"
+    )
+    assert (
+        markdown(["a", "n"], [["x|y", "1"], ["two\nlines", ""]], ["a"])
+        == "| a | n |\n| :--- | ---: |\n| x\\|y | 1 |\n| two lines |  |"
+    )
 
 
-# ------------------------------------------------------------------------------------------------------------ verbs
+# -------------------------------------------------------------------------------- verbs
 
 
 def test_zoo_verify(wrong):
     one = run("verify", "lenet5")
     assert one.exit_code == 0
-    assert one.stdout.rstrip().endswith(f"lenet5: all {len(zoo.verify('lenet5').checks)} claims hold")
+    assert one.stdout.rstrip().endswith(
+        f"lenet5: all {len(zoo.verify('lenet5').checks)} claims hold"
+    )
     several = run("verify", "lenet5", "wrong")
     assert several.exit_code == 1
     assert [line.split(":")[0] for line in several.stdout.splitlines()] == ["lenet5", "wrong"]
     assert run("verify", "wrong").exit_code == 1
     failed = run("verify", "wrong", "--json")
     assert (failed.exit_code, json.loads(failed.stdout)["ok"]) == (1, False)
-    assert [record["name"] for record in json.loads(run("verify", "lenet5", "wrong", "--json").stdout)] == ["lenet5", "wrong"]
+    assert [
+        record["name"] for record in json.loads(run("verify", "lenet5", "wrong", "--json").stdout)
+    ] == ["lenet5", "wrong"]
 
 
 def test_zoo_verify_all(monkeypatch):
@@ -116,11 +134,21 @@ def test_zoo_verify_as_one_citable_table(wrong):
     header, rules, alexnet, lenet, squeezenet, false = done.stdout.splitlines()
     assert header == "| network | paper | parameters | MACs | claims | verdict |"
     assert rules == "| :--- | :--- | ---: | ---: | ---: | :--- |"
-    assert "NIPS, 2012, [doi:10.1145/3065386](https://doi.org/10.1145/3065386). | 61,100,840 | 714,188,480 | 2 | all hold |" in alexnet
-    assert lenet.startswith("| `lenet5` | Y. LeCun, L. Bottou, Y. Bengio, P. Haffner. *Gradient-Based Learning Applied to Document Recog")
+    assert (
+        "NIPS, 2012, [doi:10.1145/3065386](https://doi.org/10.1145/3065386). | 61,100,840 | 714,188,480 | 2 | all hold |"
+        in alexnet
+    )
+    assert lenet.startswith(
+        "| `lenet5` | Y. LeCun, L. Bottou, Y. Bengio, P. Haffner. *Gradient-Based Learning Applied to Document Recog"
+    )
     assert lenet.endswith("| all hold; 1 differs from the paper for a reason |")
-    assert "arXiv, 2016, [arXiv:1602.07360](https://arxiv.org/abs/1602.07360). | 1,235,496 | 349,151,936 | 3 |" in squeezenet
-    assert false.endswith("| 60,000 | 325,680 | 4 | 1 of 4 claims DO NOT HOLD: macs (Table 7): printed 1,000, computed 325,680 |")
+    assert (
+        "arXiv, 2016, [arXiv:1602.07360](https://arxiv.org/abs/1602.07360). | 1,235,496 | 349,151,936 | 3 |"
+        in squeezenet
+    )
+    assert false.endswith(
+        "| 60,000 | 325,680 | 4 | 1 of 4 claims DO NOT HOLD: macs (Table 7): printed 1,000, computed 325,680 |"
+    )
     assert run("verify", "lenet5", "--markdown").stdout.splitlines()[2] == lenet
 
 
@@ -130,16 +158,27 @@ def test_help_has_an_example(verb):
 
 
 def test_a_process():
-    good = subprocess.run([sys.executable, "-m", "zoo.cli", "profile", "lenet5", "--json"], capture_output=True, text=True, check=True)
+    good = subprocess.run(
+        [sys.executable, "-m", "zoo.cli", "profile", "lenet5", "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert json.loads(good.stdout)["macs"] == 325_680
     assert good.stderr == ""
-    bad = subprocess.run([sys.executable, "-m", "zoo.cli", "profile", "vgg11", "--input-size", "16"], capture_output=True, text=True)
+    bad = subprocess.run(
+        [sys.executable, "-m", "zoo.cli", "profile", "vgg11", "--input-size", "16"],
+        capture_output=True,
+        text=True,
+    )
     assert bad.returncode == 2
     assert bad.stdout == ""
-    assert bad.stderr == "zoo: error: vgg11 takes images of 32x32 or larger, not 16x16: resize them\n"
+    assert (
+        bad.stderr == "zoo: error: vgg11 takes images of 32x32 or larger, not 16x16: resize them\n"
+    )
 
 
-# --------------------------------------------------------------------------------------------------------- terminal
+# ----------------------------------------------------------------------------- terminal
 
 
 def terminal(monkeypatch, width):
@@ -149,11 +188,21 @@ def terminal(monkeypatch, width):
 
 
 HEADERS = ["module", "kind", "MACs", "text"]
-ROWS = [["a_rather_long_name_" + "x" * 30, "[Kind]", "1,234,567", "some words that are long enough to be wrapped " * 2]]
+ROWS = [
+    [
+        "a_rather_long_name_" + "x" * 30,
+        "[Kind]",
+        "1,234,567",
+        "some words that are long enough to be wrapped " * 2,
+    ]
+]
 
 
 def shown(capsys):
-    return [re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip() for line in capsys.readouterr().out.splitlines()]
+    return [
+        re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip()
+        for line in capsys.readouterr().out.splitlines()
+    ]
 
 
 def test_a_wide_terminal_shows_everything(monkeypatch, capsys):

@@ -1,4 +1,6 @@
-"""The loop, the optimizers and the run folder, with networks and data of a few numbers."""
+"""The loop, the optimizers and the run folder, with networks and data of a few
+numbers.
+"""
 
 import json
 import math
@@ -23,8 +25,18 @@ LABELS = (X.sum(1) > 0).long()
 PAIRS = TensorDataset(X, LABELS)
 
 
-def train(model, epochs=3, step=classify, after_epoch=lambda record, model: None, lr=0.05, show=False, pairs=PAIRS):
-    loader = DataLoader(pairs, batch_size=16, shuffle=True, generator=torch.Generator().manual_seed(0))
+def train(
+    model,
+    epochs=3,
+    step=classify,
+    after_epoch=lambda record, model: None,
+    lr=0.05,
+    show=False,
+    pairs=PAIRS,
+):
+    loader = DataLoader(
+        pairs, batch_size=16, shuffle=True, generator=torch.Generator().manual_seed(0)
+    )
     optimizer = make_optimizer("adamw", decay_groups(model), lr=lr)
     schedule = warmup_cosine(optimizer, epochs * len(loader))
     with Progress(epochs, len(pairs), show) as bar:
@@ -42,7 +54,7 @@ def train(model, epochs=3, step=classify, after_epoch=lambda record, model: None
         )
 
 
-# --------------------------------------------------------------------------------------------------------------- loop
+# --------------------------------------------------------------------------------- loop
 
 
 def test_it_learns_and_says_so(capsys):
@@ -86,7 +98,9 @@ def test_a_loss_that_is_no_number_ends_training():
         loss, metrics = classify(model, batch)
         return loss * math.nan, metrics
 
-    with pytest.raises(ZooError, match=r"the loss became nan in epoch 1: lower the learning rate \(now 0.05\)"):
+    with pytest.raises(
+        ZooError, match=r"the loss became nan in epoch 1: lower the learning rate \(now 0.05\)"
+    ):
         train(nn.Linear(4, 2), step=step)
     with pytest.raises(ZooError, match="the loss became nan on the held-out images"):
         evaluate(nn.Linear(4, 2), DataLoader(PAIRS), step, "on the held-out images")
@@ -99,7 +113,7 @@ def test_what_the_default_step_cannot_take():
         classify(nn.Linear(4, 2), (X[:3], torch.tensor([0, 9, 1])))
 
 
-# --------------------------------------------------------------------------------------------------------- optimizers
+# --------------------------------------------------------------------------- optimizers
 
 
 def test_schedule():
@@ -121,7 +135,10 @@ def test_only_weights_decay():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
     model[0].weight.requires_grad = False
     groups = make_optimizer("adamw", decay_groups(model)).param_groups
-    assert [(len(group["params"]), group["weight_decay"]) for group in groups] == [(1, 0.01), (4, 0.0)]
+    assert [(len(group["params"]), group["weight_decay"]) for group in groups] == [
+        (1, 0.01),
+        (4, 0.0),
+    ]
     assert groups[0]["params"][0] is model[3].weight
     model.requires_grad_(False)
     with pytest.raises(InputError, match="nothing can be trained"):
@@ -129,16 +146,26 @@ def test_only_weights_decay():
 
 
 def test_wrong_optimizers():
-    for name, lr, expected in (("adam", None, "adamw, sgd"), ("sgd", 0.0, "lr > 0"), ("sgd", math.nan, "lr > 0")):
+    for name, lr, expected in (
+        ("adam", None, "adamw, sgd"),
+        ("sgd", 0.0, "lr > 0"),
+        ("sgd", math.nan, "lr > 0"),
+    ):
         with pytest.raises(InputError, match=expected):
             make_optimizer(name, decay_groups(nn.Linear(1, 1)), lr)
 
 
-# --------------------------------------------------------------------------------------------------------- run folder
+# --------------------------------------------------------------------------- run folder
 
 
 def record(epoch, accuracy, loss=1.0):
-    return {"epoch": epoch, "train_loss": 1.0, "train_accuracy": 0.5, "val_loss": loss, "val_accuracy": accuracy}
+    return {
+        "epoch": epoch,
+        "train_loss": 1.0,
+        "train_accuracy": 0.5,
+        "val_loss": loss,
+        "val_accuracy": accuracy,
+    }
 
 
 def numbered(value):
@@ -158,7 +185,9 @@ def test_run_folder_keeps_the_best_and_the_last(tmp_path):
         "last.safetensors",
         "curves.png",
     }
-    assert len({path.stat().st_mode for path in folder.path.iterdir()}) == 1, "who may read one may read all"
+    assert len({path.stat().st_mode for path in folder.path.iterdir()}) == 1, (
+        "who may read one may read all"
+    )
     run = Run.open(folder.path)
     assert run.config == {"classes": ["ä"]}
     assert [line["epoch"] for line in run.history] == [1, 2, 3, 4]
@@ -207,7 +236,9 @@ def test_an_interruption_before_the_first_epoch_leaves_nothing(tmp_path, error):
 
 
 def test_an_interruption_later_leaves_whole_files(tmp_path, monkeypatch):
-    """The weights of the second epoch break off half way: what is there is the first epoch's."""
+    """The weights of the second epoch break off half way: what is there is the first
+    epoch's.
+    """
 
     def half_written(state, path, metadata):
         path.write_bytes(b"half")
@@ -249,13 +280,19 @@ def test_damaged_run_folders(tmp_path):
 
 
 def test_a_run_without_accuracy(tmp_path):
-    history = [{"epoch": 1, "train_loss": 2.0, "val_loss": 2.0}, {"epoch": 2, "train_loss": 1.0, "val_loss": 1.0}]
+    history = [
+        {"epoch": 1, "train_loss": 2.0, "val_loss": 2.0},
+        {"epoch": 2, "train_loss": 1.0, "val_loss": 1.0},
+    ]
     run = Run(tmp_path, {}, history)
     assert run.best["epoch"] == 2
     assert math.isnan(run.accuracy)
     draw_curves(history, history[1], tmp_path / "one.png")
     draw_curves([record(1, 0.5)], record(1, 0.5), tmp_path / "two.png")
-    sizes = [struct.unpack(">2I", (tmp_path / name).read_bytes()[16:24]) for name in ("one.png", "two.png")]
+    sizes = [
+        struct.unpack(">2I", (tmp_path / name).read_bytes()[16:24])
+        for name in ("one.png", "two.png")
+    ]
     assert sizes == [(600, 456), (1200, 456)]
 
 

@@ -1,9 +1,12 @@
-"""Every family trains: a short run on real images lowers the loss, and one small batch is learnt by heart.
+"""Every family trains: a short run on real images lowers the loss, and one small batch
+is learnt by heart.
 
-The images are CIFAR-10's, and MNIST's for networks of one channel, where ZOO_DATA names a folder with both; elsewhere the digits that
-scikit-learn ships. They come in the size, channels and normalisation of the network. Weights start as `zoo.create` draws them, and
-the loss is the family's own where it has one. What a family needs that is not the default stands in a table with the reason; a new
-family adds a line only where its smallest row does not train with the defaults.
+The images are CIFAR-10's, and MNIST's for networks of one channel, where ZOO_DATA names
+a folder with both; elsewhere the digits that scikit-learn ships. They come in the size,
+channels and normalisation of the network. Weights start as `zoo.create` draws them, and
+the loss is the family's own where it has one. What a family needs that is not the
+default stands in a table with the reason; a new family adds a line only where its
+smallest row does not train with the defaults.
 """
 
 import math
@@ -32,7 +35,9 @@ SMALLEST = smallest_rows()
 
 @dataclass(frozen=True)
 class Recipe:
-    """A network and how it is trained here: at most `steps` batches of `batch` images. `size` 0 is 32 or, if larger, the smallest."""
+    """A network and how it is trained here: at most `steps` batches of `batch` images.
+    `size` 0 is 32 or, if larger, the smallest.
+    """
 
     name: str
     lr: float = 1e-3
@@ -45,20 +50,31 @@ class Recipe:
     slow: bool = False
 
 
-LINEAR_HEAD = {"head_relu": False}  # as reset_classifier gives it for a few classes: where a rectified logit dies, so does its gradient
-NARROW_OVERFEAT = {"layers": ((48, 11, 4, 2), (64, 5, 1, 2), (96, 3, 1, 0), (96, 3, 1, 0), (96, 3, 1, 2)), "hidden": (256, 256)}
+LINEAR_HEAD = {
+    "head_relu": False
+}  # as reset_classifier gives it for a few classes: where a rectified logit dies, so does its gradient
+NARROW_OVERFEAT = {
+    "layers": ((48, 11, 4, 2), (64, 5, 1, 2), (96, 3, 1, 0), (96, 3, 1, 0), (96, 3, 1, 2)),
+    "hidden": (256, 256),
+}
 NO_DROPOUT = {"drop_rate": 0.0}  # with it the large fully connected layers need hundreds of steps
 SHALLOW = {"blocks": (1, 1, 1)}
 RUNS = {  # where the smallest row, Adam and 40 steps do not do
     "alexnet": Recipe("alexnet_owt", 1e-4, 25, size=63, batch=16, fields=NO_DROPOUT, slow=True),
-    "bn_inception": Recipe("bn_inception", 5e-4, slow=True),  # TensorFlow's initialisation of 0.1 starts Inceptions with large logits
+    "bn_inception": Recipe(
+        "bn_inception", 5e-4, slow=True
+    ),  # TensorFlow's initialisation of 0.1 starts Inceptions with large logits
     "densenet": Recipe("densenet40_k12_cifar10", 5e-3, 20, size=8),
     "fractalnet": Recipe("fractalnet_c2", steps=60),  # one column has no drop-path
     "googlenet": Recipe("googlenet", 1e-4, 60, slow=True),
-    "inception_resnet": Recipe("inception_resnet_v1", 3e-4, 50, batch=16, fields=SHALLOW, slow=True),
+    "inception_resnet": Recipe(
+        "inception_resnet_v1", 3e-4, 50, batch=16, fields=SHALLOW, slow=True
+    ),
     "inception_v3": Recipe("inception_v3", 3e-3, 20, size=107, batch=16, slow=True),
     "inception_v4": Recipe("inception_v4", fields=SHALLOW, slow=True),
-    "lenet": Recipe("lenet5", 2e-3, 80, chance=84 - 12),  # F6 at 0 is 84 from every code, j = 12 above the alternative
+    "lenet": Recipe(
+        "lenet5", 2e-3, 80, chance=84 - 12
+    ),  # F6 at 0 is 84 from every code, j = 12 above the alternative
     "nin": Recipe("nin_cifar10", 5e-4, 100, size=16, fields=LINEAR_HEAD, slow=True),
     "overfeat": Recipe("overfeat_fast", 3e-4, 60, batch=16, fields=NARROW_OVERFEAT),
     "preact_resnet": Recipe("preresnet18", size=16),
@@ -71,7 +87,8 @@ RUNS = {  # where the smallest row, Adam and 40 steps do not do
     "zfnet": Recipe("zfnet", 1e-2, 60, batch=16, optimizer="sgd", fields=NO_DROPOUT, slow=True),
 }
 FITS = {  # the paper's initialisation in each: what differs is size, rate and depth
-    # its biases of 1 give all images nearly the same features: with ten classes the rate must be small and the start is a plateau
+    # its biases of 1 give all images nearly the same features: with ten classes the
+    # rate must be small and the start is a plateau
     "alexnet": Recipe("alexnet", 1e-3, 80, size=131, optimizer="sgd", slow=True),
     "densenet": Recipe("densenet40_k12_cifar10", size=16),
     "fractalnet": Recipe("fractalnet_c3"),
@@ -103,7 +120,9 @@ def recipes(exceptions):
 
 @cache
 def real_images(grey, few):
-    """About a thousand images and their class numbers. `few`: only two of CIFAR-10's classes, as all ten take hundreds of steps."""
+    """About a thousand images and their class numbers. `few`: only two of CIFAR-10's
+    classes, as all ten take hundreds of steps.
+    """
     folder = Path(os.environ.get("ZOO_DATA", "none"))
     if not (folder / "cifar10").is_dir() or not (folder / "mnist").is_dir():
         train = open_digits().train
@@ -113,8 +132,16 @@ def real_images(grey, few):
 
         train = MNIST(folder / "mnist")
         return [train[i][0] for i in range(1000)], train.targets[:1000].tolist()
-    classes = sorted(where for where in (folder / "cifar10" / "train").iterdir() if not few or where.name in ("frog", "ship"))
-    files = [(file, label) for label, where in enumerate(classes) for file in sorted(where.iterdir())[: 1000 // len(classes)]]
+    classes = sorted(
+        where
+        for where in (folder / "cifar10" / "train").iterdir()
+        if not few or where.name in ("frog", "ship")
+    )
+    files = [
+        (file, label)
+        for label, where in enumerate(classes)
+        for file in sorted(where.iterdir())[: 1000 // len(classes)]
+    ]
     return [file for file, _ in files], [label for _, label in files]
 
 
@@ -139,7 +166,9 @@ def descend(optimizer, loss):
 
 @pytest.mark.parametrize("recipe", recipes(RUNS))
 def test_a_short_run_lowers_the_loss(recipe):
-    """Everything on that is on in training. The mean loss of the last fifth is well below that of the start and below chance."""
+    """Everything on that is on in training. The mean loss of the last fifth is well
+    below that of the start and below chance.
+    """
     model, step, optimizer, images = start(recipe, few=True)
     guessed = 1 / model.num_classes
     losses, accuracies = [], []
@@ -162,15 +191,20 @@ def test_a_short_run_lowers_the_loss(recipe):
 
 @pytest.mark.parametrize("recipe", recipes(FITS))
 def test_one_batch_is_learnt_by_heart(recipe):
-    """Eight images, a class each: 100 % training accuracy three times in a row at less than half of the first loss.
+    """Eight images, a class each: 100 % training accuracy three times in a row at less
+    than half of the first loss.
 
-    Random dropping is off: it would blur what is asked. Accuracy is that of training mode, as after so few steps the batch norms'
-    running statistics are still far from the batch's.
+    Random dropping is off: it would blur what is asked. Accuracy is that of training
+    mode, as after so few steps the batch norms' running statistics are still far from
+    the batch's.
     """
     model, step, optimizer, images = start(recipe, few=False)
     dropless(model)
     chosen = [images[images.targets.index(label)] for label in range(8)]
-    batch = torch.stack([image for image, _ in chosen]), torch.tensor([label for _, label in chosen])
+    batch = (
+        torch.stack([image for image, _ in chosen]),
+        torch.tensor([label for _, label in chosen]),
+    )
     losses, accuracies = [], []
     learnt = False
     while not learnt and len(losses) < recipe.steps:

@@ -1,4 +1,6 @@
-"""zoo: the model zoo of the classic networks for PyTorch. Its names are loaded when first used, torch with them."""
+"""zoo: the model zoo of the classic networks for PyTorch. Its names are loaded when
+first used, torch with them.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

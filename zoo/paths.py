@@ -6,6 +6,8 @@ PACKAGE = Path(__file__).resolve().parent
 
 
 def weights_folder() -> Path:
-    """The folder with one TOML per family: inside an installed wheel, else the source tree's; never the working directory."""
+    """The folder with one TOML per family: inside an installed wheel, else the source
+    tree's; never the working directory.
+    """
     packed = PACKAGE / "weights" / "data"
     return packed if packed.is_dir() else PACKAGE.parent / "weights"

@@ -1,4 +1,5 @@
-"""What a model file declares beside its network: the paper, the rows of its table, and the figures to hold it to.
+"""What a model file declares beside its network: the paper, the rows of its table, and
+the figures to hold it to.
 
 Standard library only at import time, so that anything may import it.
 """
@@ -34,21 +35,36 @@ class Paper:
 
     @property
     def url(self) -> str:
-        return f"https://doi.org/{self.doi}" if self.doi else f"https://arxiv.org/abs/{self.arxiv}" if self.arxiv else ""
+        return (
+            f"https://doi.org/{self.doi}"
+            if self.doi
+            else f"https://arxiv.org/abs/{self.arxiv}"
+            if self.arxiv
+            else ""
+        )
 
     def __str__(self) -> str:
-        identifiers = [f"arXiv:{self.arxiv}"] * bool(self.arxiv) + [f"doi:{self.doi}"] * bool(self.doi)
-        return ". ".join([self.authors, self.title, ", ".join([self.venue, str(self.year), *identifiers])]) + "."
+        identifiers = [f"arXiv:{self.arxiv}"] * bool(self.arxiv) + [f"doi:{self.doi}"] * bool(
+            self.doi
+        )
+        return (
+            ". ".join(
+                [self.authors, self.title, ", ".join([self.venue, str(self.year), *identifiers])]
+            )
+            + "."
+        )
 
 
 @dataclass(frozen=True)
 class Printed:
     """A figure that the paper prints, and that can be recomputed from the network.
 
-    `what` is a column of the profile (`params`, `macs`, `flops`, `output`), `depth`, `bytes` (parameters in single precision),
-    or free text with `by`, a function of the model that computes it. `module` limits it to one module's row.
-    `unit` is the value of the last printed digit: a figure agrees when rounding or cutting off the computed one there gives it.
-    `reason` says why the paper's figure differs: with it the figure must disagree, without it it must agree.
+    `what` is a column of the profile (`params`, `macs`, `flops`, `output`), `depth`,
+    `bytes` (parameters in single precision), or free text with `by`, a function of the
+    model that computes it. `module` limits it to one module's row. `unit` is the value
+    of the last printed digit: a figure agrees when rounding or cutting off the computed
+    one there gives it. `reason` says why the paper's figure differs: with it the figure
+    must disagree, without it it must agree.
     """
 
     what: str
@@ -60,17 +76,24 @@ class Printed:
     reason: str = ""
 
     def agrees(self, computed: Any) -> bool:
-        """Whether a computed value shows the printed figure at the printed precision."""
+        """Whether a computed value shows the printed figure at the printed
+        precision.
+        """
         if not isinstance(self.value, (int, float)) or isinstance(self.value, bool):
             return bool(computed == self.value)
         steps = computed / self.unit
         printed = self.value / self.unit
-        return any(math.isclose(n, printed, rel_tol=1e-9) for n in (math.floor(steps), math.floor(steps + 0.5)))
+        return any(
+            math.isclose(n, printed, rel_tol=1e-9)
+            for n in (math.floor(steps), math.floor(steps + 0.5))
+        )
 
 
 @dataclass(frozen=True)
 class Result:
-    """An error rate or accuracy that the paper reports; it needs the data to be shown, so `verify` only lists it."""
+    """An error rate or accuracy that the paper reports; it needs the data to be shown,
+    so `verify` only lists it.
+    """
 
     metric: str  # e.g. "top-1 error %"
     value: float
@@ -81,9 +104,11 @@ class Result:
 
 @dataclass(frozen=True)
 class Claims:
-    """Exact counts of one forward pass of one example, and the figures that the paper prints.
+    """Exact counts of one forward pass of one example, and the figures that the paper
+    prints.
 
-    `macs`: multiply-adds of convolutions and matrix products, biases excluded, at the variant's default input.
+    `macs`: multiply-adds of convolutions and matrix products, biases excluded, at the
+    variant's default input.
     """
 
     params: int
@@ -93,7 +118,9 @@ class Claims:
 
 @dataclass(frozen=True)
 class Variant:
-    """One row of a family's table: the constructor's fields, and what must hold for the network that they give."""
+    """One row of a family's table: the constructor's fields, and what must hold for the
+    network that they give.
+    """
 
     fields: Mapping[str, Any]
     claims: Claims
@@ -107,8 +134,12 @@ class Variant:
     results: tuple[Result, ...] = ()
     note: str = ""  # what this row is, where the name does not say it
 
-    def example_inputs(self, batch_size: int = 1, *, device: str = "cpu", in_chans: int = 0) -> tuple[torch.Tensor, ...]:
-        """Positional arguments of one forward pass: here one normal-distributed image batch (N, C, H, W)."""
+    def example_inputs(
+        self, batch_size: int = 1, *, device: str = "cpu", in_chans: int = 0
+    ) -> tuple[torch.Tensor, ...]:
+        """Positional arguments of one forward pass: here one normal-distributed image
+        batch (N, C, H, W).
+        """
         import torch
 
         channels, *size = self.input_size
@@ -120,8 +151,9 @@ class Variant:
 class Family:
     """One paper's networks: `build(**fields)` gives the module of a variant.
 
-    `step(model, batch) -> (loss, metrics)` is there where the family has its own loss; `weights` is the TOML with the
-    records of a third party's weights (this package's lie in its own weights folder).
+    `step(model, batch) -> (loss, metrics)` is there where the family has its own loss;
+    `weights` is the TOML with the records of a third party's weights (this package's
+    lie in its own weights folder).
     """
 
     paper: Paper
@@ -132,8 +164,21 @@ class Family:
 
     @property
     def doc(self) -> str:
-        """The head of the model file: the reading taken and every departure from the paper."""
+        """The head of the model file: the reading taken and every departure from the
+        paper.
+        """
         return (getattr(sys.modules.get(self.build.__module__), "__doc__", None) or "").strip()
 
 
-__all__ = ["CIFAR10_MEAN", "CIFAR10_STD", "IMAGENET_MEAN", "IMAGENET_STD", "Claims", "Family", "Paper", "Printed", "Result", "Variant"]
+__all__ = [
+    "CIFAR10_MEAN",
+    "CIFAR10_STD",
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "Claims",
+    "Family",
+    "Paper",
+    "Printed",
+    "Result",
+    "Variant",
+]

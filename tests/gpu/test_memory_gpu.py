@@ -1,4 +1,6 @@
-"""Predicted memory against what torch records on a GPU: every kernel of the table, and networks of each kind."""
+"""Predicted memory against what torch records on a GPU: every kernel of the table, and
+networks of each kind.
+"""
 
 import pytest
 import torch
@@ -10,11 +12,16 @@ from zoo.count.device import KERNELS
 from zoo.count.measure import measure
 from zoo.count.room import CONTEXT, room
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU"),
+]
 
 
 def kept(forward, *inputs):
-    """Bytes that a forward pass keeps for its backward pass on the GPU, its output included."""
+    """Bytes that a forward pass keeps for its backward pass on the GPU, its output
+    included.
+    """
     torch.cuda.synchronize()
     before = torch.cuda.memory_allocated()
     output = forward(*inputs)
@@ -58,9 +65,21 @@ def test_a_kernel_keeps_what_the_table_says(name, dtype):
 
 
 @pytest.mark.parametrize("autocast", [None, torch.bfloat16], ids=str)
-@pytest.mark.parametrize(("mode", "optimizer"), [("train", "momentum"), ("train", "adamw"), ("infer", None)])
 @pytest.mark.parametrize(
-    "name", ["alexnet", "vgg16", "googlenet", "resnet50", "densenet121", "squeezenet1_1", "inception_v4", "resnet20_cifar10"]
+    ("mode", "optimizer"), [("train", "momentum"), ("train", "adamw"), ("infer", None)]
+)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "alexnet",
+        "vgg16",
+        "googlenet",
+        "resnet50",
+        "densenet121",
+        "squeezenet1_1",
+        "inception_v4",
+        "resnet20_cifar10",
+    ],
 )
 def test_the_peak_of_a_step(name, mode, optimizer, autocast):
     batch = 32
@@ -69,13 +88,19 @@ def test_the_peak_of_a_step(name, mode, optimizer, autocast):
     model = zoo.create(name, device="cuda")
     images = torch.randn(batch, *zoo.info(name).variant.input_size, device="cuda")
     found = measure(model, (images,), {}, mode=mode, optimizer=optimizer, autocast=autocast)
-    print(f"{name} {mode} {optimizer} {autocast}: predicted {predicted}, measured {found.peak}, workspace {found.workspace}")
+    print(
+        f"{name} {mode} {optimizer} {autocast}: predicted {predicted}, measured {found.peak}, workspace {found.workspace}"
+    )
     assert predicted == pytest.approx(found.peak - found.workspace, rel=0.05)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"])
+@pytest.mark.parametrize(
+    "optimizer", ["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"]
+)
 def test_the_peak_with_every_optimizer(optimizer):
-    """A network of many parameters and few activations: the optimizer's copies are the peak."""
+    """A network of many parameters and few activations: the optimizer's copies are the
+    peak.
+    """
     predicted = zoo.memory("ciresan_mlp4", 1, optimizer=optimizer).peak
     images = torch.randn(1, *zoo.info("ciresan_mlp4").variant.input_size, device="cuda")
     found = measure(zoo.create("ciresan_mlp4", device="cuda"), (images,), {}, optimizer=optimizer)

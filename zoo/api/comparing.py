@@ -35,22 +35,29 @@ def compare(
     descending: bool = False,
     progress: Callable[[list[Any]], Iterable[Any]] | None = None,
 ) -> Comparison:
-    """Networks in one table: year, depth, input, parameters, MACs, FLOPs, size of the weights, and the error that the paper reports.
+    """Networks in one table: year, depth, input, parameters, MACs, FLOPs, size of the
+    weights, and the error that the paper reports.
 
-    `names` are names, shell patterns (`vgg*`) and modules. The counts of names are the claims beside the model, which the tests
-    recompute, so that nothing is built; `recount` counts them again, for one image of the network's own size. Modules, and names with
-    an `input_size`, are always counted; modules that zoo did not create need the size. The depth of a name is the paper's, that of a
-    module the convolutions and matrix products on its longest path.
+    `names` are names, shell patterns (`vgg*`) and modules. The counts of names are the
+    claims beside the model, which the tests recompute, so that nothing is built;
+    `recount` counts them again, for one image of the network's own size. Modules, and
+    names with an `input_size`, are always counted; modules that zoo did not create need
+    the size. The depth of a name is the paper's, that of a module the convolutions and
+    matrix products on its longest path.
 
-    `memory`: also the predicted peak of a training step (SGD with momentum) and of a forward pass at this batch size, in single
-    precision on a GPU. `measure`: also the measured time per image of a forward pass of so many images on this machine, on its GPU if
-    it has one. `layers`: also the modules of each network, which is counted for it.
+    `memory`: also the predicted peak of a training step (SGD with momentum) and of a
+    forward pass at this batch size, in single precision on a GPU. `measure`: also the
+    measured time per image of a forward pass of so many images on this machine, on its
+    GPU if it has one. `layers`: also the modules of each network, which is counted for
+    it.
 
-    `protocol`: words that pick one protocol of the reported results, such as "top-1 single crop"; then only its results are shown.
-    `sort`: the column that gives the order, else it is that of `names`. `progress` wraps the list where networks must be built, as
-    `tqdm.tqdm` or `rich.progress.track` do.
+    `protocol`: words that pick one protocol of the reported results, such as "top-1
+    single crop"; then only its results are shown. `sort`: the column that gives the
+    order, else it is that of `names`. `progress` wraps the list where networks must be
+    built, as `tqdm.tqdm` or `rich.progress.track` do.
 
-    Raises UsageError for a pattern that nothing matches, an unknown column or protocol, and ZooError when a count contradicts a claim.
+    Raises UsageError for a pattern that nothing matches, an unknown column or protocol,
+    and ZooError when a count contradicts a claim.
     """
     from zoo.tables.compare import comparison
 
@@ -61,7 +68,14 @@ def compare(
     if sort:
         check_choice("this table", "sort", sort, titles)
     chosen = _chosen(names)
-    built = recount or layers or memory or measure or input_size is not None or not all(isinstance(what, str) for what in chosen)
+    built = (
+        recount
+        or layers
+        or memory
+        or measure
+        or input_size is not None
+        or not all(isinstance(what, str) for what in chosen)
+    )
     rows = []
     for what in progress(chosen) if progress and built else chosen:
         row = _row(what, input_size, recount, layers)
@@ -91,7 +105,12 @@ def _titles(memory: int | None, measure: int | None) -> dict[str, str]:
     return titles
 
 
-def _row(what: str | nn.Module, input_size: int | tuple[int, ...] | None, recount: bool, with_layers: bool) -> Row:
+def _row(
+    what: str | nn.Module,
+    input_size: int | tuple[int, ...] | None,
+    recount: bool,
+    with_layers: bool,
+) -> Row:
     from zoo.tables.compare import from_claims, from_profile, layers
 
     if not isinstance(what, str):
@@ -107,20 +126,34 @@ def _row(what: str | nn.Module, input_size: int | tuple[int, ...] | None, recoun
                 f"{what}: counted {counted.params:,} parameters and {counted.macs:,} MACs, but its model file claims "
                 f"{claims.params:,} and {claims.macs:,}: correct the claims there"
             )
-        row = replace(from_profile(counted), depth=variant.depth, layers=layers(counted) if with_layers else ())
-    size = next((record["size"] for record in known.weights.values() if "size" in record), row.weights)
+        row = replace(
+            from_profile(counted),
+            depth=variant.depth,
+            layers=layers(counted) if with_layers else (),
+        )
+    size = next(
+        (record["size"] for record in known.weights.values() if "size" in record), row.weights
+    )
     return replace(row, year=known.paper.year, weights=size, results=variant.results)
 
 
-def _with_memory(row: Row, what: str | nn.Module, input_size: int | tuple[int, ...] | None, batch_size: int) -> Row:
+def _with_memory(
+    row: Row, what: str | nn.Module, input_size: int | tuple[int, ...] | None, batch_size: int
+) -> Row:
     from zoo.api.memory import memory
 
-    peaks = [memory(what, batch_size, mode, input_size=input_size).peak for mode in ("train", "infer")]
+    peaks = [
+        memory(what, batch_size, mode, input_size=input_size).peak for mode in ("train", "infer")
+    ]
     return replace(row, training=peaks[0], inference=peaks[1])
 
 
-def _milliseconds(what: str | nn.Module, input_size: int | tuple[int, ...] | None, batch_size: int) -> float:
-    """Time per image of a forward pass with real numbers: the median of PASSES, after one that warms up."""
+def _milliseconds(
+    what: str | nn.Module, input_size: int | tuple[int, ...] | None, batch_size: int
+) -> float:
+    """Time per image of a forward pass with real numbers: the median of PASSES, after
+    one that warms up.
+    """
     import torch
 
     from zoo.count.meta import unwrapped
@@ -129,7 +162,9 @@ def _milliseconds(what: str | nn.Module, input_size: int | tuple[int, ...] | Non
     with torch.random.fork_rng(), torch.inference_mode():
         model = create(what) if isinstance(what, str) else deepcopy(unwrapped(what))
         if any(parameter.is_meta for parameter in model.parameters()):
-            raise UsageError(f"{type(model).__name__} is on the meta device: there are no numbers to measure with")
+            raise UsageError(
+                f"{type(model).__name__} is on the meta device: there are no numbers to measure with"
+            )
         model = model.to(device).eval()
         shadows, _ = example(what, model, input_size, batch_size, None, {})
         args = [torch.zeros_like(shadow, device=device) for shadow in shadows]
@@ -155,7 +190,9 @@ def _device() -> str:
 
 
 def _chosen(names: str | nn.Module | Iterable[str | nn.Module]) -> list[str | nn.Module]:
-    """Names and modules, each once; of a pattern's names a broken plug-in's are left out."""
+    """Names and modules, each once; of a pattern's names a broken plug-in's are left
+    out.
+    """
     from torch import nn
 
     chosen: dict[str | nn.Module, None] = {}

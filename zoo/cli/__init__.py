@@ -1,4 +1,6 @@
-"""The command `zoo`: one file per verb, imported when it is called. Results go to stdout, all else to stderr."""
+"""The command `zoo`: one file per verb, imported when it is called. Results go to
+stdout, all else to stderr.
+"""
 
 from __future__ import annotations
 
@@ -37,15 +39,21 @@ class Verbs(click.Group):
         with formatter.section("Verbs"):
             formatter.write_dl(list(VERBS.items()))
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in VERBS and not args[0].startswith("-"):
             from zoo.registry import nearest
 
-            raise UsageError(f"there is no verb {args[0]!r}{nearest(args[0], VERBS)}; `zoo --help` shows all")
+            raise UsageError(
+                f"there is no verb {args[0]!r}{nearest(args[0], VERBS)}; `zoo --help` shows all"
+            )
         return super().resolve_command(ctx, args)
 
 
-@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(zoo.__version__, prog_name="zoo")
 def cli() -> None:
     """The model zoo of the classic networks, LeNet-5 to DenseNet.
@@ -60,7 +68,9 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line: an error is one line on stderr, and exit code 2 for wrong use or 1 for a failure."""
+    """Run the command line: an error is one line on stderr, and exit code 2 for wrong
+    use or 1 for a failure.
+    """
     warnings.simplefilter("default", Note)
     shown = warnings.showwarning
 

@@ -12,23 +12,63 @@ from zoo.cli.profile import InputSize
 
 @click.command("compare", short_help="many networks in one table, two pictures or a web page")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
-@click.option("--input-size", type=InputSize(), metavar="224|3x224x224", help="Images of this size instead of the networks' own.")
-@click.option("--recount", is_flag=True, help="Build and count each network instead of trusting the counts beside it.")
 @click.option(
-    "--memory", type=click.IntRange(1), metavar="BATCH", help="Add the predicted memory of training and inference, fp32 on a GPU."
+    "--input-size",
+    type=InputSize(),
+    metavar="224|3x224x224",
+    help="Images of this size instead of the networks' own.",
 )
-@click.option("--measure", is_flag=True, help="Add the measured time per image of a forward pass on this machine.")
-@click.option("--batch-size", type=click.IntRange(1), default=1, show_default=True, help="Images in each measured pass.")
-@click.option("--sort", metavar="COLUMN", default="", help="Order by name, year, depth, input, params, macs, flops, weights, … reported.")
+@click.option(
+    "--recount",
+    is_flag=True,
+    help="Build and count each network instead of trusting the counts beside it.",
+)
+@click.option(
+    "--memory",
+    type=click.IntRange(1),
+    metavar="BATCH",
+    help="Add the predicted memory of training and inference, fp32 on a GPU.",
+)
+@click.option(
+    "--measure",
+    is_flag=True,
+    help="Add the measured time per image of a forward pass on this machine.",
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Images in each measured pass.",
+)
+@click.option(
+    "--sort",
+    metavar="COLUMN",
+    default="",
+    help="Order by name, year, depth, input, params, macs, flops, weights, … reported.",
+)
 @click.option("--descending", is_flag=True, help="The largest first.")
-@click.option("--protocol", metavar="WORDS", default="", help="Results of one protocol only, as in --protocol 'top-1 single crop'.")
+@click.option(
+    "--protocol",
+    metavar="WORDS",
+    default="",
+    help="Results of one protocol only, as in --protocol 'top-1 single crop'.",
+)
 @click.option("--json", "form", flag_value="json", help="Print JSON.")
-@click.option("--csv", "form", flag_value="csv", help="Print comma-separated values, sizes in bytes.")
+@click.option(
+    "--csv", "form", flag_value="csv", help="Print comma-separated values, sizes in bytes."
+)
 @click.option("--markdown", "form", flag_value="markdown", help="Print a Markdown table.")
-@click.option("--plot", metavar="FILE.png|svg", help="Draw the reported accuracy instead of printing a table.")
+@click.option(
+    "--plot", metavar="FILE.png|svg", help="Draw the reported accuracy instead of printing a table."
+)
 @click.option("--kind", type=click.Choice(["operations", "accuracy"]), default="operations", show_default=True,
               help="What --plot draws: accuracy against operations, or accuracy per network.")  # fmt: skip
-@click.option("--html", metavar="FILE.html", help="Write a page with the table, the chart and the layers of each network.")
+@click.option(
+    "--html",
+    metavar="FILE.html",
+    help="Write a page with the table, the chart and the layers of each network.",
+)
 def command(
     names: tuple[str, ...],
     input_size: int | tuple[int, ...] | None,
@@ -44,12 +84,15 @@ def command(
     kind: str,
     html: str | None,
 ) -> None:
-    """Depth, parameters, MACs and FLOPs of networks at their own input size. NAME can be a shell pattern.
+    """Depth, parameters, MACs and FLOPs of networks at their own input size. NAME can
+    be a shell pattern.
 
-    A MAC is one multiply-add of a convolution or matrix product, biases excluded; FLOPs are twice the MACs. The depth is the paper's:
-    layers with weights on the longest path. The weights are those of the parameters in single precision, or the recorded file's.
-    Reported errors are the papers' own, and comparable only where data and protocol are the same: pictures show one protocol, the one
-    that most of the networks share if --protocol picks no other.
+    A MAC is one multiply-add of a convolution or matrix product, biases excluded; FLOPs
+    are twice the MACs. The depth is the paper's: layers with weights on the longest
+    path. The weights are those of the parameters in single precision, or the recorded
+    file's. Reported errors are the papers' own, and comparable only where data and
+    protocol are the same: pictures show one protocol, the one that most of the networks
+    share if --protocol picks no other.
 
     \b
     Example: zoo compare alexnet 'vgg*' resnet50
@@ -84,5 +127,13 @@ def command(
         click.echo(comparison.to_markdown())
     elif not plot and not html:
         titles = comparison.titles
-        optional = [titles[column] for column in ("reported", "weights", "year", "input") if column != sort]
-        table(list(titles.values()), comparison.cells(), left=("name", titles["reported"]), wrap=titles["reported"], optional=optional)
+        optional = [
+            titles[column] for column in ("reported", "weights", "year", "input") if column != sort
+        ]
+        table(
+            list(titles.values()),
+            comparison.cells(),
+            left=("name", titles["reported"]),
+            wrap=titles["reported"],
+            optional=optional,
+        )

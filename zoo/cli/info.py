@@ -12,7 +12,8 @@ import zoo
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(name: str, as_json: bool) -> None:
-    """What is known of the network NAME: paper, claims, results, departures from the paper, weights.
+    """What is known of the network NAME: paper, claims, results, departures from the
+    paper, weights.
 
     Example: zoo info resnet50
     """
@@ -30,7 +31,8 @@ def command(name: str, as_json: bool) -> None:
         "link": known.paper.url,
         "variant": variant.note,
         "fields": ", ".join(f"{field}={value}" for field, value in variant.fields.items()),
-        "input": f"{'x'.join(map(str, variant.input_size))}" + (" only" if variant.fixed_input else f", {variant.min_input} or larger"),
+        "input": f"{'x'.join(map(str, variant.input_size))}"
+        + (" only" if variant.fixed_input else f", {variant.min_input} or larger"),
         "depth": f"{variant.depth} layers with weights",
         "parameters": f"{variant.claims.params:,}",
         "MACs": f"{variant.claims.macs:,} at {height}x{width} (FLOPs: {2 * variant.claims.macs:,})",
@@ -42,5 +44,7 @@ def command(name: str, as_json: bool) -> None:
         if text:
             click.echo(f"  {label:<11} {text}")
     for result in variant.results:
-        click.echo(f"  reported    {result.value} {result.metric}: {result.data}, {result.protocol} ({result.where})")
+        click.echo(
+            f"  reported    {result.value} {result.metric}: {result.data}, {result.protocol} ({result.where})"
+        )
     click.echo("\n" + known.doc)

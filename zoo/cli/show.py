@@ -1,4 +1,6 @@
-"""Tables for the terminal (as plain text when the output goes elsewhere), and a progress bar for what takes long."""
+"""Tables for the terminal (as plain text when the output goes elsewhere), and a
+progress bar for what takes long.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +19,16 @@ PATIENCE = 2.0  # seconds without a progress bar
 READABLE = 24  # least width of a column whose text is wrapped
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[str], wrap: str = "", optional: Sequence[str] = ()) -> None:
-    """Print to stdout. On a terminal the text of the column `wrap` is wrapped, and where the width is not enough the columns
-    `optional` are left out, the first one first. Nothing is ever cut off.
+def table(
+    headers: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    left: Sequence[str],
+    wrap: str = "",
+    optional: Sequence[str] = (),
+) -> None:
+    """Print to stdout. On a terminal the text of the column `wrap` is wrapped, and
+    where the width is not enough the columns `optional` are left out, the first one
+    first. Nothing is ever cut off.
     """
     from rich.console import Console
     from rich.table import Table
@@ -29,20 +38,36 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[
     if not console.is_terminal:
         click.echo(plain(headers, rows, left))
         return
-    widths = {header: max(map(len, column)) for header, *column in zip(headers, *rows, strict=True) for column in [[header, *column]]}
-    needed = {header: min(width, READABLE) if header == wrap else width for header, width in widths.items()}
+    widths = {
+        header: max(map(len, column))
+        for header, *column in zip(headers, *rows, strict=True)
+        for column in [[header, *column]]
+    }
+    needed = {
+        header: min(width, READABLE) if header == wrap else width
+        for header, width in widths.items()
+    }
     shown = list(headers)
     dropped: list[str] = []
-    while sum(needed[header] + 1 for header in shown) - 1 > console.width and len(dropped) < len(optional):
+    while sum(needed[header] + 1 for header in shown) - 1 > console.width and len(dropped) < len(
+        optional
+    ):
         dropped.append(optional[len(dropped)])
         shown.remove(dropped[-1])
     gap = 2 if sum(needed[header] + 2 for header in shown) - 2 <= console.width else 1
     fits = sum(needed[header] + gap for header in shown) - gap <= console.width
     grid = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="bold")
     for header in shown:
-        grid.add_column(header, justify="left" if header in left else "right", no_wrap=fits and header != wrap, overflow="fold")
+        grid.add_column(
+            header,
+            justify="left" if header in left else "right",
+            no_wrap=fits and header != wrap,
+            overflow="fold",
+        )
     for row in rows:
-        grid.add_row(*(Text(cell) for header, cell in zip(headers, row, strict=True) if header in shown))
+        grid.add_row(
+            *(Text(cell) for header, cell in zip(headers, row, strict=True) if header in shown)
+        )
     console.print(grid)
     if dropped:
         note(f"{console.width} columns have no room for: {', '.join(dropped)}")
@@ -57,7 +82,9 @@ def on_terminal() -> bool:
 
 @contextmanager
 def waiting(what: str) -> Iterator[None]:
-    """Say on a terminal's stderr what is being done, as soon as it takes longer than PATIENCE."""
+    """Say on a terminal's stderr what is being done, as soon as it takes longer than
+    PATIENCE.
+    """
     from rich.console import Console
 
     console = Console(stderr=True)
@@ -74,13 +101,32 @@ def waiting(what: str) -> Iterator[None]:
 
 
 def progress(items: Sequence[Any]) -> Iterator[Any]:
-    """The items one after the other, with a bar on a terminal's stderr as soon as it takes longer than PATIENCE."""
+    """The items one after the other, with a bar on a terminal's stderr as soon as it
+    takes longer than PATIENCE.
+    """
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     console = Console(stderr=True)
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-    bar = Progress(*columns, console=console, transient=True, redirect_stdout=False, disable=not console.is_terminal)
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}"),
+        TimeRemainingColumn(),
+    )
+    bar = Progress(
+        *columns,
+        console=console,
+        transient=True,
+        redirect_stdout=False,
+        disable=not console.is_terminal,
+    )
     task = bar.add_task("", total=len(items))
     begin = time.monotonic()
     started = False

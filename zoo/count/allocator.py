@@ -1,8 +1,11 @@
-"""torch's caching allocator of a GPU, as far as sizes are concerned: what it rounds up to, and what it takes from the card.
+"""torch's caching allocator of a GPU, as far as sizes are concerned: what it rounds up
+to, and what it takes from the card.
 
-The rules are those of c10/cuda/CUDACachingAllocator.cpp with its default settings: blocks of up to 1 MiB come from segments of 2 MiB,
-blocks of up to 10 MiB from segments of 20 MiB, larger ones from a segment of their own size in steps of 2 MiB; the smallest free block
-that fits is taken, and what is left of it is split off; neighbours that are both free become one.
+The rules are those of c10/cuda/CUDACachingAllocator.cpp with its default settings:
+blocks of up to 1 MiB come from segments of 2 MiB, blocks of up to 10 MiB from segments
+of 20 MiB, larger ones from a segment of their own size in steps of 2 MiB; the smallest
+free block that fits is taken, and what is left of it is split off; neighbours that are
+both free become one.
 """
 
 from __future__ import annotations
@@ -23,7 +26,9 @@ def rounded(size: int, device: str) -> int:
 
 
 def replay(events: Iterable[tuple[Any, bool]], capacity: int | None = None) -> int | None:
-    """The most bytes that the allocator takes from the card for blocks that are made and freed; None when they do not fit into it."""
+    """The most bytes that the allocator takes from the card for blocks that are made
+    and freed; None when they do not fit into it.
+    """
     allocator = Allocator(capacity)
     try:
         for block, made in events:
@@ -55,9 +60,11 @@ class OutOfMemory(Exception):
 
 
 class Allocator:
-    """Follows blocks through segments. `reserved`: bytes of all segments; `peak`: the most there were; `capacity`: the card's, or None.
+    """Follows blocks through segments. `reserved`: bytes of all segments; `peak`: the
+    most there were; `capacity`: the card's, or None.
 
-    Raises OutOfMemory where a block does not fit, even after the segments that are wholly free have been given back.
+    Raises OutOfMemory where a block does not fit, even after the segments that are
+    wholly free have been given back.
     """
 
     def __init__(self, capacity: int | None = None) -> None:
@@ -74,7 +81,9 @@ class Allocator:
         small = size <= SMALL
         pool = self._free[small]
         place = bisect_left(pool, (size, 0))
-        piece = self._pieces[pool.pop(place)[1]] if place < len(pool) else self._segment(size, small)
+        piece = (
+            self._pieces[pool.pop(place)[1]] if place < len(pool) else self._segment(size, small)
+        )
         if piece.size - size >= (ROUND if small else SMALL + 1):
             self._split(piece, size)
         piece.free = False
@@ -86,11 +95,15 @@ class Allocator:
         for other in (piece.before, piece.after):
             if other and other.free:
                 self._remove(other)
-                piece = self._join(other, piece) if other is piece.before else self._join(piece, other)
+                piece = (
+                    self._join(other, piece) if other is piece.before else self._join(piece, other)
+                )
         insort(self._free[piece.small], piece.key)
 
     def _segment(self, size: int, small: bool) -> Piece:
-        wanted = 2 * MIB if small else 20 * MIB if size < 10 * MIB else -(-size // (2 * MIB)) * 2 * MIB
+        wanted = (
+            2 * MIB if small else 20 * MIB if size < 10 * MIB else -(-size // (2 * MIB)) * 2 * MIB
+        )
         if self.capacity is not None and self.reserved + wanted > self.capacity:
             self._give_back()
             if self.reserved + wanted > self.capacity:
@@ -128,7 +141,11 @@ class Allocator:
 
     def _give_back(self) -> None:
         for pool in self._free.values():
-            whole = [self._pieces[order] for _, order in pool if not self._pieces[order].before and not self._pieces[order].after]
+            whole = [
+                self._pieces[order]
+                for _, order in pool
+                if not self._pieces[order].before and not self._pieces[order].after
+            ]
             for piece in whole:
                 self._remove(piece)
                 del self._pieces[piece.order]

@@ -1,4 +1,6 @@
-"""What a device does otherwise than torch's meta kernels, as far as memory is concerned: autocast, and kernels that save something else."""
+"""What a device does otherwise than torch's meta kernels, as far as memory is
+concerned: autocast, and kernels that save something else.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,13 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
-# ------------------------------------------------------------------------------------------------------------ autocast
+# ----------------------------------------------------------------------------- autocast
 
-LOWER, SINGLE, SINGLE_CPU = (  # by the name of the function or method, as torch's documentation of autocast lists them
+(
+    LOWER,
+    SINGLE,
+    SINGLE_CPU,
+) = (  # by the name of the function or method, as torch's documentation of autocast lists them
     set(names.split())
     for names in (
         "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear matmul __matmul__ __rmatmul__ mm bmm mv addmm "
@@ -31,9 +37,11 @@ LOWER, SINGLE, SINGLE_CPU = (  # by the name of the function or method, as torch
 
 
 class Autocast(TorchFunctionMode):
-    """torch's automatic mixed precision for tensors on the meta device, which torch's own does not touch.
+    """torch's automatic mixed precision for tensors on the meta device, which torch's
+    own does not touch.
 
-    Functions that are written in Python are cast as a whole. A parameter is cast once, until `forget`.
+    Functions that are written in Python are cast as a whole. A parameter is cast once,
+    until `forget`.
     """
 
     def __init__(self, dtype: torch.dtype, device: str) -> None:
@@ -71,25 +79,39 @@ def _single(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
-def response_norm(x: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
-    """Local response normalisation (N, C, ...) as torch computes it, the power in single precision."""
+def response_norm(
+    x: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
+) -> Tensor:
+    """Local response normalisation (N, C, ...) as torch computes it, the power in
+    single precision.
+    """
     squares = (x * x).unsqueeze(1)  # (N, 1, C, ...)
     padding = (0, 0) * (x.ndim - 2) + (size // 2, (size - 1) // 2)
-    squares = functional.pad(squares.flatten(3).unsqueeze(-1), (0, 0, *padding[-4:]) if x.ndim > 2 else padding)
+    squares = functional.pad(
+        squares.flatten(3).unsqueeze(-1), (0, 0, *padding[-4:]) if x.ndim > 2 else padding
+    )
     means = functional.avg_pool3d(squares, (size, 1, 1), stride=1).reshape(x.shape)
     return x / _single(means * alpha + k).pow(beta)
 
 
-# ------------------------------------------------------------------------------------------------------------- kernels
+# ------------------------------------------------------------------------------ kernels
 
 
-def _dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor | None:
+def _dropout(
+    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> Tensor | None:
     """On a GPU one kernel, that saves a mask of a byte per value."""
-    return torch.native_dropout(input, p, True)[0] if training and 0 < p < 1 and not inplace and input.requires_grad else None
+    return (
+        torch.native_dropout(input, p, True)[0]
+        if training and 0 < p < 1 and not inplace and input.requires_grad
+        else None
+    )
 
 
 def _attention(flash: Any, efficient: Any) -> Callable[..., Tensor | None]:
-    """Fused attention, that never makes the matrix of scores; with a mask another kernel, if there is one."""
+    """Fused attention, that never makes the matrix of scores; with a mask another
+    kernel, if there is one.
+    """
 
     def attention(
         query: Tensor,
@@ -100,22 +122,38 @@ def _attention(flash: Any, efficient: Any) -> Callable[..., Tensor | None]:
         is_causal: bool = False,
         **_: Any,
     ) -> Tensor | None:
-        if query.ndim != 4 or query.shape[:2] != key.shape[:2] or query.shape[-1] != value.shape[-1] or not query.is_meta:
+        if (
+            query.ndim != 4
+            or query.shape[:2] != key.shape[:2]
+            or query.shape[-1] != value.shape[-1]
+            or not query.is_meta
+        ):
             return None
-        if flash is not None and attn_mask is None and (query.dtype != torch.float32 or efficient is None) and (not dropout_p or efficient):
+        if (
+            flash is not None
+            and attn_mask is None
+            and (query.dtype != torch.float32 or efficient is None)
+            and (not dropout_p or efficient)
+        ):
             return flash(query, key, value, dropout_p, is_causal)[0]
         if efficient is not None:
-            return efficient(query, key, value, attn_mask, query.requires_grad, dropout_p, is_causal)[0]
+            return efficient(
+                query, key, value, attn_mask, query.requires_grad, dropout_p, is_causal
+            )[0]
         return None
 
     return attention
 
 
 class _Layers(torch.autograd.Function):
-    """Recurrent layers as one kernel: beside its outputs it keeps `reserve` bytes for its backward pass."""
+    """Recurrent layers as one kernel: beside its outputs it keeps `reserve` bytes for
+    its backward pass.
+    """
 
     @staticmethod
-    def forward(ctx: Any, shape: Any, states: Any, reserve: int, x: Tensor, *weights: Tensor) -> Any:
+    def forward(
+        ctx: Any, shape: Any, states: Any, reserve: int, x: Tensor, *weights: Tensor
+    ) -> Any:
         kept = x.new_empty(reserve, dtype=torch.uint8)
         outputs = x.new_empty(shape), *(x.new_empty(state) for state in states)
         ctx.save_for_backward(x, *weights, outputs[0], kept)
@@ -124,36 +162,60 @@ class _Layers(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *_: Any) -> Any:
         x, *weights, _, _ = ctx.saved_tensors
-        return None, None, None, *(torch.empty_like(tensor) if tensor.requires_grad else None for tensor in (x, *weights))
+        return (
+            None,
+            None,
+            None,
+            *(
+                torch.empty_like(tensor) if tensor.requires_grad else None
+                for tensor in (x, *weights)
+            ),
+        )
 
 
 def _recurrent(kept: float) -> Callable[..., Any]:
-    """Layers as one kernel that keeps `kept` values per step, example, unit, layer and direction; packed sequences as on meta."""
+    """Layers as one kernel that keeps `kept` values per step, example, unit, layer and
+    direction; packed sequences as on meta.
+    """
 
     def layers(x: Tensor, hidden: Any, weights: Any, biases: Any, depth: Any, dropout: Any = 0.0, train: bool = False,
                bidirectional: bool = False, batch_first: bool = False) -> Any:  # fmt: skip
-        if not isinstance(biases, bool) or (isinstance(hidden, Tensor) and isinstance(weights, Tensor)) or not train:
+        if (
+            not isinstance(biases, bool)
+            or (isinstance(hidden, Tensor) and isinstance(weights, Tensor))
+            or not train
+        ):
             return None
         states = hidden if isinstance(hidden, (tuple, list)) else [hidden]
         width = states[0].shape[-1] * (1 + bidirectional)
         reserve = int(kept * x.shape[0] * x.shape[1] * width * depth) * x.element_size()
-        return _Layers.apply((*x.shape[:2], width), [state.shape for state in states], reserve, x, *weights)
+        return _Layers.apply(
+            (*x.shape[:2], width), [state.shape for state in states], reserve, x, *weights
+        )
 
     return layers
 
 
 _AT = torch.ops.aten
-KERNELS: dict[str, dict[str, Callable[..., Any]]] = {  # per device, by the function's name; a kernel that gives None: as on meta
+KERNELS: dict[
+    str, dict[str, Callable[..., Any]]
+] = {  # per device, by the function's name; a kernel that gives None: as on meta
     "cuda": {
         "dropout": _dropout,
-        "scaled_dot_product_attention": _attention(_AT._scaled_dot_product_flash_attention, _AT._scaled_dot_product_efficient_attention),
-        "lstm": _recurrent(5),  # gates and cells are the least that a backward pass needs; tests/gpu holds it to cuDNN's reserve
+        "scaled_dot_product_attention": _attention(
+            _AT._scaled_dot_product_flash_attention, _AT._scaled_dot_product_efficient_attention
+        ),
+        "lstm": _recurrent(
+            5
+        ),  # gates and cells are the least that a backward pass needs; tests/gpu holds it to cuDNN's reserve
         "gru": _recurrent(4),
         "rnn_tanh": _recurrent(1),
         "rnn_relu": _recurrent(1),
     },
     "cpu": {
-        "scaled_dot_product_attention": _attention(_AT._scaled_dot_product_flash_attention_for_cpu, None),
+        "scaled_dot_product_attention": _attention(
+            _AT._scaled_dot_product_flash_attention_for_cpu, None
+        ),
         "lstm": _recurrent(16.1),  # oneDNN's workspace, as measured
     },
 }

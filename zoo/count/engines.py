@@ -1,4 +1,6 @@
-"""Other people's counters as a second opinion: fvcore's FlopCountAnalysis and torch's FlopCounterMode."""
+"""Other people's counters as a second opinion: fvcore's FlopCountAnalysis and torch's
+FlopCounterMode.
+"""
 
 from __future__ import annotations
 
@@ -30,12 +32,16 @@ TOTALS = {  # what the engines' own totals are: times what is in the table, and 
     "fvcore": (1, "which it calls flops: all of its column above"),
     "torch": (2, "FLOPs: two for each multiply-add"),
 }
-Found = dict[str, dict[str, int]]  # operations by path of the module, then by kind; multiply-adds where the kind is one of those
+Found = dict[
+    str, dict[str, int]
+]  # operations by path of the module, then by kind; multiply-adds where the kind is one of those
 
 
 @dataclass(frozen=True)
 class Operations:
-    """One kind of operations, or one module's multiply-adds. `theirs` is None where the engine failed."""
+    """One kind of operations, or one module's multiply-adds. `theirs` is None where the
+    engine failed.
+    """
 
     what: str
     ours: int
@@ -50,9 +56,10 @@ class Operations:
 class Opinion:
     """Our counts beside another engine's, in multiply-adds and other operations.
 
-    `modules`: where multiply-adds differ, the innermost ones (of a forward pass; the engines are not sure where a backward pass
-    belongs). `uncounted`: operators that the engine says it leaves out, with their number of calls; torch says nothing. `failure`: why
-    there is nothing from the engine.
+    `modules`: where multiply-adds differ, the innermost ones (of a forward pass; the
+    engines are not sure where a backward pass belongs). `uncounted`: operators that the
+    engine says it leaves out, with their number of calls; torch says nothing.
+    `failure`: why there is nothing from the engine.
     """
 
     name: str
@@ -77,7 +84,10 @@ class Opinion:
         """The table as text, a cell per entry of HEADERS."""
         names = {f"MACs of {each.what}": each for each in self.modules}
         lines = {**{each.what: each for each in self.kinds}, "MACs": self.macs, **names}
-        return [[what, *map(figure, (each.ours, each.theirs, each.difference))] for what, each in lines.items()]
+        return [
+            [what, *map(figure, (each.ours, each.theirs, each.difference))]
+            for what, each in lines.items()
+        ]
 
     def headers(self) -> list[str]:
         return [self.engine if header == "theirs" else header for header in HEADERS]
@@ -87,7 +97,9 @@ class Opinion:
 
     def to_csv(self) -> str:
         rows = (*self.kinds, self.macs, *self.modules)
-        return separated(HEADERS, ([each.what, each.ours, each.theirs, each.difference] for each in rows))
+        return separated(
+            HEADERS, ([each.what, each.ours, each.theirs, each.difference] for each in rows)
+        )
 
     def remarks(self) -> list[str]:
         """What stands below the table, a line each."""
@@ -101,8 +113,11 @@ class Opinion:
         return "\n".join([plain(self.headers(), self.cells(), HEADERS[:1]), *self.remarks()])
 
 
-def ask(engine: str, ours: Profile, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Opinion:
-    """The opinion of "fvcore" or "torch" on a model on the meta device, which is ours to use up, beside our own counts.
+def ask(
+    engine: str, ours: Profile, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Opinion:
+    """The opinion of "fvcore" or "torch" on a model on the meta device, which is ours
+    to use up, beside our own counts.
 
     Whatever goes wrong in the engine is in `failure`.
     """
@@ -118,7 +133,14 @@ def ask(engine: str, ours: Profile, model: nn.Module, args: tuple[Any, ...], kwa
     return _opinion(ours, engine, version, found, uncounted, "")
 
 
-def _opinion(ours: Profile, engine: str, version: str, found: Found | None, uncounted: Mapping[str, int], failure: str) -> Opinion:
+def _opinion(
+    ours: Profile,
+    engine: str,
+    version: str,
+    found: Found | None,
+    uncounted: Mapping[str, int],
+    failure: str,
+) -> Opinion:
     own = dict(_own(ours))
     theirs = None if found is None else found.get("", {})
     kinds = [kind for kind in own if kind in MULTIPLY_ADDS or kind in (theirs or ())]
@@ -128,8 +150,13 @@ def _opinion(ours: Profile, engine: str, version: str, found: Found | None, unco
         engine=engine,
         version=version,
         mode=ours.mode,
-        kinds=tuple(Operations(kind, own.get(kind, 0), None if theirs is None else theirs.get(kind, 0)) for kind in kinds),
-        macs=Operations("MACs", ours.macs + ours.backward_macs, None if theirs is None else _macs(theirs)),
+        kinds=tuple(
+            Operations(kind, own.get(kind, 0), None if theirs is None else theirs.get(kind, 0))
+            for kind in kinds
+        ),
+        macs=Operations(
+            "MACs", ours.macs + ours.backward_macs, None if theirs is None else _macs(theirs)
+        ),
         total=None if theirs is None else sum(theirs.values()) * TOTALS[engine][0],
         modules=tuple(_differing(ours, found or {})),
         uncounted=uncounted,
@@ -138,9 +165,13 @@ def _opinion(ours: Profile, engine: str, version: str, found: Found | None, unco
 
 
 def _own(ours: Profile) -> Iterator[tuple[str, int]]:
-    """Our operations by kind: multiply-adds as the engines part them, then the others."""
+    """Our operations by kind: multiply-adds as the engines part them, then the
+    others.
+    """
     for kind in MULTIPLY_ADDS:
-        if macs := sum(each.macs for each in ours.operators if each.macs and _kind(each.name) == kind):
+        if macs := sum(
+            each.macs for each in ours.operators if each.macs and _kind(each.name) == kind
+        ):
             yield kind, macs
     for kind in dict.fromkeys([*ours.other, *ours.backward_other]):
         yield kind, ours.other.get(kind, 0) + ours.backward_other.get(kind, 0)
@@ -160,20 +191,30 @@ def _macs(kinds: Mapping[str, int]) -> int:
 
 
 def _differing(ours: Profile, found: Found) -> Iterator[Operations]:
-    rows = [row for row in ours.rows if row.path in found and row.macs != _macs(found[row.path])] if ours.mode == "eval" else []
+    rows = (
+        [row for row in ours.rows if row.path in found and row.macs != _macs(found[row.path])]
+        if ours.mode == "eval"
+        else []
+    )
     for row in rows:
         if row.path and not any(other.path.startswith(f"{row.path}.") for other in rows):
             yield Operations(row.path, row.macs, _macs(found[row.path]))
 
 
-def _ask_fvcore(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], train: bool) -> tuple[Found, dict[str, int]]:
+def _ask_fvcore(
+    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], train: bool
+) -> tuple[Found, dict[str, int]]:
     from fvcore.nn import FlopCountAnalysis
 
     if kwargs:
         raise TypeError("it takes positional arguments only")
     zeros = tuple(torch.zeros(tensor.shape, dtype=tensor.dtype) for tensor in tensors(args))
-    analysis = FlopCountAnalysis(copy_of_zeros(model), zeros)  # tracing a convolution fails on the meta device
-    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+    analysis = FlopCountAnalysis(
+        copy_of_zeros(model), zeros
+    )  # tracing a convolution fails on the meta device
+    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings(
+        "none"
+    )
     found: Found = {}
     for path, operators in analysis.by_module_and_operator().items():
         counts = found.setdefault(path, {})
@@ -183,7 +224,9 @@ def _ask_fvcore(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, An
     return found, dict(analysis.unsupported_ops())
 
 
-def _ask_torch(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], train: bool) -> tuple[Found, dict[str, int]]:
+def _ask_torch(
+    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], train: bool
+) -> tuple[Found, dict[str, int]]:
     from torch.utils.flop_counter import FlopCounterMode
 
     counter = FlopCounterMode(display=False)

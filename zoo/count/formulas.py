@@ -1,12 +1,17 @@
-"""What each operator of torch's dispatcher costs: multiply-adds in MACS, other operations by kind in OTHER, or nothing in FREE.
+"""What each operator of torch's dispatcher costs: multiply-adds in MACS, other
+operations by kind in OTHER, or nothing in FREE.
 
 Conventions
-- 1 MAC = one multiply-add of a convolution or matrix product, products with zero padding included, biases excluded.
-- Other operations are scalar ones: a bias or an elementwise operator is one per output value, a pooling window one per value in it,
-  a softmax five per value (maximum, difference, exponential, sum, quotient). A normalisation costs four per value for its statistics
-  (a sum, a difference, a square, a sum), two to apply them (difference, product) and two for scale and shift; with fixed statistics
-  scale and shift fold into two in all. Backward passes as the tables say.
-- In-place and `out=` forms cost what the plain form costs. An operator that is in none of the tables is reported by name.
+- 1 MAC = one multiply-add of a convolution or matrix product, products with zero
+  padding included, biases excluded.
+- Other operations are scalar ones: a bias or an elementwise operator is one per output
+  value, a pooling window one per value in it, a softmax five per value (maximum,
+  difference, exponential, sum, quotient). A normalisation costs four per value for its
+  statistics (a sum, a difference, a square, a sum), two to apply them (difference,
+  product) and two for scale and shift; with fixed statistics scale and shift fold into
+  two in all. Backward passes as the tables say.
+- In-place and `out=` forms cost what the plain form costs. An operator that is in none
+  of the tables is reported by name.
 """
 
 from __future__ import annotations
@@ -24,20 +29,45 @@ from zoo.errors import UsageError
 
 Formula = Callable[..., int]  # (arguments of the operator, output=its output) -> operations
 
-KINDS = ("bias", "normalisation", "activation", "softmax", "pooling", "interpolation", "elementwise", "reduction", "lookup", "random")
+KINDS = (
+    "bias",
+    "normalisation",
+    "activation",
+    "softmax",
+    "pooling",
+    "interpolation",
+    "elementwise",
+    "reduction",
+    "lookup",
+    "random",
+)
 
 
-# ------------------------------------------------------------------------------------------------------ multiply-adds
+# ------------------------------------------------------------------------ multiply-adds
 
 
-def convolution(x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, transposed: bool, *_: Any, output: Any) -> int:
-    """Each output position (transposed: each input position) meets one kernel per map; weight (out, in / groups, *kernel)."""
+def convolution(
+    x: Any,
+    weight: Any,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    transposed: bool,
+    *_: Any,
+    output: Any,
+) -> int:
+    """Each output position (transposed: each input position) meets one kernel per map;
+    weight (out, in / groups, *kernel).
+    """
     return (x if transposed else output).numel() * prod(weight.shape[1:])
 
 
 def convolution_backward(grad: Any, x: Any, weight: Any, sizes: Any, stride: Any, padding: Any, dilation: Any, transposed: bool,
                          out_padding: Any, groups: int, mask: Any, *, output: Any) -> int:  # fmt: skip
-    """As much as the forward pass for the input's gradient, and again for the weight's, where they are asked for."""
+    """As much as the forward pass for the input's gradient, and again for the weight's,
+    where they are asked for.
+    """
     return (mask[0] + mask[1]) * (x if transposed else grad).numel() * prod(weight.shape[1:])
 
 
@@ -51,21 +81,31 @@ def add_product(bias: Any, a: Any, b: Any, *_: Any, output: Any, **__: Any) -> i
 
 
 def attention(query: Any, key: Any, value: Any, *_: Any, output: Any, **__: Any) -> int:
-    """query (N, H, L, E) @ key (N, H, S, E)ᵀ, then (N, H, L, S) @ value (N, H, S, V); a causal mask saves nothing here."""
+    """query (N, H, L, E) @ key (N, H, S, E)ᵀ, then (N, H, L, S) @ value (N, H, S, V); a
+    causal mask saves nothing here.
+    """
     return prod(query.shape[:-1]) * key.shape[-2] * (query.shape[-1] + value.shape[-1])
 
 
-def attention_backward(grad: Any, query: Any, key: Any, value: Any, *_: Any, output: Any, **__: Any) -> int:
-    """The scores again, the gradients of value and scores, and from the latter those of query and key."""
+def attention_backward(
+    grad: Any, query: Any, key: Any, value: Any, *_: Any, output: Any, **__: Any
+) -> int:
+    """The scores again, the gradients of value and scores, and from the latter those of
+    query and key.
+    """
     return prod(query.shape[:-1]) * key.shape[-2] * (3 * query.shape[-1] + 2 * value.shape[-1])
 
 
-def lstm_backward(x: Any, w1: Any, w2: Any, w3: Any, w4: Any, *_: Any, output: Any, **__: Any) -> int:
+def lstm_backward(
+    x: Any, w1: Any, w2: Any, w3: Any, w4: Any, *_: Any, output: Any, **__: Any
+) -> int:
     return 2 * prod(x.shape[:2]) * (w1.numel() + w2.numel())
 
 
 def lstm(x: Any, weight: Any, recurrent: Any, *_: Any, output: Any, **__: Any) -> int:
-    """One layer in one direction over a sequence (T, N, inputs): every step multiplies with both weights."""
+    """One layer in one direction over a sequence (T, N, inputs): every step multiplies
+    with both weights.
+    """
     return prod(x.shape[:2]) * (weight.numel() + recurrent.numel())
 
 
@@ -96,7 +136,7 @@ MACS: dict[str, Formula] = {
 }
 
 
-# --------------------------------------------------------------------------------------------------- other operations
+# --------------------------------------------------------------------- other operations
 
 
 def each(cost: int = 1) -> Formula:
@@ -113,7 +153,18 @@ def first(values: Any) -> int:
     """The number of values of the first tensor."""
     if isinstance(values, Tensor):
         return values.numel()
-    return next((first(part) for part in values if isinstance(part, (Tensor, tuple, list)) and first(part)), 0) if values else 0
+    return (
+        next(
+            (
+                first(part)
+                for part in values
+                if isinstance(part, (Tensor, tuple, list)) and first(part)
+            ),
+            0,
+        )
+        if values
+        else 0
+    )
 
 
 def window(x: Any, kernel: Any, *_: Any, output: Any, **__: Any) -> int:
@@ -135,7 +186,17 @@ def bias_backward(grad: Any, *args: Any, output: Any) -> int:
     return grad.numel() if args[-1][2] else 0
 
 
-def batch_norm(x: Any, weight: Any, shift: Any, mean: Any, var: Any, training: bool = True, *_: Any, output: Any, **__: Any) -> int:
+def batch_norm(
+    x: Any,
+    weight: Any,
+    shift: Any,
+    mean: Any,
+    var: Any,
+    training: bool = True,
+    *_: Any,
+    output: Any,
+    **__: Any,
+) -> int:
     """Statistics of the batch in training, then a product and a sum per value."""
     return (6 if training else 2) * x.numel()
 
@@ -218,9 +279,12 @@ ROWS: tuple[tuple[str, Formula, str], ...] = (  # kind, cost, operators
     ("random", each(), "randint randint_like randn randn_like random randperm uniform native_dropout"),
 )  # fmt: skip
 
-OTHER: dict[str, tuple[str, Formula]] = {f"aten::{name}": (kind, cost) for kind, cost, names in ROWS for name in names.split()}
+OTHER: dict[str, tuple[str, Formula]] = {
+    f"aten::{name}": (kind, cost) for kind, cost, names in ROWS for name in names.split()
+}
 
-# New memory, copies and checks. Views, and elementwise operators that are in no table, are known by their schema and tags.
+# New memory, copies and checks. Views, and elementwise operators that are in no table,
+# are known by their schema and tags.
 FREE = {
     "aten::" + name
     for names in (
@@ -242,7 +306,9 @@ FREE = {
 
 @dataclass(frozen=True, eq=False)
 class Cost:
-    """What one operator costs. `kind` is that of its other operations, "free" where it has none, "" for one that is not known."""
+    """What one operator costs. `kind` is that of its other operations, "free" where it
+    has none, "" for one that is not known.
+    """
 
     name: str
     macs: Formula | None
@@ -251,13 +317,17 @@ class Cost:
     out: tuple[str, ...] = ()  # the arguments in which an `out=` form gives its output
 
     def of(self, args: Any, kwargs: Any, output: Any) -> tuple[int, int]:
-        """Multiply-adds, and other operations, of one call. Raises UsageError when a formula does not take the arguments."""
+        """Multiply-adds, and other operations, of one call. Raises UsageError when a
+        formula does not take the arguments.
+        """
         kwargs = {key: value for key, value in kwargs.items() if key not in self.out}
         try:
             macs = self.macs(*args, **kwargs, output=output) if self.macs else 0
             return macs, self.other(*args, **kwargs, output=output) if self.other else 0
         except Exception as error:
-            raise UsageError(f"the formula of {self.name} fails: {type(error).__name__}: {error}") from error
+            raise UsageError(
+                f"the formula of {self.name} fails: {type(error).__name__}: {error}"
+            ) from error
 
 
 _costs: dict[Any, Cost] = {}
@@ -275,10 +345,25 @@ def _look_up(operator: Any) -> Cost:
     name = _plain(operator._schema.name)
     if name in MACS or name in OTHER:
         kind, other = OTHER.get(name, ("free", None))
-        return Cost(name, MACS.get(name), kind, other, tuple([each.name for each in operator._schema.arguments if each.is_out]))
-    if name in FREE or operator.is_view or torch.Tag.inplace_view in operator.tags or operator.namespace == "profiler":
+        return Cost(
+            name,
+            MACS.get(name),
+            kind,
+            other,
+            tuple([each.name for each in operator._schema.arguments if each.is_out]),
+        )
+    if (
+        name in FREE
+        or operator.is_view
+        or torch.Tag.inplace_view in operator.tags
+        or operator.namespace == "profiler"
+    ):
         return Cost(name, None, "free", None)
-    return Cost(name, None, "elementwise", each()) if _elementwise(operator, name) else Cost(name, None, "", None)
+    return (
+        Cost(name, None, "elementwise", each())
+        if _elementwise(operator, name)
+        else Cost(name, None, "", None)
+    )
 
 
 def _plain(name: str) -> str:
@@ -287,20 +372,36 @@ def _plain(name: str) -> str:
 
 
 def _elementwise(operator: Any, name: str) -> bool:
-    """Whether any overload says so: the tag is missing from some of them, in-place ones above all."""
-    plain = getattr(getattr(torch.ops, operator.namespace), name.partition("::")[2], operator.overloadpacket)
-    return any(torch.Tag.pointwise in getattr(plain, overload).tags for overload in plain.overloads())
+    """Whether any overload says so: the tag is missing from some of them, in-place ones
+    above all.
+    """
+    plain = getattr(
+        getattr(torch.ops, operator.namespace), name.partition("::")[2], operator.overloadpacket
+    )
+    return any(
+        torch.Tag.pointwise in getattr(plain, overload).tags for overload in plain.overloads()
+    )
 
 
-def add_formula(operator: str, macs: Formula | None = None, other: Formula | None = None, kind: str = "elementwise") -> None:
-    """Tell the counters what an operator of your own costs, in this process: `zoo.add_formula("mylib::op", lambda x, w, output: …)`.
+def add_formula(
+    operator: str,
+    macs: Formula | None = None,
+    other: Formula | None = None,
+    kind: str = "elementwise",
+) -> None:
+    """Tell the counters what an operator of your own costs, in this process:
+    `zoo.add_formula("mylib::op", lambda x, w, output: …)`.
 
-    `operator`: its name in torch's dispatcher, for all its overloads, in-place and `out=` forms. `macs` and `other` take the operator's
-    arguments and its `output`, and return the number of multiply-adds and of other operations, which are listed under `kind`; with
-    neither, the operator is free. It replaces what was known. Raises UsageError for a name that is none.
+    `operator`: its name in torch's dispatcher, for all its overloads, in-place and
+    `out=` forms. `macs` and `other` take the operator's arguments and its `output`, and
+    return the number of multiply-adds and of other operations, which are listed under
+    `kind`; with neither, the operator is free. It replaces what was known. Raises
+    UsageError for a name that is none.
     """
     if not re.fullmatch(r"\w+::\w+", operator):
-        raise UsageError(f"{operator!r} is no operator's name: give namespace::name, as in torch.library")
+        raise UsageError(
+            f"{operator!r} is no operator's name: give namespace::name, as in torch.library"
+        )
     name = _plain(operator)
     for table in (MACS, OTHER):
         table.pop(name, None)
@@ -315,8 +416,12 @@ def add_formula(operator: str, macs: Formula | None = None, other: Formula | Non
 
 
 def table() -> Iterator[tuple[str, str]]:
-    """The kinds of operations with the operators that they have, for the documentation."""
+    """The kinds of operations with the operators that they have, for the
+    documentation.
+    """
     yield "MACs", ", ".join(sorted(name.removeprefix("aten::") for name in MACS))
     for kind in KINDS:
-        if names := sorted(name.removeprefix("aten::") for name, (k, _) in OTHER.items() if k == kind):
+        if names := sorted(
+            name.removeprefix("aten::") for name, (k, _) in OTHER.items() if k == kind
+        ):
             yield kind, ", ".join(names)

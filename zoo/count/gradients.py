@@ -1,4 +1,6 @@
-"""Sums of gradients, as autograd's engine makes them where no dispatch mode looks on."""
+"""Sums of gradients, as autograd's engine makes them where no dispatch mode looks
+on.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +17,17 @@ ADD = torch.ops.aten.add.Tensor
 
 
 def in_place(a: Any, b: Any) -> bool:
-    """Whether autograd's engine, which adds up the gradients that meet in one tensor, would add `b` to `a` itself: as it does when nothing
-    else holds `a`, but never under a dispatch mode.
+    """Whether autograd's engine, which adds up the gradients that meet in one tensor,
+    would add `b` to `a` itself: as it does when nothing else holds `a`, but never under
+    a dispatch mode.
     """
-    if not (isinstance(b, Tensor) and a.is_meta and a.shape == b.shape and a.dtype == b.dtype and a.is_contiguous()):
+    if not (
+        isinstance(b, Tensor)
+        and a.is_meta
+        and a.shape == b.shape
+        and a.dtype == b.dtype
+        and a.is_contiguous()
+    ):
         return False
     return all(here <= there for here, there in zip(_holders(a), alone(), strict=True))
 
@@ -30,11 +39,15 @@ def _holders(tensor: Any) -> tuple[int, int]:
 
 @cache
 def alone() -> tuple[int, int]:
-    """The same for a gradient that only the engine has, as it is seen in a dispatch mode."""
+    """The same for a gradient that only the engine has, as it is seen in a dispatch
+    mode.
+    """
     seen = []
 
     class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
             if func is ADD:
                 seen.append(_holders(args[0]))
             return func(*args, **(kwargs or {}))

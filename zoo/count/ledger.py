@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class Block:
-    """One storage: its size in bytes, the call in which it was made, and in which phase; `alive` until it is freed."""
+    """One storage: its size in bytes, the call in which it was made, and in which
+    phase; `alive` until it is freed.
+    """
 
     size: int
     frame: Frame | None
@@ -25,7 +27,9 @@ class Block:
 
 
 class Ledger:
-    """The life of every storage: `events` in order, each a block and whether it is made (True) or freed."""
+    """The life of every storage: `events` in order, each a block and whether it is made
+    (True) or freed.
+    """
 
     def __init__(self) -> None:
         self.blocks: list[Block] = []
@@ -47,7 +51,9 @@ class Ledger:
         return block
 
     def close(self) -> None:
-        """Follow nothing any more. Without it everything seen, the model too, waits for Python's garbage collector, which is slow."""
+        """Follow nothing any more. Without it everything seen, the model too, waits for
+        Python's garbage collector, which is slow.
+        """
         self._known.clear()
 
     def _freed(self, address: int, block: Block, _: Any) -> None:

@@ -1,4 +1,6 @@
-"""Memory of a step that is really run: torch's own record on a GPU, the profiler's record of the allocator on the CPU."""
+"""Memory of a step that is really run: torch's own record on a GPU, the profiler's
+record of the allocator on the CPU.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,16 @@ from zoo.count.optimizers import make_optimizer
 
 LIBRARY = {  # calls whose kernels take memory for themselves: what they make and free again is the library's
     f"aten::{name}"
-    for name in ("convolution", "convolution_backward", "mkldnn_rnn_layer", "mkldnn_rnn_layer_backward", "addmm", "mm", "bmm", "baddbmm")
+    for name in (
+        "convolution",
+        "convolution_backward",
+        "mkldnn_rnn_layer",
+        "mkldnn_rnn_layer_backward",
+        "addmm",
+        "mm",
+        "bmm",
+        "baddbmm",
+    )
 }
 
 
@@ -26,7 +37,9 @@ STEP = "zoo: the measured step"
 
 @dataclass(frozen=True)
 class Measured:
-    """Bytes at the peak of one step after the first, parameters and all included, and how many of them a library held for itself."""
+    """Bytes at the peak of one step after the first, parameters and all included, and
+    how many of them a library held for itself.
+    """
 
     peak: int
     workspace: int
@@ -42,18 +55,27 @@ def measure(
     autocast: torch.dtype | None = None,
     loss: Callable[[Any], Tensor] | None = None,
 ) -> Measured:
-    """Run a model two steps where it is, and take the peak of the second. It is trained by that: give one to use up.
+    """Run a model two steps where it is, and take the peak of the second. It is trained
+    by that: give one to use up.
 
-    On a GPU nothing else may be running, and `workspace` has what its libraries go on holding, too.
+    On a GPU nothing else may be running, and `workspace` has what its libraries go on
+    holding, too.
     """
     device = next(model.parameters()).device
     training = mode == "train"
     model.train(training)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    stepper = make_optimizer(optimizer, parameters, device.type)[1] if training and optimizer is not None else None
+    stepper = (
+        make_optimizer(optimizer, parameters, device.type)[1]
+        if training and optimizer is not None
+        else None
+    )
 
     def forward() -> Any:
-        with torch.set_grad_enabled(training), torch.autocast(device.type, autocast) if autocast else nullcontext():
+        with (
+            torch.set_grad_enabled(training),
+            torch.autocast(device.type, autocast) if autocast else nullcontext(),
+        ):
             output = model(*args, **kwargs)
             return (loss or default_loss)(output) if training else output
 
@@ -101,8 +123,12 @@ def measure(
 
 
 def _recorded(fresh: Callable[[], None], step: Callable[[], None], device: str) -> tuple[int, int]:
-    """What the profiler saw of a step after another: the most bytes that both made, and that without a library's own."""
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as record:
+    """What the profiler saw of a step after another: the most bytes that both made, and
+    that without a library's own.
+    """
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+    ) as record:
         fresh()
         with torch.profiler.record_function(STEP):
             step()
@@ -116,17 +142,24 @@ def _sizes(model: nn.Module, args: Any, kwargs: Any, stepper: Any) -> int:
     """Bytes of what is there before a step, each storage once."""
     held = [*model.parameters(), *model.buffers(), *tensors((args, dict(kwargs)))]
     if stepper:
-        held += [tensor for state in stepper.state.values() for tensor in tensors(list(state.values()))]
+        held += [
+            tensor for state in stepper.state.values() for tensor in tensors(list(state.values()))
+        ]
     return sum(
         {
-            id(storage): storage.nbytes() for tensor in held for storage in [tensor.untyped_storage()] if tensor.device.type != "meta"
+            id(storage): storage.nbytes()
+            for tensor in held
+            for storage in [tensor.untyped_storage()]
+            if tensor.device.type != "meta"
         }.values()
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _Allocation:
-    """One entry of the allocator's record: bytes, negative when freed, and the number of the library's call that it happened in."""
+    """One entry of the allocator's record: bytes, negative when freed, and the number
+    of the library's call that it happened in.
+    """
 
     time: int
     size: int
@@ -138,7 +171,9 @@ def _allocations(events: Any, device: str, call: int = 0) -> Iterator[_Allocatio
     for event in events:
         if event.tag == torch._C._profiler._EventType.Allocation:
             if event.extra_fields.device.type == device:
-                yield _Allocation(event.start_time_ns, event.extra_fields.alloc_size, event.extra_fields.ptr, call)
+                yield _Allocation(
+                    event.start_time_ns, event.extra_fields.alloc_size, event.extra_fields.ptr, call
+                )
         else:
             inside = call or (event.start_time_ns if event.name in LIBRARY else 0)
             yield from _allocations(event.children, device, inside)

@@ -1,6 +1,8 @@
-"""Memory of an inference pass or a training step, predicted by following the life of every storage over meta tensors.
+"""Memory of an inference pass or a training step, predicted by following the life of
+every storage over meta tensors.
 
-A training step is the usual loop, after the first one: the gradients are None, forward pass, loss, backward pass, optimizer step.
+A training step is the usual loop, after the first one: the gradients are None, forward
+pass, loss, backward pass, optimizer step.
 """
 
 from __future__ import annotations
@@ -24,12 +26,22 @@ from zoo.count.text import mib
 from zoo.count.tracker import Tracker
 from zoo.errors import InputError
 
-KINDS = ("parameters", "buffers", "optimizer state", "inputs", "gradients", "activations", "temporary")
+KINDS = (
+    "parameters",
+    "buffers",
+    "optimizer state",
+    "inputs",
+    "gradients",
+    "activations",
+    "temporary",
+)
 
 
 @dataclass(frozen=True)
 class ModuleMemory:
-    """Bytes that one module, with all below it, makes and keeps for the backward pass."""
+    """Bytes that one module, with all below it, makes and keeps for the backward
+    pass.
+    """
 
     path: str
     kind: str
@@ -39,10 +51,12 @@ class ModuleMemory:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes, predicted. `peak`: the most that are allocated at one moment of the step, `at_peak` by kind, `peak_phase` and `peak_module`
-    where that is. `activations`: what the forward pass keeps for the backward pass, each storage once, without parameters and inputs.
-    `temporary`: what is made and freed again within the step. `reserved`: what torch's caching allocator takes from the GPU for it;
-    None on the CPU. Not included: the GPU's own context, and what its libraries take as their workspace.
+    """Bytes, predicted. `peak`: the most that are allocated at one moment of the step,
+    `at_peak` by kind, `peak_phase` and `peak_module` where that is. `activations`: what
+    the forward pass keeps for the backward pass, each storage once, without parameters
+    and inputs. `temporary`: what is made and freed again within the step. `reserved`:
+    what torch's caching allocator takes from the GPU for it; None on the CPU. Not
+    included: the GPU's own context, and what its libraries take as their workspace.
     """
 
     name: str
@@ -91,8 +105,9 @@ def predict(
 ) -> Memory:
     """The memory of one step of a model on the meta device, which is ours to use up.
 
-    `optimizer`: a name of OPTIMIZERS, a function from parameters to an optimizer, or None. `loss`: from the output to a scalar.
-    `capacity`: bytes that there are, for `fits`. Raises InputError when the model does not take the input.
+    `optimizer`: a name of OPTIMIZERS, a function from parameters to an optimizer, or
+    None. `loss`: from the output to a scalar. `capacity`: bytes that there are, for
+    `fits`. Raises InputError when the model does not take the input.
     """
     ledger = Ledger()
     inputs = shapes((args, dict(kwargs)))
@@ -103,7 +118,11 @@ def predict(
     if training:
         keep_all(model)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    stepper = Stepper(optimizer, parameters, device, tracker) if training and optimizer is not None and parameters else None
+    stepper = (
+        Stepper(optimizer, parameters, device, tracker)
+        if training and optimizer is not None and parameters
+        else None
+    )
     begin = len(ledger.events)
     tracker.phase = "forward"
     lower = Autocast(autocast, device) if autocast else nullcontext()
@@ -118,7 +137,9 @@ def predict(
         del output
         tracker.keep()
         if objective is None or not objective.requires_grad:
-            raise InputError(f"{name}: nothing in its output has a gradient: there is no training step to predict")
+            raise InputError(
+                f"{name}: nothing in its output has a gradient: there is no training step to predict"
+            )
         kept = [block for block in ledger.blocks if block.alive and not block.label]
         with Kernels(device):
             tracker.backward(objective)
@@ -134,12 +155,16 @@ def predict(
 
 
 def default_loss(output: Any) -> Tensor | None:
-    """The cross-entropy of logits (N, classes), the sum of anything else; of several outputs the sum of theirs."""
+    """The cross-entropy of logits (N, classes), the sum of anything else; of several
+    outputs the sum of theirs.
+    """
     total = None
     for tensor in tensors(output):
         if tensor.requires_grad:
             if tensor.ndim == 2:
-                one = F.cross_entropy(tensor, torch.zeros(len(tensor), dtype=torch.long, device=tensor.device))
+                one = F.cross_entropy(
+                    tensor, torch.zeros(len(tensor), dtype=torch.long, device=tensor.device)
+                )
             else:
                 one = tensor.float().sum()
             total = one if total is None else total + one
@@ -173,9 +198,17 @@ def _report(
             peak, at_peak, place = size, dict(now), number
     moment = events[place][0] if place >= begin else None
     reserved = replay(events) if device == "cuda" else None
-    fits = None if capacity is None else replay(events, capacity) is not None if device == "cuda" else peak <= capacity
+    fits = (
+        None
+        if capacity is None
+        else replay(events, capacity) is not None
+        if device == "cuda"
+        else peak <= capacity
+    )
     tracker.sum_up()
-    dtypes = {str(parameter.dtype).removeprefix("torch.") for parameter in tracker.model.parameters()}
+    dtypes = {
+        str(parameter.dtype).removeprefix("torch.") for parameter in tracker.model.parameters()
+    }
     return Memory(
         name=tracker.name,
         device=device,
@@ -198,17 +231,24 @@ def _report(
         reserved=reserved,
         fits=fits,
         rows=tuple(
-            ModuleMemory(node.path, type(node.module).__name__, node.path.count(".") + 1 if node.path else 0, node.kept)
+            ModuleMemory(
+                node.path,
+                type(node.module).__name__,
+                node.path.count(".") + 1 if node.path else 0,
+                node.kept,
+            )
             for node in tracker.nodes
         ),
     )
 
 
 def largest_batch(step: Callable[[int], Memory], capacity: int, most: int = 2**20) -> int:
-    """The largest batch whose step fits into `capacity` bytes, 0 for none; at most `most`; above 200 to within half a percent.
+    """The largest batch whose step fits into `capacity` bytes, 0 for none; at most
+    `most`; above 200 to within half a percent.
 
-    `step` predicts the memory for a batch. It grows nearly linearly: so the line through batches of one and two says about where the
-    answer lies, and from there the interval is widened until it holds the answer, then halved.
+    `step` predicts the memory for a batch. It grows nearly linearly: so the line
+    through batches of one and two says about where the answer lies, and from there the
+    interval is widened until it holds the answer, then halved.
     """
     one = step(1)
     if not one.fits or most == 1:

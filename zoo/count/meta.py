@@ -18,7 +18,8 @@ META = torch.device("meta")
 
 
 def on_meta(value: Any) -> Any:
-    """`value` with every tensor in it (nested tuples, lists and dicts) replaced by one of its shape on the meta device.
+    """`value` with every tensor in it (nested tuples, lists and dicts) replaced by one
+    of its shape on the meta device.
 
     The lengths of a packed sequence stay: they are sizes, not data.
     """
@@ -45,10 +46,12 @@ def _made_anew(tensor: Tensor, device: torch.device, make: Callable[[Tensor], Te
 
 
 def copy_on_meta(model: nn.Module) -> nn.Module:
-    """A copy of the model whose tensors are on the meta device, shared ones still shared; no numbers are copied.
+    """A copy of the model whose tensors are on the meta device, shared ones still
+    shared; no numbers are copied.
 
-    A copy, because a forward pass may change more than tensors: attributes, lists, flags. A compiled or wrapped model is unwrapped.
-    Raises UsageError for a model that holds something that cannot be copied.
+    A copy, because a forward pass may change more than tensors: attributes, lists,
+    flags. A compiled or wrapped model is unwrapped. Raises UsageError for a model that
+    holds something that cannot be copied.
     """
     return _copy(model, _meta_tensor)
 
@@ -56,12 +59,18 @@ def copy_on_meta(model: nn.Module) -> nn.Module:
 def copy_of_zeros(model: nn.Module) -> nn.Module:
     """The same with zeros on the CPU."""
     cpu = torch.device("cpu")
-    return _copy(model, lambda tensor: _made_anew(tensor, cpu, lambda tensor: torch.zeros_like(tensor, device=cpu)))
+    return _copy(
+        model,
+        lambda tensor: _made_anew(tensor, cpu, lambda tensor: torch.zeros_like(tensor, device=cpu)),
+    )
 
 
 def copy_of_numbers(model: nn.Module) -> nn.Module:
     """The same with the model's own numbers, on its device."""
-    return _copy(model, lambda tensor: _made_anew(tensor, tensor.device, lambda tensor: tensor.detach().clone()))
+    return _copy(
+        model,
+        lambda tensor: _made_anew(tensor, tensor.device, lambda tensor: tensor.detach().clone()),
+    )
 
 
 def _copy(model: nn.Module, copy_tensor: Callable[[Tensor], Tensor]) -> nn.Module:
@@ -71,7 +80,9 @@ def _copy(model: nn.Module, copy_tensor: Callable[[Tensor], Tensor]) -> nn.Modul
     try:
         return copy.deepcopy(model, memo)
     except Exception as error:
-        raise UsageError(f"{type(model).__name__} cannot be copied to be counted: {type(error).__name__}: {error}") from error
+        raise UsageError(
+            f"{type(model).__name__} cannot be copied to be counted: {type(error).__name__}: {error}"
+        ) from error
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -98,4 +109,8 @@ def tensors(value: Any) -> Iterator[Tensor]:
 
 def shapes(value: Any) -> tuple[Any, ...]:
     """The shape of a tensor; of anything nested the tuple of its tensors' shapes."""
-    return tuple(value.shape) if isinstance(value, Tensor) else tuple(tuple(tensor.shape) for tensor in tensors(value))
+    return (
+        tuple(value.shape)
+        if isinstance(value, Tensor)
+        else tuple(tuple(tensor.shape) for tensor in tensors(value))
+    )

@@ -1,4 +1,6 @@
-"""Optimizer steps over meta tensors: the state they keep and the copies they make on the way."""
+"""Optimizer steps over meta tensors: the state they keep and the copies they make on
+the way.
+"""
 
 from __future__ import annotations
 
@@ -26,23 +28,36 @@ LBFGS = "lbfgs"
 NAMES = (*OPTIMIZERS, LBFGS)
 
 
-def make_optimizer(wanted: str | Callable[..., Any], parameters: Sequence[Tensor], device: str) -> tuple[str, Any]:
-    """Name and optimizer: one of NAMES, or what a function makes of a list of parameters.
+def make_optimizer(
+    wanted: str | Callable[..., Any], parameters: Sequence[Tensor], device: str
+) -> tuple[str, Any]:
+    """Name and optimizer: one of NAMES, or what a function makes of a list of
+    parameters.
 
-    On a GPU the named ones run torch's default there, which takes all parameters at once (`foreach`) and copies some of them; on the
-    CPU one parameter after the other.
+    On a GPU the named ones run torch's default there, which takes all parameters at
+    once (`foreach`) and copies some of them; on the CPU one parameter after the other.
     """
     if not isinstance(wanted, str):
         made = wanted(parameters)
         return type(made).__name__, made
     check_choice("zoo.memory", "optimizer", wanted, NAMES)
-    return wanted, torch.optim.LBFGS(parameters) if wanted == LBFGS else OPTIMIZERS[wanted](parameters, foreach=device == "cuda")
+    return wanted, torch.optim.LBFGS(parameters) if wanted == LBFGS else OPTIMIZERS[wanted](
+        parameters, foreach=device == "cuda"
+    )
 
 
 class Stepper:
-    """An optimizer after its first step, over meta tensors: its state is entered in the tracker's ledger, the gradients are gone."""
+    """An optimizer after its first step, over meta tensors: its state is entered in the
+    tracker's ledger, the gradients are gone.
+    """
 
-    def __init__(self, wanted: str | Callable[..., Any], parameters: Sequence[Tensor], device: str, tracker: Tracker) -> None:
+    def __init__(
+        self,
+        wanted: str | Callable[..., Any],
+        parameters: Sequence[Tensor],
+        device: str,
+        tracker: Tracker,
+    ) -> None:
         self.tracker = tracker
         tracker.phase = "first step"
         assert tracker.ledger
@@ -68,17 +83,21 @@ class Stepper:
 
 
 class Lbfgs:
-    """The vectors that torch.optim.LBFGS holds, each as long as all parameters together, once its history is full.
+    """The vectors that torch.optim.LBFGS holds, each as long as all parameters
+    together, once its history is full.
 
-    Beside the two per remembered step there are the direction, that of the call before, the last gradient, and two that its loop leaves
-    behind; the next gradient, difference, step and direction are made before the oldest are let go.
+    Beside the two per remembered step there are the direction, that of the call before,
+    the last gradient, and two that its loop leaves behind; the next gradient,
+    difference, step and direction are made before the oldest are let go.
     """
 
     def __init__(self, parameters: Sequence[Tensor], history: int) -> None:
         self.parameters = parameters
         self.length = sum(parameter.numel() for parameter in parameters)
         self.steps = [(self._vector(), self._vector()) for _ in range(history)]
-        self.direction, self.before, self.last, self.flat, self.q = (self._vector() for _ in range(5))
+        self.direction, self.before, self.last, self.flat, self.q = (
+            self._vector() for _ in range(5)
+        )
 
     def _vector(self) -> Tensor:
         like = self.parameters[0]

@@ -14,15 +14,18 @@ import torch
 
 @cache
 def load_kernels() -> None:
-    """Have torch load its meta kernels outside of a pass: the first operator that needs them leaves its frame to the garbage collector,
-    with the tensors in it, as torch 2.11 does.
+    """Have torch load its meta kernels outside of a pass: the first operator that needs
+    them leaves its frame to the garbage collector, with the tensors in it, as torch
+    2.11 does.
     """
     torch.empty(1, device="meta") + 1
 
 
 @contextmanager
 def paused_collector() -> Iterator[None]:
-    """Python's garbage collector has nothing to find in a pass, but would look at all that torch has loaded, for half a second."""
+    """Python's garbage collector has nothing to find in a pass, but would look at all
+    that torch has loaded, for half a second.
+    """
     running = gc.isenabled()
     gc.disable()
     try:

@@ -1,4 +1,6 @@
-"""What is known of an operator once it has run on tensors of given shapes: its cost, and how to make its output anew."""
+"""What is known of an operator once it has run on tensors of given shapes: its cost,
+and how to make its output anew.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from zoo.count.meta import META, tensors
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What an operator costs on given shapes, and how its output is made anew: torch's meta kernels take longer than all else here."""
+    """What an operator costs on given shapes, and how its output is made anew: torch's
+    meta kernels take longer than all else here.
+    """
 
     cost: Cost
     macs: int
@@ -30,7 +34,9 @@ REMEMBERED = 50_000  # at most
 
 
 def recipe_of(price: Cost, func: Any, args: Any, kwargs: Any, output: Any, key: Any) -> Recipe:
-    """The recipe of an operator that has just run, kept under its `key`, a signature, where that is safe."""
+    """The recipe of an operator that has just run, kept under its `key`, a signature,
+    where that is safe.
+    """
     recipe = Recipe(price, *price.of(args, kwargs, output), _maker(func, args, kwargs, output))
     if key is not None and recipe.make:
         if len(RECIPES) > REMEMBERED:
@@ -40,7 +46,8 @@ def recipe_of(price: Cost, func: Any, args: Any, kwargs: Any, output: Any, key: 
 
 
 def signature(values: Iterable[Any], found: list[Tensor]) -> tuple[Any, ...]:
-    """All of some arguments that an output's shape depends on; their tensors are added to `found`.
+    """All of some arguments that an output's shape depends on; their tensors are added
+    to `found`.
 
     Most of the counters' own time is spent here: hence the order of the questions.
     """
@@ -62,19 +69,33 @@ def signature(values: Iterable[Any], found: list[Tensor]) -> tuple[Any, ...]:
 
 
 def _maker(func: Any, args: Any, kwargs: Any, output: Any) -> Callable[[Any], Any] | None:
-    """A function of an operator's arguments that makes the same output again, where that is safe: new tensors on the meta device,
-    or the first argument that an elementwise operator changed in place.
+    """A function of an operator's arguments that makes the same output again, where
+    that is safe: new tensors on the meta device, or the first argument that an
+    elementwise operator changed in place.
     """
     if func._schema.is_mutable:
-        unchanged = args and output is args[0] and output.is_meta and torch.Tag.pointwise in func.tags
+        unchanged = (
+            args and output is args[0] and output.is_meta and torch.Tag.pointwise in func.tags
+        )
         return (lambda args: args[0]) if unchanged else None
     parts = output if isinstance(output, (tuple, list)) else (output,)
-    if not all(isinstance(part, Tensor) and part.is_meta and part.layout is torch.strided for part in parts):
+    if not all(
+        isinstance(part, Tensor) and part.is_meta and part.layout is torch.strided for part in parts
+    ):
         return None
     given = [trail.carrier(tensor) for tensor in tensors((args, kwargs))]
-    if any(trail.carrier(part) is storage for part in parts for storage in given):  # a view, whatever its schema says
+    if any(
+        trail.carrier(part) is storage for part in parts for storage in given
+    ):  # a view, whatever its schema says
         return None
-    plans = [partial(torch.empty_strided, part.shape, part.stride(), dtype=part.dtype, device=META) for part in parts]
+    plans = [
+        partial(torch.empty_strided, part.shape, part.stride(), dtype=part.dtype, device=META)
+        for part in parts
+    ]
     if isinstance(output, Tensor):
         return lambda _: plans[0]()
-    return (lambda _: tuple([plan() for plan in plans])) if isinstance(output, tuple) else lambda _: [plan() for plan in plans]
+    return (
+        (lambda _: tuple([plan() for plan in plans]))
+        if isinstance(output, tuple)
+        else lambda _: [plan() for plan in plans]
+    )

@@ -19,7 +19,9 @@ Shape = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Row:
-    """One module. All numbers are those of the module and of all below it, in all calls."""
+    """One module. All numbers are those of the module and of all below it, in all
+    calls.
+    """
 
     path: str  # "" is the whole network
     kind: str  # class name
@@ -31,18 +33,26 @@ class Row:
     flops: int  # 2 x macs
     other: int  # operations that are no multiply-adds
     activation_bytes: int  # made here and kept for a backward pass; views and in-place results once
-    receptive_field: Shape | None  # pixels of the input that one value of the output sees; None: all, or no image
+    receptive_field: (
+        Shape | None
+    )  # pixels of the input that one value of the output sees; None: all, or no image
     backward_macs: int = 0
     backward_flops: int = 0
     backward_other: int = 0
-    mean: float | None = None  # of the output's values over a batch of real numbers; None when not asked for
+    mean: float | None = (
+        None  # of the output's values over a batch of real numbers; None when not asked for
+    )
     std: float | None = None
-    dead: float | None = None  # share of the ReLUs' units (of maps: channels) that gave 0 for all of that batch; None without ReLU
+    dead: float | None = (
+        None  # share of the ReLUs' units (of maps: channels) that gave 0 for all of that batch; None without ReLU
+    )
 
 
 @dataclass(frozen=True)
 class OperatorRow:
-    """All calls of one operator. `kind` is that of its other operations, "free" for views and copies, "" when not counted."""
+    """All calls of one operator. `kind` is that of its other operations, "free" for
+    views and copies, "" when not counted.
+    """
 
     name: str
     kind: str
@@ -61,11 +71,13 @@ class OperatorRow:
 class Profile:
     """Exact counts of one forward pass, or of a training step, for the whole batch.
 
-    `macs`: multiply-adds of convolutions and matrix products, biases excluded; `flops` = 2 x `macs`; `other`: all other operations,
-    by kind. The `backward_…` ones are 0 unless mode is "train". `expected_macs`: of networks that leave parts out at random in
-    training, the mean of a training step's forward pass, while all else counts every part as kept; None for others. `depth`: the most
-    convolutions and matrix products on any path from input to output. `uncounted`: operators that nothing is known of, with their
-    number of calls: the counts lack theirs.
+    `macs`: multiply-adds of convolutions and matrix products, biases excluded; `flops`
+    = 2 x `macs`; `other`: all other operations, by kind. The `backward_…` ones are 0
+    unless mode is "train". `expected_macs`: of networks that leave parts out at random
+    in training, the mean of a training step's forward pass, while all else counts every
+    part as kept; None for others. `depth`: the most convolutions and matrix products on
+    any path from input to output. `uncounted`: operators that nothing is known of, with
+    their number of calls: the counts lack theirs.
     """
 
     name: str
@@ -93,7 +105,9 @@ class Profile:
         return tree.to_markdown(self, depth)
 
     def to_csv(self, depth: int | None = None) -> str:
-        """All fields of the rows as comma-separated values: numbers without separators, shapes as 3x224x224."""
+        """All fields of the rows as comma-separated values: numbers without separators,
+        shapes as 3x224x224.
+        """
         return tree.to_csv(self, depth)
 
     def __str__(self) -> str:
@@ -109,11 +123,19 @@ class Profile:
         return text
 
 
-def profile(model: nn.Module, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], mode: str = "eval") -> Profile:
-    """Count a model whose tensors and inputs are on the meta device and that is ours to use up.
+def profile(
+    model: nn.Module,
+    name: str,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    mode: str = "eval",
+) -> Profile:
+    """Count a model whose tensors and inputs are on the meta device and that is ours to
+    use up.
 
-    `mode` "eval": one forward pass; "train": a training step, forward and backward, with every part that may be left out at random.
-    Raises InputError when the model does not take the input.
+    `mode` "eval": one forward pass; "train": a training step, forward and backward,
+    with every part that may be left out at random. Raises InputError when the model
+    does not take the input.
     """
     model.train(mode == "train")
     tracker = Tracker(model, name, Ledger())
@@ -128,9 +150,14 @@ def profile(model: nn.Module, name: str, args: tuple[Any, ...], kwargs: Mapping[
             tracker.backward(output)
     tracker.sum_up()
     sizes: dict[nn.Module, dict[int, int]] = {}
-    rows = tuple(_row(node, sum(_parameters(node.module, sizes).values())) for node in tracker.nodes)
+    rows = tuple(
+        _row(node, sum(_parameters(node.module, sizes).values())) for node in tracker.nodes
+    )
     whole, counts = rows[0], tracker.nodes[0]
-    operators = [OperatorRow(name, op.kind, op.calls, op.macs, op.other) for name, op in tracker.operators.items()]
+    operators = [
+        OperatorRow(name, op.kind, op.calls, op.macs, op.other)
+        for name, op in tracker.operators.items()
+    ]
     return Profile(
         name=name,
         mode=mode,
@@ -177,21 +204,30 @@ def ordered(counts: Counts) -> dict[str, int]:
 
 
 def keep_all(model: nn.Module) -> None:
-    """Tell the layers that leave parts of the network out at random to leave out none."""
+    """Tell the layers that leave parts of the network out at random to leave out
+    none.
+    """
     for module in model.modules():
-        if not isinstance(module, nn.Dropout) and callable(dropless := getattr(module, "dropless", None)):
+        if not isinstance(module, nn.Dropout) and callable(
+            dropless := getattr(module, "dropless", None)
+        ):
             dropless()
 
 
 def training_shares(nodes: list[Node]) -> dict[str, float]:
-    """Of parts that are left out at random in training: the share of the passes in which they run, by path.
+    """Of parts that are left out at random in training: the share of the passes in
+    which they run, by path.
 
-    They come from the method `expected_shares` of the module that leaves them out, with paths from there.
+    They come from the method `expected_shares` of the module that leaves them out, with
+    paths from there.
     """
     shares: dict[str, float] = {}
     for node in nodes:
         if offered := getattr(node.module, "expected_shares", None):
-            shares |= {f"{node.path}.{path}" if node.path else path: share for path, share in offered().items()}
+            shares |= {
+                f"{node.path}.{path}" if node.path else path: share
+                for path, share in offered().items()
+            }
     return shares
 
 
@@ -210,9 +246,13 @@ def expected(nodes: list[Node], shares: Mapping[str, float]) -> float:
 
 
 def _parameters(module: nn.Module, known: dict[nn.Module, dict[int, int]]) -> dict[int, int]:
-    """The parameters in a module and below it, by identity, with their numbers of values; `known` keeps them."""
+    """The parameters in a module and below it, by identity, with their numbers of
+    values; `known` keeps them.
+    """
     if module not in known:
-        found = known[module] = {id(own): own.numel() for own in module._parameters.values() if own is not None}
+        found = known[module] = {
+            id(own): own.numel() for own in module._parameters.values() if own is not None
+        }
         for child in module._modules.values():
             if child is not None:
                 found |= _parameters(child, known)

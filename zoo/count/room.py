@@ -9,22 +9,45 @@ import torch
 
 from zoo.errors import UsageError
 
-UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
-CONTEXT = 640 * 2**20  # of a card's memory, for the driver's context: an assumption, it differs from card to card
+UNITS = {
+    "": 1,
+    "B": 1,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+    "KIB": 2**10,
+    "MIB": 2**20,
+    "GIB": 2**30,
+    "TIB": 2**40,
+}
+CONTEXT = (
+    640 * 2**20
+)  # of a card's memory, for the driver's context: an assumption, it differs from card to card
 LIBRARIES = 160 * 2**20  # for workspaces of cuBLAS and cuDNN: an assumption too
 
 
 def room(memory: str | int, device: str) -> int:
-    """Bytes for tensors in a memory of this size ("24GiB", "80GB", a number of bytes), or in what is free now ("auto").
+    """Bytes for tensors in a memory of this size ("24GiB", "80GB", a number of bytes),
+    or in what is free now ("auto").
 
     Raises UsageError for what is no size, and for "auto" without a GPU.
     """
     if memory == "auto":
         if device == "cpu":
-            return int(0.8 * os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))  # the rest is for the data and the system
+            return int(
+                0.8 * os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+            )  # the rest is for the data and the system
         if not torch.cuda.is_available():
-            raise UsageError("memory='auto' asks the GPU, and there is none: give its size, as in memory='24GiB', or device='cpu'")
-        return torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated() - LIBRARIES
+            raise UsageError(
+                "memory='auto' asks the GPU, and there is none: give its size, as in memory='24GiB', or device='cpu'"
+            )
+        return (
+            torch.cuda.mem_get_info()[0]
+            + torch.cuda.memory_reserved()
+            - torch.cuda.memory_allocated()
+            - LIBRARIES
+        )
     size = memory if isinstance(memory, int) else _bytes(memory)
     return size - CONTEXT - LIBRARIES if device == "cuda" else size
 

@@ -1,4 +1,6 @@
-"""What a network makes of a batch of real numbers: mean and standard deviation of each output, and dead ReLUs."""
+"""What a network makes of a batch of real numbers: mean and standard deviation of each
+output, and dead ReLUs.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ from zoo.errors import InputError
 
 @dataclass(slots=True, eq=False)
 class Record:
-    """The outputs of all calls of one module, and the ReLUs that ran in it, outside of modules below it."""
+    """The outputs of all calls of one module, and the ReLUs that ran in it, outside of
+    modules below it.
+    """
 
     count: int = 0
     mean: float = 0.0
@@ -33,9 +37,13 @@ class Record:
     def add(self, tensor: Tensor) -> None:
         if not tensor.is_floating_point() or not tensor.numel():
             return
-        variance, mean = torch.var_mean(tensor if tensor.dtype is torch.float64 else tensor.float(), correction=0)
+        variance, mean = torch.var_mean(
+            tensor if tensor.dtype is torch.float64 else tensor.float(), correction=0
+        )
         count, distance = tensor.numel(), mean.item() - self.mean
-        self.squares += variance.item() * count + distance**2 * self.count * count / (self.count + count)
+        self.squares += variance.item() * count + distance**2 * self.count * count / (
+            self.count + count
+        )
         self.count += count
         self.mean += distance * count / self.count
 
@@ -66,19 +74,27 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         name = func._schema.name.removesuffix("_")
         if name in MACS:
             self._sequence = name != "aten::convolution"
-        elif self._running and (name in ("aten::relu", "aten::relu6") or (name == "aten::hardtanh" and args[1:2] in ((0,), [0]))):
+        elif self._running and (
+            name in ("aten::relu", "aten::relu6")
+            or (name == "aten::hardtanh" and args[1:2] in ((0,), [0]))
+        ):
             alive = output.ne(0).movedim(self._unit(output), 0).flatten(1).any(1)
             self._running[-1].units += len(alive)
             self._running[-1].dead += len(alive) - int(alive.sum())
         return output
 
     def _unit(self, output: Tensor) -> int:
-        """The dimension of units or channels: (N, C, …), or (N, T, C) where a matrix product made it."""
+        """The dimension of units or channels: (N, C, …), or (N, T, C) where a matrix
+        product made it.
+        """
         return -1 if output.ndim < 3 or (output.ndim == 3 and self._sequence) else 1
 
 
-def with_stats(profile: Profile, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Profile:
-    """The profile with `mean`, `std` and `dead` of every row, from one pass of a model with real numbers that is ours to use up.
+def with_stats(
+    profile: Profile, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Profile:
+    """The profile with `mean`, `std` and `dead` of every row, from one pass of a model
+    with real numbers that is ours to use up.
 
     Raises InputError when the model does not take these numbers.
     """
@@ -94,7 +110,11 @@ def with_stats(profile: Profile, model: nn.Module, args: tuple[Any, ...], kwargs
 
 def _row(row: Row, records: Mapping[str, Record]) -> Row:
     own = records.get(row.path, Record())
-    inside = [record for path, record in records.items() if not row.path or f"{path}.".startswith(f"{row.path}.")]
+    inside = [
+        record
+        for path, record in records.items()
+        if not row.path or f"{path}.".startswith(f"{row.path}.")
+    ]
     units = sum(record.units for record in inside)
     return replace(
         row,
@@ -105,7 +125,9 @@ def _row(row: Row, records: Mapping[str, Record]) -> Row:
 
 
 def random_batch(value: Any, device: torch.device) -> Any:
-    """`value` with every meta tensor in it replaced: normal-distributed numbers, zeros for integers; other tensors are copied."""
+    """`value` with every meta tensor in it replaced: normal-distributed numbers, zeros
+    for integers; other tensors are copied.
+    """
     return tree_map_only(Tensor, lambda tensor: _numbers(tensor).to(device), value)
 
 

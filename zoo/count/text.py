@@ -17,17 +17,25 @@ def figure(value: Any) -> str:
     if isinstance(value, (int, float)):
         return f"{value:,.12g}" if isinstance(value, float) else f"{value:,}"
     if isinstance(value, (tuple, list)):
-        return ", ".join(map(figure, value)) if any(isinstance(part, (tuple, list)) for part in value) else "x".join(map(str, value))
+        return (
+            ", ".join(map(figure, value))
+            if any(isinstance(part, (tuple, list)) for part in value)
+            else "x".join(map(str, value))
+        )
     return str(value)
 
 
 def plain(headers: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[str]) -> str:
-    """A table with a column per header, aligned to the right but for the columns `left`."""
+    """A table with a column per header, aligned to the right but for the columns
+    `left`.
+    """
     widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
     sides = ["<" if header in left else ">" for header in headers]
 
     def line(cells: Sequence[str]) -> str:
-        return "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(cells, sides, widths, strict=True)).rstrip()
+        return "  ".join(
+            f"{cell:{side}{width}}" for cell, side, width in zip(cells, sides, widths, strict=True)
+        ).rstrip()
 
     return "\n".join([line(headers), line(["-" * width for width in widths]), *map(line, rows)])
 
@@ -35,16 +43,24 @@ def plain(headers: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[
 def markdown(headers: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[str]) -> str:
     """The same as a Markdown table."""
     rules = [":---" if header in left else "---:" for header in headers]
-    cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in line] for line in (headers, rules, *rows)]
+    cells = [
+        [cell.replace("|", "\\|").replace("\n", " ") for cell in line]
+        for line in (headers, rules, *rows)
+    ]
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 
 
 def separated(headers: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
-    """The same as comma-separated values: numbers without separators, shapes as 3x224x224, nothing for None."""
+    """The same as comma-separated values: numbers without separators, shapes as
+    3x224x224, nothing for None.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(headers)
-    writer.writerows([figure(value) if isinstance(value, (tuple, list)) else value for value in row] for row in rows)
+    writer.writerows(
+        [figure(value) if isinstance(value, (tuple, list)) else value for value in row]
+        for row in rows
+    )
     return out.getvalue()
 
 

@@ -1,4 +1,6 @@
-"""What a tensor has come through on its way from the input: layers one after the other, and how far it sees."""
+"""What a tensor has come through on its way from the input: layers one after the other,
+and how far it sees.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,9 @@ from zoo.count.formulas import Cost
 
 
 class Trail(NamedTuple):
-    """`depth`: the most convolutions and matrix products on any path from the input. `field`: height and width of what one value sees
-    of the input, None for all of it; `jump`: the distance in the input between neighbours, per direction.
+    """`depth`: the most convolutions and matrix products on any path from the input.
+    `field`: height and width of what one value sees of the input, None for all of it;
+    `jump`: the distance in the input between neighbours, per direction.
     """
 
     depth: int = 0
@@ -28,11 +31,24 @@ WINDOWS = {  # operators that look at a neighbourhood: where their kernel, strid
     "aten::avg_pool2d": (1, 2, None),
     "aten::avg_pool3d": (1, 2, None),
 }
-EVERYTHING = {f"aten::{name}" for name in ("mm", "addmm", "bmm", "baddbmm", "mean", "_adaptive_avg_pool2d", "adaptive_max_pool2d")}
+EVERYTHING = {
+    f"aten::{name}"
+    for name in (
+        "mm",
+        "addmm",
+        "bmm",
+        "baddbmm",
+        "mean",
+        "_adaptive_avg_pool2d",
+        "adaptive_max_pool2d",
+    )
+}
 
 
 def carrier(tensor: Tensor) -> Any:
-    """What a tensor shares with its views and keeps through in-place operators; it carries the trail as an attribute."""
+    """What a tensor shares with its views and keeps through in-place operators; it
+    carries the trail as an attribute.
+    """
     return tensor.untyped_storage() if tensor.layout is torch.strided else tensor
 
 
@@ -49,7 +65,11 @@ def begin(image: Tensor) -> None:
 
 def follow(cost: Cost, args: Any, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
     """Write down the trail of an operator's outputs."""
-    trails = [found for tensor in inputs if (found := getattr(carrier(tensor), "zoo_trail", None)) is not None]
+    trails = [
+        found
+        for tensor in inputs
+        if (found := getattr(carrier(tensor), "zoo_trail", None)) is not None
+    ]
     if not trails:
         if cost.macs is not None:
             _write(Trail(1), outputs)
@@ -73,12 +93,16 @@ def _merged(trails: Sequence[Trail]) -> Trail:
     if any(each.field is None or len(each.field) != len(trails[0].field or ()) for each in trails):
         return Trail(depth)
     fields, jumps = zip(*[(each.field, each.jump) for each in trails], strict=True)
-    return Trail(depth, tuple(map(max, zip(*fields, strict=True))), tuple(map(max, zip(*jumps, strict=True))))
+    return Trail(
+        depth, tuple(map(max, zip(*fields, strict=True))), tuple(map(max, zip(*jumps, strict=True)))
+    )
 
 
 def _through(cost: Cost, one: Trail, args: Any) -> Trail:
     depth = one.depth + (cost.macs is not None)
-    if "adaptive" in cost.name and tuple(args[1]) == tuple(args[0].shape[-len(args[1]) :]):  # every value is its own mean
+    if "adaptive" in cost.name and tuple(args[1]) == tuple(
+        args[0].shape[-len(args[1]) :]
+    ):  # every value is its own mean
         return one
     if one.field is None or cost.name in EVERYTHING:
         return Trail(depth)
@@ -87,13 +111,17 @@ def _through(cost: Cost, one: Trail, args: Any) -> Trail:
         if args[6] or len(kernel) != len(one.field):  # transposed
             return Trail(depth)
     elif cost.name in WINDOWS:
-        kernel, stride, dilation = (args[place] if place and place < len(args) else () for place in WINDOWS[cost.name])
+        kernel, stride, dilation = (
+            args[place] if place and place < len(args) else () for place in WINDOWS[cost.name]
+        )
         stride = stride or kernel
     else:
         return Trail(depth)
     sides = range(len(one.field))
     kernel, stride, dilation = (
-        list(value) * len(sides) if len(value) == 1 else list(value or [1] * len(sides))[-len(sides) :]  # LRN's window begins at the maps
+        list(value) * len(sides)
+        if len(value) == 1
+        else list(value or [1] * len(sides))[-len(sides) :]  # LRN's window begins at the maps
         for value in (kernel, stride, dilation)
     )
     field = tuple(one.field[i] + (kernel[i] - 1) * dilation[i] * one.jump[i] for i in sides)

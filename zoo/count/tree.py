@@ -36,7 +36,9 @@ def bar(share: float) -> str:
 
 
 def columns(profile: Profile, bars: bool = False) -> dict[str, Callable[[Row], str]]:
-    """The headers of the table with what makes a cell of a row; `bars`: with a bar beside each share of the MACs."""
+    """The headers of the table with what makes a cell of a row; `bars`: with a bar
+    beside each share of the MACs.
+    """
     images = any(len(shape) > 2 for shape in profile.inputs)
 
     def share(row: Row) -> str:
@@ -81,7 +83,10 @@ def cells(profile: Profile, depth: int | None = None, bars: bool = False) -> lis
 
 
 def to_markdown(profile: Profile, depth: int | None = None) -> str:
-    rows = [[f"`{row.path or profile.name}`", *line[1:]] for row, line in zip(shown(profile, depth), cells(profile, depth), strict=True)]
+    rows = [
+        [f"`{row.path or profile.name}`", *line[1:]]
+        for row, line in zip(shown(profile, depth), cells(profile, depth), strict=True)
+    ]
     return markdown(list(columns(profile)), rows, LEFT)
 
 
@@ -93,7 +98,14 @@ def to_csv(profile: Profile, depth: int | None = None) -> str:
 def operators(profile: Profile) -> list[list[str]]:
     """All operators that ran as text, a cell per entry of OPERATORS."""
     return [
-        [each.name, each.status, each.kind.replace("free", ""), figure(each.calls), figure(each.macs), figure(each.other)]
+        [
+            each.name,
+            each.status,
+            each.kind.replace("free", ""),
+            figure(each.calls),
+            figure(each.macs),
+            figure(each.other),
+        ]
         for each in profile.operators
     ]
 
@@ -103,9 +115,13 @@ def totals(profile: Profile) -> list[str]:
     lines = [str(profile), f"other operations: {kinds(profile.other)}"]
     if profile.mode == "train":
         lines.append(f"other operations of the backward pass: {kinds(profile.backward_other)}")
-    lines.append(f"activations kept for a backward pass: {mib(profile.activation_bytes)} MiB ({profile.activation_bytes:,} bytes)")
+    lines.append(
+        f"activations kept for a backward pass: {mib(profile.activation_bytes)} MiB ({profile.activation_bytes:,} bytes)"
+    )
     status = [each.status for each in profile.operators]
-    missing = "".join(f", {name} called {calls}x" for name, calls in profile.uncounted.items()).removeprefix(", ")
+    missing = "".join(
+        f", {name} called {calls}x" for name, calls in profile.uncounted.items()
+    ).removeprefix(", ")
     counts = f"{status.count('counted')} counted, {status.count('free')} free, {status.count('not counted')} not counted"
     return [*lines, f"operators: {counts}{f' ({missing})' * bool(missing)}"]
 

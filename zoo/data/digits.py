@@ -1,7 +1,9 @@
-"""The 1,797 real handwritten digits of 8x8 pixels that scikit-learn ships: the test part of UCI's Optical Recognition of
-Handwritten Digits (E. Alpaydin, C. Kaynak, 1998). They need no download.
+"""The 1,797 real handwritten digits of 8x8 pixels that scikit-learn ships: the test
+part of UCI's Optical Recognition of Handwritten Digits (E. Alpaydin, C. Kaynak, 1998).
+They need no download.
 
-`python -m zoo.data.digits FOLDER [COUNT]` writes some of the held-out ones as PNG files.
+`python -m zoo.data.digits FOLDER [COUNT]` writes some of the held-out ones as PNG
+files.
 """
 
 from __future__ import annotations
@@ -25,20 +27,38 @@ def _load() -> tuple[tuple[Any, ...], tuple[int, ...], tuple[tuple[int, ...], ..
 
     pixels, digits = load_digits(return_X_y=True)  # ink from 0 to 16
     grey = numpy.rint(pixels.reshape(-1, 8, 8) * (255 / 16)).astype(numpy.uint8)
-    parts = train_test_split(numpy.arange(len(digits)), test_size=0.2, stratify=digits, random_state=0)
-    return tuple(map(Image.fromarray, grey)), tuple(digits.tolist()), tuple(tuple(sorted(part.tolist())) for part in parts)
+    parts = train_test_split(
+        numpy.arange(len(digits)), test_size=0.2, stratify=digits, random_state=0
+    )
+    return (
+        tuple(map(Image.fromarray, grey)),
+        tuple(digits.tolist()),
+        tuple(tuple(sorted(part.tolist())) for part in parts),
+    )
 
 
 def open_digits() -> Data:
-    """1,437 digits to train on and 360 held out: always the same stratified fifth, so that accuracies compare."""
+    """1,437 digits to train on and 360 held out: always the same stratified fifth, so
+    that accuracies compare.
+    """
     images, digits, parts = _load()
     train, val = (Images([images[i] for i in part], [digits[i] for i in part]) for part in parts)
     classes = tuple(map(str, range(10)))
-    return Data("digits", "digits (scikit-learn)", classes, train, val, "fixed stratified fifth held out", size=(8, 8))
+    return Data(
+        "digits",
+        "digits (scikit-learn)",
+        classes,
+        train,
+        val,
+        "fixed stratified fifth held out",
+        size=(8, 8),
+    )
 
 
 def export_digits(folder: str | Path, count: int = 10) -> list[Path]:
-    """Write `count` held-out digits, each class in turn, as PNG files whose names carry the true digit: `3_digit0042.png`."""
+    """Write `count` held-out digits, each class in turn, as PNG files whose names carry
+    the true digit: `3_digit0042.png`.
+    """
     images, digits, (_, held_out) = _load()
     queues = [[index for index in held_out if digits[index] == digit] for digit in range(10)]
     rounds = max(map(len, queues))

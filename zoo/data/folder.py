@@ -1,4 +1,6 @@
-"""Folders of images, one folder per class: torchvision's ImageFolder layout, or a single set that is split here."""
+"""Folders of images, one folder per class: torchvision's ImageFolder layout, or a
+single set that is split here.
+"""
 
 from __future__ import annotations
 
@@ -18,21 +20,31 @@ VAL = ("val", "valid", "validation")
 Listing = dict[str, list[Path]]  # class: its image files
 
 
-def open_folder(folder: str | Path, *, val_fraction: float | None = None, seed: int = 0, progress: bool = True) -> Data:
-    """Read a folder with `train/` and `val/`, or with the class folders themselves, of which a part is then held out.
+def open_folder(
+    folder: str | Path, *, val_fraction: float | None = None, seed: int = 0, progress: bool = True
+) -> Data:
+    """Read a folder with `train/` and `val/`, or with the class folders themselves, of
+    which a part is then held out.
 
-    Every image is decoded once. Unreadable ones are left out and said; whatever makes training impossible raises DataError
-    (UsageError for a wrong path) here, before it starts.
+    Every image is decoded once. Unreadable ones are left out and said; whatever makes
+    training impossible raises DataError (UsageError for a wrong path) here, before it
+    starts.
     """
     root = Path(folder)
     if not root.exists():
-        raise UsageError(f"there is no folder {str(folder)!r}; data is a folder of images, or `digits`")
+        raise UsageError(
+            f"there is no folder {str(folder)!r}; data is a folder of images, or `digits`"
+        )
     if not root.is_dir():
-        raise UsageError(f"{str(folder)!r} is a file: data is a folder with one folder of images per class")
+        raise UsageError(
+            f"{str(folder)!r} is a file: data is a folder with one folder of images per class"
+        )
     fraction = check_fraction(val_fraction)
     parts = _parts(root)
     if len(parts) == 2 and val_fraction is not None:
-        raise UsageError(f"{root} has its own held-out images in {parts[1].name}/: leave val_fraction out")
+        raise UsageError(
+            f"{root} has its own held-out images in {parts[1].name}/: leave val_fraction out"
+        )
     listings = [_listing(part) for part in parts]
     _check_classes(root, parts, listings)
     files = [file for listing in listings for files in listing.values() for file in files]
@@ -47,15 +59,23 @@ def open_folder(folder: str | Path, *, val_fraction: float | None = None, seed: 
             readable = [file for file in listing[name] if file in found]
             if len(readable) < needed:
                 count = f"{len(readable)} readable image" if readable else "no readable image"
-                raise DataError(f"class {name!r} has {count} in {part}: needs {needed} or more, or remove that folder")
+                raise DataError(
+                    f"class {name!r} has {count} in {part}: needs {needed} or more, or remove that folder"
+                )
             images += readable
             targets += [target] * len(readable)
         samples.append((images, targets))
     if len(parts) == 2:
-        (train, val), split = [Images(*sample) for sample in samples], f"{parts[0].name}/ and {parts[1].name}/"
+        (train, val), split = (
+            [Images(*sample) for sample in samples],
+            f"{parts[0].name}/ and {parts[1].name}/",
+        )
     else:
         images, targets = samples[0]
-        train, val = (Images([images[i] for i in part], [targets[i] for i in part]) for part in stratified(targets, fraction, seed))
+        train, val = (
+            Images([images[i] for i in part], [targets[i] for i in part])
+            for part in stratified(targets, fraction, seed)
+        )
         split = f"stratified, {fraction:.0%} held out, seed {seed}"
     widths, heights = zip(*(size for _, size in found.values()), strict=True)
     return Data(
@@ -72,7 +92,9 @@ def open_folder(folder: str | Path, *, val_fraction: float | None = None, seed: 
 
 
 def _parts(root: Path) -> list[Path]:
-    """The folders that hold the class folders: train and val, or one that is to be split."""
+    """The folders that hold the class folders: train and val, or one that is to be
+    split.
+    """
     train = root / "train"
     val = next((root / name for name in VAL if (root / name).is_dir()), None)
     if train.is_dir() and val:
@@ -80,17 +102,26 @@ def _parts(root: Path) -> list[Path]:
     if val and not any(folder.name not in VAL for folder in _folders(root)):
         raise DataError(f"{root} has {val.name}/ but no train/")
     if train.is_dir():
-        note(f"{root} has train/ but no val/: a part of train/ is held out" + (", test/ is not used" if (root / "test").is_dir() else ""))
+        note(
+            f"{root} has train/ but no val/: a part of train/ is held out"
+            + (", test/ is not used" if (root / "test").is_dir() else "")
+        )
         return [train]
     return [root]
 
 
 def _folders(root: Path) -> list[Path]:
-    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith((".", "__MACOSX")))
+    return sorted(
+        path
+        for path in root.iterdir()
+        if path.is_dir() and not path.name.startswith((".", "__MACOSX"))
+    )
 
 
 def _listing(part: Path) -> Listing:
-    """Class folders with their image files, those in subfolders too, in the order of their names."""
+    """Class folders with their image files, those in subfolders too, in the order of
+    their names.
+    """
     listing: Listing = {}
     others: Counter[str] = Counter()
     for folder in _folders(part):
@@ -99,41 +130,64 @@ def _listing(part: Path) -> Listing:
             subfolders[:] = [name for name in subfolders if not name.startswith(".")]
             files = [Path(place, name) for name in names if not name.startswith(".")]
             listing[folder.name] += filter(is_image_name, files)
-            others.update(file.suffix.lower() or "no suffix" for file in files if not is_image_name(file))
+            others.update(
+                file.suffix.lower() or "no suffix" for file in files if not is_image_name(file)
+            )
         listing[folder.name].sort()
     loose = sum(is_image_name(path) for path in part.iterdir() if path.is_file())
     if not listing:
-        raise DataError(f"{part} has no class folders" + f", but {loose} images: put each into its class folder" * bool(loose))
+        raise DataError(
+            f"{part} has no class folders"
+            + f", but {loose} images: put each into its class folder" * bool(loose)
+        )
     if loose:
         note(f"{loose} images in {part} are in no class folder: they are left out")
     if others:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(5))
-        note(f"{others.total()} files in {part} are no images by their names ({kinds}): they are left out")
+        note(
+            f"{others.total()} files in {part} are no images by their names ({kinds}): they are left out"
+        )
     return listing
 
 
 def _check_classes(root: Path, parts: list[Path], listings: list[Listing]) -> None:
     if not any(files for listing in listings for files in listing.values()):
-        raise DataError(f"there are no images in {root}: its folders hold no file named {' '.join(sorted(EXTENSIONS))}")
-    for part, other, listing, rest in zip(parts, parts[::-1], listings, listings[::-1], strict=True):
+        raise DataError(
+            f"there are no images in {root}: its folders hold no file named {' '.join(sorted(EXTENSIONS))}"
+        )
+    for part, other, listing, rest in zip(
+        parts, parts[::-1], listings, listings[::-1], strict=True
+    ):
         if only := [name for name in listing if name not in rest]:
-            raise DataError(f"class {_names(only)} is in {part.name}/ but not in {other.name}/ of {root}: every class needs images in both")
+            raise DataError(
+                f"class {_names(only)} is in {part.name}/ but not in {other.name}/ of {root}: every class needs images in both"
+            )
         if len(listing) == 1:
-            raise DataError(f"{part} has only one class, {next(iter(listing))!r}: needs two or more class folders")
+            raise DataError(
+                f"{part} has only one class, {next(iter(listing))!r}: needs two or more class folders"
+            )
 
 
-def scan(files: list[Path], *, progress: bool = True) -> tuple[dict[Path, tuple[str, tuple[int, int]]], dict[Path, str]]:
-    """Decode every file: kind and size of the readable ones, the reason for the others."""
+def scan(
+    files: list[Path], *, progress: bool = True
+) -> tuple[dict[Path, tuple[str, tuple[int, int]]], dict[Path, str]]:
+    """Decode every file: kind and size of the readable ones, the reason for the
+    others.
+    """
     from rich.console import Console
     from rich.progress import track
 
     found, skipped = {}, {}
     with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
-        warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata; set here, as it is not safe in threads
+        warnings.simplefilter(
+            "ignore"
+        )  # Pillow's remarks on odd metadata; set here, as it is not safe in threads
         console = Console(stderr=True)
         hidden = not (progress and console.is_terminal)
         results: Iterable[tuple[str, tuple[int, int]] | DataError] = pool.map(_try_inspect, files)
-        results = track(results, "checking images", len(files), console=console, transient=True, disable=hidden)
+        results = track(
+            results, "checking images", len(files), console=console, transient=True, disable=hidden
+        )
         for file, result in zip(files, results, strict=True):
             if isinstance(result, DataError):
                 skipped[file] = str(result)
@@ -152,9 +206,15 @@ def _try_inspect(file: Path) -> tuple[str, tuple[int, int]] | DataError:
 def _say_skipped(skipped: dict[Path, str], total: int) -> None:
     if skipped:
         named = ", ".join(f"{file} ({reason})" for file, reason in list(skipped.items())[:5])
-        more = f" and {len(skipped) - 5} more, all named in the run's config.json" if len(skipped) > 5 else ""
+        more = (
+            f" and {len(skipped) - 5} more, all named in the run's config.json"
+            if len(skipped) > 5
+            else ""
+        )
         note(f"{len(skipped)} of {total} images cannot be read and are skipped: {named}{more}")
 
 
 def _names(names: list[str]) -> str:
-    return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return ", ".join(map(repr, names[:5])) + (
+        f" and {len(names) - 5} more" if len(names) > 5 else ""
+    )

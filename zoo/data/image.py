@@ -11,7 +11,22 @@ from zoo.errors import DataError, InputError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-EXTENSIONS = frozenset([".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"])
+EXTENSIONS = frozenset(
+    [
+        ".bmp",
+        ".gif",
+        ".jfif",
+        ".jpeg",
+        ".jpg",
+        ".pbm",
+        ".pgm",
+        ".png",
+        ".ppm",
+        ".tif",
+        ".tiff",
+        ".webp",
+    ]
+)
 
 
 def is_image_name(path: Path) -> bool:
@@ -19,7 +34,8 @@ def is_image_name(path: Path) -> bool:
 
 
 def open_image(path: str | Path) -> Image:
-    """The decoded image of a file in its own mode, turned upright as its EXIF data say; of an animation the first frame.
+    """The decoded image of a file in its own mode, turned upright as its EXIF data say;
+    of an animation the first frame.
 
     Raises DataError, with the file's name and the reason.
     """
@@ -27,7 +43,9 @@ def open_image(path: str | Path) -> Image:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata; what matters is an error
+            warnings.simplefilter(
+                "ignore"
+            )  # Pillow's remarks on odd metadata; what matters is an error
             with Image.open(path) as image:
                 image.load()
                 return ImageOps.exif_transpose(image)
@@ -36,14 +54,18 @@ def open_image(path: str | Path) -> Image:
 
 
 def convert(image: Image, channels: int) -> Image:
-    """The image as 8-bit RGB (3 channels) or grey (1): transparency over white, 16 bit scaled to 8 and not clipped.
+    """The image as 8-bit RGB (3 channels) or grey (1): transparency over white, 16 bit
+    scaled to 8 and not clipped.
 
-    Raises DataError for pixels whose range is not known, InputError for other numbers of channels.
+    Raises DataError for pixels whose range is not known, InputError for other numbers
+    of channels.
     """
     from PIL import Image
 
     if channels not in (1, 3):
-        raise InputError(f"images have 1 or 3 channels; this network takes {channels}: give a Dataset of tensors")
+        raise InputError(
+            f"images have 1 or 3 channels; this network takes {channels}: give a Dataset of tensors"
+        )
     if image.mode.startswith("I"):
         image = _to_8_bit(image)
     elif image.mode == "F":
@@ -65,13 +87,17 @@ def _to_8_bit(image: Image) -> Image:
 
 
 def inspect_image(path: Path) -> tuple[str, tuple[int, int]]:
-    """Kind and size (width, height) of an image file after decoding all of it. Raises DataError with the reason alone."""
+    """Kind and size (width, height) of an image file after decoding all of it. Raises
+    DataError with the reason alone.
+    """
     from PIL import Image
 
     try:
         with Image.open(path) as image:
             kind, size = _kind(image), image.size
-            image.draft(image.mode, (size[0] // 8, size[1] // 8))  # JPEG: reads every byte, computes an eighth of the pixels
+            image.draft(
+                image.mode, (size[0] // 8, size[1] // 8)
+            )  # JPEG: reads every byte, computes an eighth of the pixels
             image.load()
             if kind not in ("colour", "grey"):
                 convert(image, 3)

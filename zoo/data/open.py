@@ -24,13 +24,19 @@ def open_data(
     seed: int = 0,
     progress: bool = True,
 ) -> Data:
-    """`digits`, a folder of images, a Dataset or a DataLoader; `val` and `classes` go with the last two only."""
+    """`digits`, a folder of images, a Dataset or a DataLoader; `val` and `classes` go
+    with the last two only.
+    """
     if not isinstance(data, (str, os.PathLike)):
         return from_dataset(data, val, classes, val_fraction=val_fraction, seed=seed)
     if val is not None or classes is not None:
-        raise UsageError("val= and classes= belong to a Dataset or DataLoader: a folder has its own val/ and class folders")
+        raise UsageError(
+            "val= and classes= belong to a Dataset or DataLoader: a folder has its own val/ and class folders"
+        )
     if data != "digits":
         return open_folder(os.fspath(data), val_fraction=val_fraction, seed=seed, progress=progress)
     if val_fraction is not None:
-        raise UsageError("val_fraction: digits has a fixed held-out fifth, so that accuracies compare")
+        raise UsageError(
+            "val_fraction: digits has a fixed held-out fifth, so that accuracies compare"
+        )
     return open_digits()

@@ -23,9 +23,16 @@ FIFTH = 0.2
 
 
 class Images(Dataset[tuple[Any, int]]):
-    """(image, class number) of files or images in memory; `transform` makes the input tensor of an image."""
+    """(image, class number) of files or images in memory; `transform` makes the input
+    tensor of an image.
+    """
 
-    def __init__(self, images: Sequence[Path | Image], targets: Sequence[int], transform: Callable[[Any], Any] | None = None) -> None:
+    def __init__(
+        self,
+        images: Sequence[Path | Image],
+        targets: Sequence[int],
+        transform: Callable[[Any], Any] | None = None,
+    ) -> None:
         self.images = images
         self.targets = targets
         self.transform = transform
@@ -56,7 +63,9 @@ class Transformed(Dataset[tuple[Any, int]]):
 
 @dataclass(frozen=True)
 class Data:
-    """Images to train on and images held out, with how they were split and what was left out."""
+    """Images to train on and images held out, with how they were split and what was
+    left out.
+    """
 
     name: str  # for the run folder
     source: str  # folder, or a description
@@ -64,25 +73,37 @@ class Data:
     train: Any  # Dataset or DataLoader
     val: Any
     split: str
-    size: tuple[int, int] | None = None  # median width and height of images that still need the preprocessing; None: ready tensors
+    size: tuple[int, int] | None = (
+        None  # median width and height of images that still need the preprocessing; None: ready tensors
+    )
     skipped: dict[str, str] = field(default_factory=dict)  # unreadable file: reason
-    kinds: Counter[str] = field(default_factory=Counter)  # of image files: colour, grey, palette, transparent, 16 bit, CMYK …
+    kinds: Counter[str] = field(
+        default_factory=Counter
+    )  # of image files: colour, grey, palette, transparent, 16 bit, CMYK …
 
     @property
     def small(self) -> bool:
         return self.size is not None and max(self.size) <= SMALL
 
-    def transformed(self, train: Callable[[Any], Any], val: Callable[[Any], Any]) -> tuple[Dataset, Dataset]:
+    def transformed(
+        self, train: Callable[[Any], Any], val: Callable[[Any], Any]
+    ) -> tuple[Dataset, Dataset]:
         """The two data sets with the preprocessing of a network."""
         sets = []
         for dataset, transform in ((self.train, train), (self.val, val)):
             images = isinstance(dataset, Images)
-            sets.append(Images(dataset.images, dataset.targets, transform) if images else Transformed(dataset, transform))
+            sets.append(
+                Images(dataset.images, dataset.targets, transform)
+                if images
+                else Transformed(dataset, transform)
+            )
         return sets[0], sets[1]
 
 
 def stratified(targets: Sequence[int], fraction: float, seed: int) -> tuple[list[int], list[int]]:
-    """Indices to train on and to hold out: of each class about `fraction`, at least one and not all. Depends on the seed alone."""
+    """Indices to train on and to hold out: of each class about `fraction`, at least one
+    and not all. Depends on the seed alone.
+    """
     generator = random.Random(seed)
     by_class: dict[int, list[int]] = {}
     for index, target in enumerate(targets):
@@ -111,15 +132,21 @@ def from_dataset(
     val_fraction: float | None,
     seed: int,
 ) -> Data:
-    """A Dataset of (image, class number) pairs, or a DataLoader of such batches with a held-out part `val`.
+    """A Dataset of (image, class number) pairs, or a DataLoader of such batches with a
+    held-out part `val`.
 
-    Without `val` a part of a Dataset is held out. Images are tensors, or PIL images, which then get the network's preprocessing.
+    Without `val` a part of a Dataset is held out. Images are tensors, or PIL images,
+    which then get the network's preprocessing.
     """
     fraction = check_fraction(val_fraction)
     if val is not None and val_fraction is not None:
         raise UsageError("val_fraction and val= exclude each other: the held-out part is given")
-    if isinstance(data, DataLoader) != isinstance(val, DataLoader) and (isinstance(data, DataLoader) or val is not None):
-        raise UsageError("a DataLoader needs the held-out images as a DataLoader too, a Dataset as a Dataset: val=…")
+    if isinstance(data, DataLoader) != isinstance(val, DataLoader) and (
+        isinstance(data, DataLoader) or val is not None
+    ):
+        raise UsageError(
+            "a DataLoader needs the held-out images as a DataLoader too, a Dataset as a Dataset: val=…"
+        )
     loader = isinstance(data, DataLoader)
     whole: Any = data.dataset if isinstance(data, DataLoader) else data
     for part, title in ((data, "data"), (val, "val")):
@@ -132,20 +159,34 @@ def from_dataset(
     train: Any = data
     if val is None:
         if len(whole) < 2:
-            raise UsageError(f"{type(whole).__name__} has {len(whole)} images: 2 are needed to hold one out")
+            raise UsageError(
+                f"{type(whole).__name__} has {len(whole)} images: 2 are needed to hold one out"
+            )
         kept, held_out = stratified(targets or [0] * len(whole), fraction, seed)
         train, val = Subset(whole, kept), Subset(whole, held_out)
         split = f"{'stratified' if targets else 'random'}, {fraction:.0%} held out, seed {seed}"
     size = None if loader else _size(train)
-    return Data(type(_root(whole)).__name__.lower(), type(_root(whole)).__name__, names, train, val, split, size)
+    return Data(
+        type(_root(whole)).__name__.lower(),
+        type(_root(whole)).__name__,
+        names,
+        train,
+        val,
+        split,
+        size,
+    )
 
 
 def _length(data: Any) -> int:
-    """Raises UsageError for streams: the learning rate's course needs to know how long training is."""
+    """Raises UsageError for streams: the learning rate's course needs to know how long
+    training is.
+    """
     try:
         return len(data)
     except TypeError as error:
-        raise UsageError(f"{type(getattr(data, 'dataset', data)).__name__} has no length: give it a __len__") from error
+        raise UsageError(
+            f"{type(getattr(data, 'dataset', data)).__name__} has no length: give it a __len__"
+        ) from error
 
 
 def _root(dataset: Any) -> Any:
@@ -166,7 +207,9 @@ def _targets(dataset: Any) -> list[int]:
 
 
 def _size(dataset: Any) -> tuple[int, int] | None:
-    """Median size of PIL images, by the first few; None for tensors. Raises UsageError for other items."""
+    """Median size of PIL images, by the first few; None for tensors. Raises UsageError
+    for other items.
+    """
     from PIL.Image import Image
     from torch import Tensor
 
@@ -174,7 +217,11 @@ def _size(dataset: Any) -> tuple[int, int] | None:
     if any(not isinstance(item, (tuple, list)) or len(item) != 2 for item in items):
         return None  # a step of one's own knows what they are
     if all(isinstance(image, Image) for image, _ in items):
-        return int(median(image.width for image, _ in items)), int(median(image.height for image, _ in items))
+        return int(median(image.width for image, _ in items)), int(
+            median(image.height for image, _ in items)
+        )
     if not all(isinstance(image, Tensor) for image, _ in items):
-        raise UsageError(f"the images of {type(_root(dataset)).__name__} are {type(items[0][0]).__name__}s: needs tensors or PIL images")
+        raise UsageError(
+            f"the images of {type(_root(dataset)).__name__} are {type(items[0][0]).__name__}s: needs tensors or PIL images"
+        )
     return None

@@ -1,1 +1,3 @@
-"""Parts that three or more papers use, and the interface that every image classifier offers."""
+"""Parts that three or more papers use, and the interface that every image classifier
+offers.
+"""

@@ -1,4 +1,6 @@
-"""Convolutions one after the other, and such chains side by side: the parts of the Inception networks."""
+"""Convolutions one after the other, and such chains side by side: the parts of the
+Inception networks.
+"""
 
 from collections import OrderedDict
 from typing import Any
@@ -9,13 +11,21 @@ from torch import Tensor, nn
 Size = int | tuple[int, int]
 
 
-def conv_bn_relu(in_chans: int, out_chans: int, kernel_size: Size, stride: int = 1, padding: Size | None = None) -> nn.Sequential:
-    """Convolution without bias, batch norm, ReLU. `padding` None keeps the size at stride 1; 0 is what the figures call V (valid).
+def conv_bn_relu(
+    in_chans: int, out_chans: int, kernel_size: Size, stride: int = 1, padding: Size | None = None
+) -> nn.Sequential:
+    """Convolution without bias, batch norm, ReLU. `padding` None keeps the size at
+    stride 1; 0 is what the figures call V (valid).
 
-    The batch norm has the eps of the authors' TensorFlow networks, which torchvision and timm keep.
+    The batch norm has the eps of the authors' TensorFlow networks, which torchvision
+    and timm keep.
     """
     if padding is None:
-        padding = kernel_size // 2 if isinstance(kernel_size, int) else (kernel_size[0] // 2, kernel_size[1] // 2)
+        padding = (
+            kernel_size // 2
+            if isinstance(kernel_size, int)
+            else (kernel_size[0] // 2, kernel_size[1] // 2)
+        )
     return nn.Sequential(
         OrderedDict(
             conv=nn.Conv2d(in_chans, out_chans, kernel_size, stride, padding, bias=False),
@@ -26,7 +36,9 @@ def conv_bn_relu(in_chans: int, out_chans: int, kernel_size: Size, stride: int =
 
 
 def chain(in_chans: int, *steps: tuple[Any, ...] | nn.Module) -> nn.Sequential:
-    """One step after the other: (maps, kernel size, stride, padding) is a `conv_bn_relu`, and a module stays as it is."""
+    """One step after the other: (maps, kernel size, stride, padding) is a
+    `conv_bn_relu`, and a module stays as it is.
+    """
     layers: list[nn.Module] = []
     for step in steps:
         if isinstance(step, tuple):
@@ -38,7 +50,9 @@ def chain(in_chans: int, *steps: tuple[Any, ...] | nn.Module) -> nn.Sequential:
 
 
 class Branches(nn.ModuleDict):
-    """Modules on one input, their outputs concatenated in the order given: (N, C, H, W) to (N, sum of the branches' maps, H', W')."""
+    """Modules on one input, their outputs concatenated in the order given: (N, C, H, W)
+    to (N, sum of the branches' maps, H', W').
+    """
 
     def __init__(self, **branches: nn.Module) -> None:
         super().__init__(branches)

@@ -1,10 +1,12 @@
-"""The interface that every image classifier offers: timm's methods, over three parts that each network fills.
+"""The interface that every image classifier offers: timm's methods, over three parts
+that each network fills.
 
 features    named stages, image to last feature map; one entry of `feature_info` each
 neck        what makes the feature map one vector: pooling, flattening, hidden layers
 head        the last layer with weights
 
-Some papers train with auxiliary heads too: `aux`, each on the output of one block inside the features.
+Some papers train with auxiliary heads too: `aux`, each on the output of one block
+inside the features.
 """
 
 from __future__ import annotations
@@ -28,12 +30,15 @@ def linear_head(num_features: int, num_classes: int) -> nn.Module:
 
 
 class AuxHead(nn.Module):
-    """A classifier for training only: `body` makes a feature map one vector (N, num_features), `head` its logits (N, num_classes).
+    """A classifier for training only: `body` makes a feature map one vector (N,
+    num_features), `head` its logits (N, num_classes).
 
     Raises InputError for maps smaller than `smallest`.
     """
 
-    def __init__(self, body: nn.Module, num_features: int, num_classes: int, smallest: int = 1) -> None:
+    def __init__(
+        self, body: nn.Module, num_features: int, num_classes: int, smallest: int = 1
+    ) -> None:
         super().__init__()
         self.num_features = num_features
         self.smallest = smallest
@@ -44,16 +49,20 @@ class AuxHead(nn.Module):
         height, width = x.shape[2:]
         if min(height, width) < self.smallest:
             needed = f"{self.smallest}x{self.smallest}"
-            raise InputError(f"an auxiliary head takes maps of {needed} or larger, not {height}x{width}: use larger images, or aux=False")
+            raise InputError(
+                f"an auxiliary head takes maps of {needed} or larger, not {height}x{width}: use larger images, or aux=False"
+            )
         return self.head(self.body(x))
 
 
 class Classifier(nn.Module):
-    """Base of the image classifiers. A network adds its stages, sets `neck`, `num_features` and `head`, and initialises.
+    """Base of the image classifiers. A network adds its stages, sets `neck`,
+    `num_features` and `head`, and initialises.
 
-    Attributes: `num_classes`; `in_chans`; `num_features`, the head's input channels; `feature_info`, a dict with
-    `num_chs`, `reduction` (input size over map size) and `module` per stage; `pretrained_cfg`, the input that belongs to
-    the network and its weights.
+    Attributes: `num_classes`; `in_chans`; `num_features`, the head's input channels;
+    `feature_info`, a dict with `num_chs`, `reduction` (input size over map size) and
+    `module` per stage; `pretrained_cfg`, the input that belongs to the network and its
+    weights.
     """
 
     neck: nn.Module
@@ -63,43 +72,58 @@ class Classifier(nn.Module):
     def __init__(self, num_classes: int, in_chans: int) -> None:
         super().__init__()
         if num_classes < 0 or in_chans < 1:
-            raise InputError(f"num_classes={num_classes}, in_chans={in_chans}: needs num_classes >= 0 and in_chans >= 1")
+            raise InputError(
+                f"num_classes={num_classes}, in_chans={in_chans}: needs num_classes >= 0 and in_chans >= 1"
+            )
         self.num_classes = num_classes
         self.in_chans = in_chans
         self.num_features = 0
         self.features = nn.Sequential()
-        self.aux: nn.ModuleDict | None = None  # AuxHeads, by the name of the block (a stage's child) whose output they see
+        self.aux: nn.ModuleDict | None = (
+            None  # AuxHeads, by the name of the block (a stage's child) whose output they see
+        )
         self.feature_info: list[dict[str, Any]] = []
         self.pretrained_cfg: dict[str, Any] = {}
         self.grad_checkpointing = False
 
-    # ------------------------------------------------------------------------------------------------ building
+    # ------------------------------------------------------------------------- building
 
     def add_stage(self, name: str, stage: nn.Module, channels: int, reduction: int) -> None:
-        """Append a stage to `features`; its output has `channels` maps of 1/`reduction` of the input's size."""
+        """Append a stage to `features`; its output has `channels` maps of 1/`reduction`
+        of the input's size.
+        """
         self.features.add_module(name, stage)
-        self.feature_info.append({"num_chs": channels, "reduction": reduction, "module": f"features.{name}"})
+        self.feature_info.append(
+            {"num_chs": channels, "reduction": reduction, "module": f"features.{name}"}
+        )
 
     def make_head(self, num_classes: int) -> nn.Module:
         """A new last layer, not yet initialised."""
         return linear_head(self.num_features, num_classes)
 
     def init_module(self, name: str, module: nn.Module) -> None:
-        """Draw the parameters that `module` itself holds, as the paper says; networks override it."""
-        raise TypeError(f"{type(self).__name__} has no initialisation: define init_module(name, module)")
+        """Draw the parameters that `module` itself holds, as the paper says; networks
+        override it.
+        """
+        raise TypeError(
+            f"{type(self).__name__} has no initialisation: define init_module(name, module)"
+        )
 
     def init_weights(self) -> None:
-        """Draw every parameter anew and reset every buffer; nothing that a constructor makes is left out."""
+        """Draw every parameter anew and reset every buffer; nothing that a constructor
+        makes is left out.
+        """
         for name, module in self.named_modules():
             if isinstance(module, BatchNorm):
                 init.reset_norm_(module)
             else:
                 self.init_module(name, module)
 
-    # ------------------------------------------------------------------------------------------------- running
+    # -------------------------------------------------------------------------- running
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Logits (N, num_classes) of images (N, in_chans, H, W); pooled features (N, num_features) when num_classes is 0.
+        """Logits (N, num_classes) of images (N, in_chans, H, W); pooled features (N,
+        num_features) when num_classes is 0.
 
         In training mode, a network with auxiliary heads gives (logits, aux1, …).
         """
@@ -115,14 +139,18 @@ class Classifier(nn.Module):
         return self.forward_head(x), *auxiliary
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """The last feature map (N, C, H', W'). Raises InputError for a shape that the network does not take."""
+        """The last feature map (N, C, H', W'). Raises InputError for a shape that the
+        network does not take.
+        """
         self.check_input(x)
         for stage in self.features:
             x = self.run_stage(stage, x)
         return x
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Logits from the last feature map, or with `pre_logits` the pooled (N, num_features) vector before the head."""
+        """Logits from the last feature map, or with `pre_logits` the pooled (N,
+        num_features) vector before the head.
+        """
         x = self.neck(x)
         return x if pre_logits else self.head(x)
 
@@ -134,9 +162,11 @@ class Classifier(nn.Module):
         stop_early: bool = False,
         intermediates_only: bool = False,
     ) -> Any:
-        """The last feature map and the maps after the stages `indices` (an int: the last n; None: all), in stage order.
+        """The last feature map and the maps after the stages `indices` (an int: the
+        last n; None: all), in stage order.
 
-        `stop_early` leaves out the stages after the last index; `intermediates_only` returns the list alone.
+        `stop_early` leaves out the stages after the last index; `intermediates_only`
+        returns the list alone.
         """
         wanted = stage_indices(indices, len(self.features))
         self.check_input(x)
@@ -151,27 +181,42 @@ class Classifier(nn.Module):
 
     def run_stage(self, stage: nn.Module, x: Tensor) -> Tensor:
         if self.grad_checkpointing and self.training:
-            return checkpoint(stage, x, use_reentrant=False, context_fn=lambda: (nullcontext(), frozen_statistics(stage)))
+            return checkpoint(
+                stage,
+                x,
+                use_reentrant=False,
+                context_fn=lambda: (nullcontext(), frozen_statistics(stage)),
+            )
         return stage(x)
 
     def check_input(self, x: Tensor) -> None:
         name = self.pretrained_cfg.get("architecture", type(self).__name__)
         if x.ndim != 4 or x.shape[1] != self.in_chans:
-            raise InputError(f"{name} takes images of shape (N, {self.in_chans}, H, W), not {tuple(x.shape)}")
+            raise InputError(
+                f"{name} takes images of shape (N, {self.in_chans}, H, W), not {tuple(x.shape)}"
+            )
         height, width = self.pretrained_cfg.get("input_size", (0, 0, 0))[1:]
-        if self.pretrained_cfg.get("fixed_input_size") and (x.shape[2] != height or x.shape[3] != width):
-            raise InputError(f"{name} takes images of {height}x{width} only, not {x.shape[2]}x{x.shape[3]}: resize them")
+        if self.pretrained_cfg.get("fixed_input_size") and (
+            x.shape[2] != height or x.shape[3] != width
+        ):
+            raise InputError(
+                f"{name} takes images of {height}x{width} only, not {x.shape[2]}x{x.shape[3]}: resize them"
+            )
         smallest = self.pretrained_cfg.get("min_input_size", (0, 1, 1))[1]
         if x.shape[2] < smallest or x.shape[3] < smallest:
-            raise InputError(f"{name} takes images of {smallest}x{smallest} or larger, not {x.shape[2]}x{x.shape[3]}: resize them")
+            raise InputError(
+                f"{name} takes images of {smallest}x{smallest} or larger, not {x.shape[2]}x{x.shape[3]}: resize them"
+            )
 
-    # ------------------------------------------------------------------------------------------------ changing
+    # ------------------------------------------------------------------------- changing
 
     def get_classifier(self) -> nn.Module:
         return self.head
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Replace the head by a new one for `num_classes` (0: none), drawn as the paper draws it, on the same device and dtype."""
+        """Replace the head by a new one for `num_classes` (0: none), drawn as the paper
+        draws it, on the same device and dtype.
+        """
         like = next(self.parameters())
         self.num_classes = num_classes
         if self.pretrained_cfg:
@@ -186,13 +231,24 @@ class Classifier(nn.Module):
             note(self.no_relu_head)
 
     def stages(self) -> dict[str, nn.Module]:
-        """The ordered named parts from input to head that hold parameters: each parameter lies in exactly one."""
+        """The ordered named parts from input to head that hold parameters: each
+        parameter lies in exactly one.
+        """
         auxiliary = {f"aux{number}": module for number, module in enumerate(self._auxiliary(), 1)}
-        parts = {**dict(self.features.named_children()), **auxiliary, **dict(self.neck.named_children()), "head": self.head}
-        return {name: part for name, part in parts.items() if next(part.parameters(), None) is not None}
+        parts = {
+            **dict(self.features.named_children()),
+            **auxiliary,
+            **dict(self.neck.named_children()),
+            "head": self.head,
+        }
+        return {
+            name: part for name, part in parts.items() if next(part.parameters(), None) is not None
+        }
 
     def group_matcher(self, coarse: bool = False) -> dict[str, str]:
-        """timm's layer groups from input to head, a regular expression per group: the stages, or finer their blocks."""
+        """timm's layer groups from input to head, a regular expression per group: the
+        stages, or finer their blocks.
+        """
         units = [f"features.{name}" for name, _ in self.features.named_children()]
         if not coarse:
             units = [unit for stage in units for unit in self._blocks(stage)]
@@ -204,15 +260,25 @@ class Classifier(nn.Module):
         return list(self.aux.values()) if self.aux else []
 
     def _blocks(self, stage: str) -> list[str]:
-        children = [name for name, child in self.get_submodule(stage).named_children() if next(child.parameters(), None) is not None]
-        return [f"{stage}.{name}" for name in children] if children and all(map(str.isdigit, children)) else [stage]
+        children = [
+            name
+            for name, child in self.get_submodule(stage).named_children()
+            if next(child.parameters(), None) is not None
+        ]
+        return (
+            [f"{stage}.{name}" for name in children]
+            if children and all(map(str.isdigit, children))
+            else [stage]
+        )
 
     def no_weight_decay(self) -> set[str]:
         """Parameters that the paper spares from weight decay: none in most of them."""
         return set()
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute each stage in the backward pass instead of keeping its activations."""
+        """Recompute each stage in the backward pass instead of keeping its
+        activations.
+        """
         self.grad_checkpointing = enable
 
     @property
@@ -242,7 +308,9 @@ class FeatureInfo(list[dict[str, Any]]):
 
 
 class FeatureNet(nn.Module):
-    """The stages of a classifier up to the last wanted one; forward gives the list of wanted feature maps."""
+    """The stages of a classifier up to the last wanted one; forward gives the list of
+    wanted feature maps.
+    """
 
     def __init__(self, model: Classifier, out_indices: int | Sequence[int] | None = None) -> None:
         super().__init__()
@@ -254,12 +322,16 @@ class FeatureNet(nn.Module):
         self.feature_info = FeatureInfo(model.feature_info, wanted)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        maps: list[Tensor] = self.model.forward_intermediates(x, self.feature_info.out_indices, intermediates_only=True)
+        maps: list[Tensor] = self.model.forward_intermediates(
+            x, self.feature_info.out_indices, intermediates_only=True
+        )
         return maps
 
 
 def stage_indices(indices: int | Sequence[int] | None, count: int) -> list[int]:
-    """Stage numbers in ascending order: None is all, an int the last n, negative numbers count from the end."""
+    """Stage numbers in ascending order: None is all, an int the last n, negative
+    numbers count from the end.
+    """
     if indices is None:
         return list(range(count))
     if isinstance(indices, int):
@@ -272,11 +344,17 @@ def stage_indices(indices: int | Sequence[int] | None, count: int) -> list[int]:
 
 @contextmanager
 def frozen_statistics(stage: nn.Module) -> Iterator[None]:
-    """Recomputing a stage must not count its batch a second time in the batch norms' statistics."""
+    """Recomputing a stage must not count its batch a second time in the batch norms'
+    statistics.
+    """
     norms = [module for module in stage.modules() if isinstance(module, BatchNorm)]
-    before = [(norm, norm.momentum, [buffer.clone() for buffer in norm.buffers()]) for norm in norms]
+    before = [
+        (norm, norm.momentum, [buffer.clone() for buffer in norm.buffers()]) for norm in norms
+    ]
     for norm in norms:
-        norm.momentum = 0.0  # the means stay; leaving them out altogether would change what autograd saves
+        norm.momentum = (
+            0.0  # the means stay; leaving them out altogether would change what autograd saves
+        )
     try:
         yield
     finally:

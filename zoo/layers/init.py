@@ -1,4 +1,6 @@
-"""Initialisations by their papers' names. On the meta device they do nothing (and import nothing: torch's meta kernels cost seconds)."""
+"""Initialisations by their papers' names. On the meta device they do nothing (and
+import nothing: torch's meta kernels cost seconds).
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_
 
 
 class SkipInit(TorchFunctionMode):
-    """Inside it, torch's own random initialisation of new layers is left out, because ours follows anyway."""
+    """Inside it, torch's own random initialisation of new layers is left out, because
+    ours follows anyway.
+    """
 
     def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         if getattr(func, "__module__", None) in ("torch.nn.init", __name__):
@@ -31,10 +35,14 @@ def normal_(tensor: Tensor | None, std: float) -> None:
 
 
 def truncated_normal_(tensor: Tensor | None, std: float) -> None:
-    """N(0, std²) without what lies further than two standard deviations from 0, as TensorFlow draws it."""
+    """N(0, std²) without what lies further than two standard deviations from 0, as
+    TensorFlow draws it.
+    """
     if tensor is None or tensor.is_meta:
         return
-    if has_torch_function_unary(tensor):  # a mode such as SkipInit is on; torch's trunc_normal_, unlike its others, does not ask it
+    if has_torch_function_unary(
+        tensor
+    ):  # a mode such as SkipInit is on; torch's trunc_normal_, unlike its others, does not ask it
         handle_torch_function(truncated_normal_, (tensor,), tensor, std)
     else:
         nn.init.trunc_normal_(tensor, std=std, a=-2 * std, b=2 * std)
@@ -52,7 +60,9 @@ def constant_(tensor: Tensor | None, value: float) -> None:
 
 
 def he_normal_(weight: Tensor, fan: str = "out") -> None:
-    """N(0, 2 / fan-out) or, with `fan` "in", N(0, 2 / fan-in): He et al. 2015 (arXiv:1502.01852), eq. 14 and eq. 10."""
+    """N(0, 2 / fan-out) or, with `fan` "in", N(0, 2 / fan-in): He et al. 2015
+    (arXiv:1502.01852), eq. 14 and eq. 10.
+    """
     normal_(weight, math.sqrt(2 / fans(weight)[fan == "out"]))
 
 
@@ -63,7 +73,13 @@ def glorot_uniform_(weight: Tensor) -> None:
 
 def reset_norm_(norm: nn.modules.batchnorm._BatchNorm) -> None:
     """Scale 1, shift 0, and statistics as before any batch."""
-    for tensor, value in ((norm.weight, 1), (norm.bias, 0), (norm.running_mean, 0), (norm.running_var, 1), (norm.num_batches_tracked, 0)):
+    for tensor, value in (
+        (norm.weight, 1),
+        (norm.bias, 0),
+        (norm.running_mean, 0),
+        (norm.running_var, 1),
+        (norm.num_batches_tracked, 0),
+    ):
         with torch.no_grad():
             if tensor is not None and not tensor.is_meta:
                 tensor.fill_(value)

@@ -1,7 +1,9 @@
-"""Parts of the residual networks: ResNet, its pre-activation, wide, aggregated and stochastic-depth successors.
+"""Parts of the residual networks: ResNet, its pre-activation, wide, aggregated and
+stochastic-depth successors.
 
-Layers follow K. He et al., arXiv:1512.03385: the ImageNet frame of Table 1, the CIFAR-10 frame of section 4.2, shortcut options of
-section 3.3 and blocks of Figure 5. No convolution has a bias.
+Layers follow K. He et al., arXiv:1512.03385: the ImageNet frame of Table 1, the
+CIFAR-10 frame of section 4.2, shortcut options of section 3.3 and blocks of Figure 5.
+No convolution has a bias.
 """
 
 from collections import OrderedDict
@@ -18,12 +20,18 @@ STEMS = ("imagenet", "cifar")
 
 
 def conv(in_chans: int, out_chans: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
-    """A convolution without bias that keeps the size up to its stride: (N, C, H, W) to (N, out_chans, H / stride, W / stride)."""
-    return nn.Conv2d(in_chans, out_chans, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
+    """A convolution without bias that keeps the size up to its stride: (N, C, H, W) to
+    (N, out_chans, H / stride, W / stride).
+    """
+    return nn.Conv2d(
+        in_chans, out_chans, kernel, stride, padding=kernel // 2, groups=groups, bias=False
+    )
 
 
 class PadShortcut(nn.Module):
-    """Option A: the identity, subsampled by `stride`, with `before` and `after` zero maps around it."""
+    """Option A: the identity, subsampled by `stride`, with `before` and `after` zero
+    maps around it.
+    """
 
     def __init__(self, stride: int, before: int, after: int) -> None:
         super().__init__()
@@ -39,10 +47,13 @@ class PadShortcut(nn.Module):
         return f"stride={self.stride}, before={self.before}, after={self.after}"
 
 
-def make_shortcut(option: str, in_chans: int, out_chans: int, stride: int, pad: str = "after", norm: bool = True) -> nn.Module:
+def make_shortcut(
+    option: str, in_chans: int, out_chans: int, stride: int, pad: str = "after", norm: bool = True
+) -> nn.Module:
     """The shortcut of a block under option "A", "B" or "C" of section 3.3.
 
-    `pad`: where option A has its zero maps, "after" the identity's or "both". `norm`: whether a projection has a batch norm.
+    `pad`: where option A has its zero maps, "after" the identity's or "both". `norm`:
+    whether a projection has a batch norm.
     """
     if option != "C" and stride == 1 and in_chans == out_chans:
         return nn.Identity()
@@ -54,9 +65,13 @@ def make_shortcut(option: str, in_chans: int, out_chans: int, stride: int, pad: 
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions (Figure 5, left): (N, C, H, W) to (N, width, H / stride, W / stride). `downsample` None: plain."""
+    """Two 3x3 convolutions (Figure 5, left): (N, C, H, W) to (N, width, H / stride, W /
+    stride). `downsample` None: plain.
+    """
 
-    def __init__(self, in_chans: int, width: int, stride: int, downsample: nn.Module | None) -> None:
+    def __init__(
+        self, in_chans: int, width: int, stride: int, downsample: nn.Module | None
+    ) -> None:
         super().__init__()
         self.conv1 = conv(in_chans, width, 3, stride)
         self.bn1 = nn.BatchNorm2d(width)
@@ -79,9 +94,11 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 (Figure 5, right): (N, C, H, W) to (N, out_chans, H / stride, W / stride). `downsample` None: plain.
+    """1x1, 3x3 and 1x1 (Figure 5, right): (N, C, H, W) to (N, out_chans, H / stride, W
+    / stride). `downsample` None: plain.
 
-    `width`: maps of the inner convolutions, in `groups` groups. `stride_in`: which convolution is strided, "1x1" or "3x3".
+    `width`: maps of the inner convolutions, in `groups` groups. `stride_in`: which
+    convolution is strided, "1x1" or "3x3".
     """
 
     def __init__(
@@ -121,7 +138,9 @@ class Bottleneck(nn.Module):
 
 
 def add_stem(net: Classifier, stem: str, maps: int, norm: bool = True, relu: bool = True) -> None:
-    """The first convolution as the stage `conv1`: 7x7 with stride 2 ("imagenet"), or 3x3 ("cifar")."""
+    """The first convolution as the stage `conv1`: 7x7 with stride 2 ("imagenet"), or
+    3x3 ("cifar").
+    """
     check_choice(type(net).__name__, "stem", stem, STEMS)
     kernel, stride = (7, 2) if stem == "imagenet" else (3, 1)
     layers = OrderedDict[str, nn.Module](conv=conv(net.in_chans, maps, kernel, stride))
@@ -132,11 +151,19 @@ def add_stem(net: Classifier, stem: str, maps: int, norm: bool = True, relu: boo
     net.add_stage("conv1", nn.Sequential(layers), maps, stride)  # (N, maps, H / stride, W / stride)
 
 
-def add_stages(net: Classifier, stem: str, blocks: Sequence[int], out_chans: int, block: Callable[[int, int, int], nn.Module]) -> int:
-    """The stages after the stem, `blocks[i]` blocks in the i-th; the number of their last output's maps.
+def add_stages(
+    net: Classifier,
+    stem: str,
+    blocks: Sequence[int],
+    out_chans: int,
+    block: Callable[[int, int, int], nn.Module],
+) -> int:
+    """The stages after the stem, `blocks[i]` blocks in the i-th; the number of their
+    last output's maps.
 
-    `block(in_chans, out_chans, stride)` makes one. The first stage gives `out_chans` maps at the stem's size, on ImageNet pooled
-    to half of it; each further one twice as many of half the size.
+    `block(in_chans, out_chans, stride)` makes one. The first stage gives `out_chans`
+    maps at the stem's size, on ImageNet pooled to half of it; each further one twice as
+    many of half the size.
     """
     channels, reduction = net.feature_info[-1]["num_chs"], net.feature_info[-1]["reduction"]
     imagenet = stem == "imagenet"
@@ -148,7 +175,12 @@ def add_stages(net: Classifier, stem: str, blocks: Sequence[int], out_chans: int
             stage[str(i)] = block(channels, out_chans, 2 if number > 0 and i == 0 else 1)
             channels = out_chans
         reduction *= 2 if imagenet or number > 0 else 1
-        net.add_stage(f"conv{number + 2}_x" if imagenet else f"stage{number + 1}", nn.Sequential(stage), channels, reduction)
+        net.add_stage(
+            f"conv{number + 2}_x" if imagenet else f"stage{number + 1}",
+            nn.Sequential(stage),
+            channels,
+            reduction,
+        )
         out_chans *= 2
     return channels
 
@@ -159,7 +191,9 @@ def pooling() -> nn.Sequential:
 
 
 def init_he_(module: nn.Module, fan: str = "out") -> None:
-    """Convolutions N(0, 2 / fan-out) (`fan` "in": fan-in), the head N(0, 2 / fan-in), biases 0: He et al. 2015."""
+    """Convolutions N(0, 2 / fan-out) (`fan` "in": fan-in), the head N(0, 2 / fan-in),
+    biases 0: He et al. 2015.
+    """
     if isinstance(module, nn.Conv2d):
         init.he_normal_(module.weight, fan)
     elif isinstance(module, nn.Linear):

@@ -1,22 +1,32 @@
-"""AlexNet: the network that won ILSVRC-2012, Caffe's version of it, and the one-tower network of its first author.
+"""AlexNet: the network that won ILSVRC-2012, Caffe's version of it, and the one-tower
+network of its first author.
 
-A. Krizhevsky, I. Sutskever, G. E. Hinton. ImageNet Classification with Deep Convolutional Neural Networks. NIPS 2012,
-reprinted as doi:10.1145/3065386. Layers: section 3.5 and Fig. 2; normalisation: 3.3; pooling: 3.4; initialisation: section 5.
+A. Krizhevsky, I. Sutskever, G. E. Hinton. ImageNet Classification with Deep
+Convolutional Neural Networks. NIPS 2012, reprinted as doi:10.1145/3065386. Layers:
+section 3.5 and Fig. 2; normalisation: 3.3; pooling: 3.4; initialisation: section 5.
 
-alexnet is the network of the paper as one graph: the two towers are two groups in conv2, conv4 and conv5, and what a tower sees of the
-other is what the paper says. caffenet is BVLC's reference network: it pools before it normalises, its fully connected layers start
-at N(0, 0.005²), and its normalisation has Caffe's constants (k=1, alpha=1e-4 times the mean, here 2e-5 times the sum). BVLC's own
-weights of `alexnet` need these constants too: `lrn_k=1, lrn_alpha=2e-5`. Input of both: RGB 0..255 minus the mean, not scaled.
+alexnet is the network of the paper as one graph: the two towers are two groups in
+conv2, conv4 and conv5, and what a tower sees of the other is what the paper says.
+caffenet is BVLC's reference network: it pools before it normalises, its fully connected
+layers start at N(0, 0.005²), and its normalisation has Caffe's constants (k=1,
+alpha=1e-4 times the mean, here 2e-5 times the sum). BVLC's own weights of `alexnet`
+need these constants too: `lrn_k=1, lrn_alpha=2e-5`. Input of both: RGB 0..255 minus the
+mean, not scaled.
 
-alexnet_owt is the single tower of A. Krizhevsky, One weird trick for parallelizing convolutional neural networks, 2014,
-arXiv:1404.5997, as torchvision has it: no normalisation, dropout before fc6 and fc7 instead of after them, and input in ImageNet's
+alexnet_owt is the single tower of A. Krizhevsky, One weird trick for parallelizing
+convolutional neural networks, 2014, arXiv:1404.5997, as torchvision has it: no
+normalisation, dropout before fc6 and fc7 instead of after them, and input in ImageNet's
 mean and standard deviation. No initialisation is printed for it: Glorot's is ours.
 
 Readings and departures
-- The input is 227, not the printed 224: (224 - 11) / 4 is no integer, and without padding only 227 to 230 pixels give maps of 55x55.
-- Normalisation sums over neighbouring maps across the border of the towers; on two GPUs each tower may have stopped there.
-- Maps of other sizes than 6x6 are averaged to that before fc6, as torchvision does; inputs of 227 and 224 are not changed by it.
-- The mean image is a mean per channel, and dropout scales in training, not at test time.
+- The input is 227, not the printed 224: (224 - 11) / 4 is no integer, and without
+  padding only 227 to 230 pixels give maps of 55x55.
+- Normalisation sums over neighbouring maps across the border of the towers; on two GPUs
+  each tower may have stopped there.
+- Maps of other sizes than 6x6 are averaged to that before fc6, as torchvision does;
+  inputs of 227 and 224 are not changed by it.
+- The mean image is a mean per channel, and dropout scales in training, not at test
+  time.
 """
 
 from collections import OrderedDict
@@ -35,16 +45,24 @@ from zoo.spec import Claims, Family, Paper, Printed, Result, Variant
 
 KERNELS = (11, 5, 3, 3, 3)  # of the five convolutions
 REDUCTIONS = (8, 16, 16, 16, 32)  # conv1 has stride 4; pools follow conv1, conv2 and conv5
-UNIT_BIAS = ("features.stage2.conv", "features.stage4.conv", "features.stage5.conv", "neck.fc6", "neck.fc7")  # section 5
+UNIT_BIAS = (
+    "features.stage2.conv",
+    "features.stage4.conv",
+    "features.stage5.conv",
+    "neck.fc6",
+    "neck.fc7",
+)  # section 5
 
 
 class AlexNet(Classifier):
     """AlexNet (section 3.5); the fields are what its versions differ in.
 
-    Input (N, in_chans, H, W). `channels` of the five convolutions; `groups` of conv2, conv4 and conv5; `padding` of conv1; `order` of
-    what follows conv1 and conv2: "norm-pool", "pool-norm" or "pool"; `lrn_k` and `lrn_alpha` (times the sum) of the normalisation;
-    `ceil_mode` of the pools; `drop_first`: dropout on the inputs of fc6 and fc7 instead of their outputs; `init`: "paper", "caffe" or
-    "glorot". Raises InputError for an unknown `order` or `init`.
+    Input (N, in_chans, H, W). `channels` of the five convolutions; `groups` of conv2,
+    conv4 and conv5; `padding` of conv1; `order` of what follows conv1 and conv2:
+    "norm-pool", "pool-norm" or "pool"; `lrn_k` and `lrn_alpha` (times the sum) of the
+    normalisation; `ceil_mode` of the pools; `drop_first`: dropout on the inputs of fc6
+    and fc7 instead of their outputs; `init`: "paper", "caffe" or "glorot". Raises
+    InputError for an unknown `order` or `init`.
     """
 
     def __init__(
@@ -68,16 +86,26 @@ class AlexNet(Classifier):
         if init not in ("paper", "caffe", "glorot"):
             raise InputError(f"init={init!r}: AlexNet knows 'paper', 'caffe' and 'glorot'")
         self.init = init
-        for i, (width, kernel, reduction) in enumerate(zip(channels, KERNELS, REDUCTIONS, strict=True)):
+        for i, (width, kernel, reduction) in enumerate(
+            zip(channels, KERNELS, REDUCTIONS, strict=True)
+        ):
             layers: OrderedDict[str, nn.Module] = OrderedDict()
             if i == 0:
                 layers["conv"] = nn.Conv2d(in_chans, width, kernel, stride=4, padding=padding)
             else:
-                layers["conv"] = nn.Conv2d(in_chans, width, kernel, padding=kernel // 2, groups=1 if i == 2 else groups)
+                layers["conv"] = nn.Conv2d(
+                    in_chans, width, kernel, padding=kernel // 2, groups=1 if i == 2 else groups
+                )
             layers["relu"] = nn.ReLU(inplace=True)
             for step in order.split("-") if i < 2 else ["pool"] * (i == 4):
-                layers[step] = nn.MaxPool2d(3, 2, ceil_mode=ceil_mode) if step == "pool" else krizhevsky_lrn(lrn_k, lrn_alpha)
-            self.add_stage(f"stage{i + 1}", nn.Sequential(layers), width, reduction)  # (N, width, H / reduction, ...)
+                layers[step] = (
+                    nn.MaxPool2d(3, 2, ceil_mode=ceil_mode)
+                    if step == "pool"
+                    else krizhevsky_lrn(lrn_k, lrn_alpha)
+                )
+            self.add_stage(
+                f"stage{i + 1}", nn.Sequential(layers), width, reduction
+            )  # (N, width, H / reduction, ...)
             in_chans = width
         self.num_features = 4096
         hidden: OrderedDict[str, nn.Module] = OrderedDict(
@@ -108,12 +136,16 @@ class AlexNet(Classifier):
 
 
 def neurons(*layers: int) -> Callable[[AlexNet], int]:
-    """The number of outputs of the layers with these numbers from 1 to 8 (none: all) at 227x227."""
+    """The number of outputs of the layers with these numbers from 1 to 8 (none: all) at
+    227x227.
+    """
 
     def count(model: AlexNet) -> int:
         counts = []
         x = torch.empty(1, model.in_chans, 227, 227, device=next(model.parameters()).device)
-        for part in chain(*(stage.children() for stage in model.features), model.neck.children(), [model.head]):
+        for part in chain(
+            *(stage.children() for stage in model.features), model.neck.children(), [model.head]
+        ):
             x = part(x)
             if isinstance(part, (nn.Conv2d, nn.Linear)):
                 counts.append(x.numel())
@@ -134,12 +166,22 @@ def input_side(model: AlexNet) -> int:
 
 
 def errors(data: str, protocol: str, top1: float, top5: float) -> tuple[Result, Result]:
-    return (Result("top-1 error %", top1, data, protocol, "6"), Result("top-5 error %", top5, data, protocol, "6"))
+    return (
+        Result("top-1 error %", top1, data, protocol, "6"),
+        Result("top-5 error %", top5, data, protocol, "6"),
+    )
 
 
 NEURONS = (186_624, 64_896, 64_896, 43_264, 4096, 4096, 1000)  # Fig. 2, from the second layer
-SHAPES = ((96, 3, 11, 11), (256, 48, 5, 5), (384, 256, 3, 3), (384, 192, 3, 3), (256, 192, 3, 3))  # section 3.5
+SHAPES = (
+    (96, 3, 11, 11),
+    (256, 48, 5, 5),
+    (384, 256, 3, 3),
+    (384, 192, 3, 3),
+    (256, 192, 3, 3),
+)  # section 3.5
 CHANNELS = (96, 256, 384, 384, 256)
+# fmt: off
 FAMILY = Family(
     paper=Paper(
         title="ImageNet Classification with Deep Convolutional Neural Networks",

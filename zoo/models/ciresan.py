@@ -1,18 +1,25 @@
-"""Deep, big, simple multilayer perceptrons for handwritten digits: nothing but fully connected layers.
+"""Deep, big, simple multilayer perceptrons for handwritten digits: nothing but fully
+connected layers.
 
-D. C. Ciresan, U. Meier, L. M. Gambardella, J. Schmidhuber. Deep, Big, Simple Neural Nets for Handwritten Digit Recognition. Neural
-Computation 22(12), 2010, doi:10.1162/NECO_a_00052, arXiv:1003.0358. Networks: Table 1.
+D. C. Ciresan, U. Meier, L. M. Gambardella, J. Schmidhuber. Deep, Big, Simple Neural
+Nets for Handwritten Digit Recognition. Neural Computation 22(12), 2010,
+doi:10.1162/NECO_a_00052, arXiv:1003.0358. Networks: Table 1.
 
-Input: digits of 28x28 with one more row and column of background, grey values in [-1, 1]. The millions of weights in Table 1 hold for
-these 29x29 = 841 inputs only, with the biases, and are cut off after two decimals.
+Input: digits of 28x28 with one more row and column of background, grey values in [-1,
+1]. The millions of weights in Table 1 hold for these 29x29 = 841 inputs only, with the
+biases, and are cut off after two decimals.
 
 Each hidden layer is a stage: its output is a map of one pixel with a channel per unit.
 
 Readings and departures
-- Weights and biases start at U(±0.05), biases too, as Table 1 counts them among the weights.
-- The outputs are ten logits for cross-entropy: the paper's last nonlinearity and its loss are not known here.
-- `zoo.transforms` stretches digits to 29x29; `torch.nn.functional.pad(digits, (0, 1, 0, 1), value=-1)` adds the row and column.
-- The training set deformed anew in each epoch is a matter of the recipe, not of the network.
+- Weights and biases start at U(±0.05), biases too, as Table 1 counts them among the
+  weights.
+- The outputs are ten logits for cross-entropy: the paper's last nonlinearity and its
+  loss are not known here.
+- `zoo.transforms` stretches digits to 29x29; `torch.nn.functional.pad(digits, (0, 1, 0,
+  1), value=-1)` adds the row and column.
+- The training set deformed anew in each epoch is a matter of the recipe, not of the
+  network.
 """
 
 from collections import OrderedDict
@@ -35,7 +42,9 @@ class ScaledTanh(nn.Module):
 
 
 class MLP(Classifier):
-    """The multilayer perceptrons of Table 1; `widths`: the units of the hidden layers. Input (N, in_chans, 29, 29)."""
+    """The multilayer perceptrons of Table 1; `widths`: the units of the hidden layers.
+    Input (N, in_chans, 29, 29).
+    """
 
     def __init__(self, widths: tuple[int, ...], num_classes: int = 10, in_chans: int = 1) -> None:
         super().__init__(num_classes, in_chans)
@@ -65,7 +74,12 @@ def row(widths, params, macs, results=()) -> Variant:  # type: ignore[no-untyped
     return Variant(
         fields={"widths": widths},
         claims=Claims(
-            params, macs, tuple(Printed("output", (w, 1, 1), "Table 1", module=f"features.fc{i}") for i, w in enumerate(widths, 1))
+            params,
+            macs,
+            tuple(
+                Printed("output", (w, 1, 1), "Table 1", module=f"features.fc{i}")
+                for i, w in enumerate(widths, 1)
+            ),
         ),
         depth=len(widths) + 1,
         input_size=(1, SIDE, SIDE),
@@ -74,11 +88,22 @@ def row(widths, params, macs, results=()) -> Variant:  # type: ignore[no-untyped
         mean=(0.5,),
         std=(0.5,),
         results=results,
-        note="-".join(map(str, (*widths, 10))) if len(set(widths)) > 1 else f"{len(widths)} x {widths[0]} - 10",
+        note="-".join(map(str, (*widths, 10)))
+        if len(set(widths)) > 1
+        else f"{len(widths)} x {widths[0]} - 10",
     )
 
 
-BEST = (Result("test error %", 0.35, "MNIST test", "single network, chosen on validation data, trained with deformed digits", "abstract"),)
+BEST = (
+    Result(
+        "test error %",
+        0.35,
+        "MNIST test",
+        "single network, chosen on validation data, trained with deformed digits",
+        "abstract",
+    ),
+)
+# fmt: off
 FAMILY = Family(
     paper=Paper(
         title="Deep, Big, Simple Neural Nets for Handwritten Digit Recognition",

@@ -1,25 +1,32 @@
 """DenseNet: in a dense block every layer sees the maps of all layers before it.
 
-G. Huang, Z. Liu, L. van der Maaten, K. Q. Weinberger. Densely Connected Convolutional Networks. CVPR 2017, arXiv:1608.06993.
-Dense block, growth rate, B and C: section 3; ImageNet networks: Table 1; CIFAR networks: section 3 and Table 2; results: Tables 2, 3.
+G. Huang, Z. Liu, L. van der Maaten, K. Q. Weinberger. Densely Connected Convolutional
+Networks. CVPR 2017, arXiv:1608.06993. Dense block, growth rate, B and C: section 3;
+ImageNet networks: Table 1; CIFAR networks: section 3 and Table 2; results: Tables 2, 3.
 
-densenet121, 169, 201 and 264 are the columns of Table 1, the layers of the last being 265; densenet161 (growth rate 48) is of the
-earlier versions and the authors' repository. The `_cifar10` rows are named by L and k of Table 2: densenet40_k12 is a basic network,
-densenet_bc100_k12 one with bottlenecks and compression.
+densenet121, 169, 201 and 264 are the columns of Table 1, the layers of the last being
+265; densenet161 (growth rate 48) is of the earlier versions and the authors'
+repository. The `_cifar10` rows are named by L and k of Table 2: densenet40_k12 is a
+basic network, densenet_bc100_k12 one with bottlenecks and compression.
 
-`memory_efficient=True` computes what a layer makes of all maps before it (their concatenation, batch norm and ReLU) a second time in the
-backward pass instead of keeping it, so that memory grows linearly with depth: G. Pleiss et al., Memory-Efficient Implementation of
-DenseNets, arXiv:1707.06990. Outputs, gradients and batch-norm statistics are the same.
+`memory_efficient=True` computes what a layer makes of all maps before it (their
+concatenation, batch norm and ReLU) a second time in the backward pass instead of
+keeping it, so that memory grows linearly with depth: G. Pleiss et al., Memory-Efficient
+Implementation of DenseNets, arXiv:1707.06990. Outputs, gradients and batch-norm
+statistics are the same.
 
 Readings
-- The first convolution has 16 maps, twice the growth rate in the BC networks and on ImageNet: the printed counts agree with that alone.
+- The first convolution has 16 maps, twice the growth rate in the BC networks and on
+  ImageNet: the printed counts agree with that alone.
 - The last block is followed by batch norm and ReLU, and not by a transition.
-- The paper takes its initialisation of convolutions from He et al. 2015; fan-out, biases of 0 and torch's uniform linear weights are
-  those of the released code.
+- The paper takes its initialisation of convolutions from He et al. 2015; fan-out,
+  biases of 0 and torch's uniform linear weights are those of the released code.
 
 Departures
-- Dropout (0.2 after all convolutions but the first, for data without augmentation) is off: `drop_rate=0.2`.
-- Inputs are normalised by ImageNet's mean and standard deviation in the CIFAR networks too.
+- Dropout (0.2 after all convolutions but the first, for data without augmentation) is
+  off: `drop_rate=0.2`.
+- Inputs are normalised by ImageNet's mean and standard deviation in the CIFAR networks
+  too.
 """
 
 import math
@@ -37,18 +44,23 @@ from zoo.spec import Claims, Family, Paper, Printed, Result, Variant
 
 
 class DenseLayer(nn.Module):
-    """H of section 3: all maps of the block so far, together (N, C, H, W), to `growth` new ones.
+    """H of section 3: all maps of the block so far, together (N, C, H, W), to `growth`
+    new ones.
 
     BN-ReLU-3x3, or with `bottleneck` BN-ReLU-1x1 (4 growth maps)-BN-ReLU-3x3.
     """
 
-    def __init__(self, in_chans: int, growth: int, bottleneck: bool, drop_rate: float, memory_efficient: bool) -> None:
+    def __init__(
+        self, in_chans: int, growth: int, bottleneck: bool, drop_rate: float, memory_efficient: bool
+    ) -> None:
         super().__init__()
         self.memory_efficient = memory_efficient
         width = 4 * growth if bottleneck else growth
         self.norm1 = nn.BatchNorm2d(in_chans)
         self.relu1 = nn.ReLU(inplace=True)
-        self.conv1 = nn.Conv2d(in_chans, width, 1 if bottleneck else 3, padding=0 if bottleneck else 1, bias=False)
+        self.conv1 = nn.Conv2d(
+            in_chans, width, 1 if bottleneck else 3, padding=0 if bottleneck else 1, bias=False
+        )
         self.drop1 = nn.Dropout(drop_rate)
         self.bottleneck = bottleneck
         if bottleneck:
@@ -58,13 +70,18 @@ class DenseLayer(nn.Module):
             self.drop2 = nn.Dropout(drop_rate)
 
     def reduce(self, *maps: Tensor) -> Tensor:
-        """What grows with depth: (N, C_i, H, W) each to (N, 4 growth, H, W), without bottleneck (N, growth, H, W)."""
+        """What grows with depth: (N, C_i, H, W) each to (N, 4 growth, H, W), without
+        bottleneck (N, growth, H, W).
+        """
         return self.conv1(self.relu1(self.norm1(torch.cat(maps, 1))))
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         recompute = self.memory_efficient and self.training and torch.is_grad_enabled()
-        if recompute and not torch.compiler.is_compiling():  # a compiler decides on its own what to keep
-            # recomputing ends before the convolution, whose output backward does not need
+        if (
+            recompute and not torch.compiler.is_compiling()
+        ):  # a compiler decides on its own what to keep
+            # recomputing ends before the convolution, whose output backward does not
+            # need
             x = checkpoint(
                 self.reduce,
                 *maps,
@@ -75,16 +92,31 @@ class DenseLayer(nn.Module):
         else:
             x = self.reduce(*maps)
         x = self.drop1(x)
-        return self.drop2(self.conv2(self.relu2(self.norm2(x)))) if self.bottleneck else x  # (N, growth, H, W)
+        return (
+            self.drop2(self.conv2(self.relu2(self.norm2(x)))) if self.bottleneck else x
+        )  # (N, growth, H, W)
 
 
 class DenseBlock(nn.Module):
-    """Dense layers one after another: (N, C, H, W) -> (N, C + layers * growth, H, W)."""
+    """Dense layers one after another: (N, C, H, W) -> (N, C + layers * growth, H,
+    W).
+    """
 
-    def __init__(self, layers: int, in_chans: int, growth: int, bottleneck: bool, drop_rate: float, memory_efficient: bool) -> None:
+    def __init__(
+        self,
+        layers: int,
+        in_chans: int,
+        growth: int,
+        bottleneck: bool,
+        drop_rate: float,
+        memory_efficient: bool,
+    ) -> None:
         super().__init__()
         for i in range(layers):
-            self.add_module(f"denselayer{i + 1}", DenseLayer(in_chans + i * growth, growth, bottleneck, drop_rate, memory_efficient))
+            self.add_module(
+                f"denselayer{i + 1}",
+                DenseLayer(in_chans + i * growth, growth, bottleneck, drop_rate, memory_efficient),
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         maps = [x]
@@ -107,10 +139,12 @@ def transition(in_chans: int, out_chans: int, drop_rate: float) -> nn.Module:
 
 
 class DenseNet(Classifier):
-    """DenseNet. `blocks`: the layers of each dense block; `growth`: the maps that a layer adds, k. Input (N, in_chans, H, W).
+    """DenseNet. `blocks`: the layers of each dense block; `growth`: the maps that a
+    layer adds, k. Input (N, in_chans, H, W).
 
-    `bottleneck`: B; `compression`: theta of the transitions; `stem`: "imagenet" (Table 1) or "cifar" (a 3x3 convolution, no
-    pooling); `memory_efficient`: recompute instead of keeping in training. Raises InputError for an unknown `stem`.
+    `bottleneck`: B; `compression`: theta of the transitions; `stem`: "imagenet" (Table
+    1) or "cifar" (a 3x3 convolution, no pooling); `memory_efficient`: recompute instead
+    of keeping in training. Raises InputError for an unknown `stem`.
     """
 
     def __init__(
@@ -137,7 +171,9 @@ class DenseNet(Classifier):
         else:
             layers["conv"] = nn.Conv2d(in_chans, channels, 3, padding=1, bias=False)
         reduction = 2 if stem == "imagenet" else 1
-        self.add_stage("stem", nn.Sequential(layers), channels, reduction)  # (N, channels, H / reduction, ...)
+        self.add_stage(
+            "stem", nn.Sequential(layers), channels, reduction
+        )  # (N, channels, H / reduction, ...)
         for number, count in enumerate(blocks, 1):
             stage: OrderedDict[str, nn.Module] = OrderedDict()
             if number > 1:
@@ -146,15 +182,21 @@ class DenseNet(Classifier):
                 channels = compressed
             elif stem == "imagenet":
                 stage["pool"] = nn.MaxPool2d(3, 2, padding=1)
-            stage["dense"] = DenseBlock(count, channels, growth, bottleneck, drop_rate, memory_efficient)
+            stage["dense"] = DenseBlock(
+                count, channels, growth, bottleneck, drop_rate, memory_efficient
+            )
             channels += count * growth
             if number == len(blocks):
                 stage["norm"] = nn.BatchNorm2d(channels)
                 stage["relu"] = nn.ReLU(inplace=True)
             reduction *= 2 if number > 1 or stem == "imagenet" else 1
-            self.add_stage(f"stage{number}", nn.Sequential(stage), channels, reduction)  # (N, channels, H / reduction, ...)
+            self.add_stage(
+                f"stage{number}", nn.Sequential(stage), channels, reduction
+            )  # (N, channels, H / reduction, ...)
         self.num_features = channels
-        self.neck = nn.Sequential(OrderedDict(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten()))  # (N, channels)
+        self.neck = nn.Sequential(
+            OrderedDict(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten())
+        )  # (N, channels)
         self.head = self.make_head(num_classes)  # (N, num_classes)
         self.init_weights()
 
@@ -168,32 +210,57 @@ class DenseNet(Classifier):
 
 def outputs(where: str, channels: tuple[int, ...], side: int) -> list[Printed]:
     """The maps after each dense block; the side halves from block to block."""
-    return [Printed("output", (c, side >> i, side >> i), where, module=f"features.stage{i + 1}") for i, c in enumerate(channels)]
+    return [
+        Printed("output", (c, side >> i, side >> i), where, module=f"features.stage{i + 1}")
+        for i, c in enumerate(channels)
+    ]
 
 
-def imagenet(depth, blocks, growth, channels, params, macs, errors=(), where="Table 1", note="") -> Variant:  # type: ignore[no-untyped-def]
-    """A column of Table 1 with its errors in per cent (Table 3: top-1 and top-5, single crop, then 10 crops)."""
+def imagenet(
+    depth, blocks, growth, channels, params, macs, errors=(), where="Table 1", note=""
+) -> Variant:  # type: ignore[no-untyped-def]
+    """A column of Table 1 with its errors in per cent (Table 3: top-1 and top-5, single
+    crop, then 10 crops).
+    """
     counted = 1 + 2 * sum(blocks) + 3 + 1
     reason = f"the layers of its column are {counted}" if counted != depth else ""
     stem = Printed("output", (2 * growth, 112, 112), where, module="features.stem")
     return Variant(
         fields={"blocks": blocks, "growth": growth},
-        claims=Claims(params, macs, (stem, *outputs(where, channels, 56), Printed("depth", depth, where, reason=reason))),
+        claims=Claims(
+            params,
+            macs,
+            (stem, *outputs(where, channels, 56), Printed("depth", depth, where, reason=reason)),
+        ),
         depth=depth,
         min_input=29,
         results=tuple(
-            Result(f"top-{k} error %", value, "ILSVRC-2012 val", f"single network, {crops}", "Table 3")
-            for (k, crops), value in zip([(1, "single crop"), (5, "single crop"), (1, "10 crops"), (5, "10 crops")], errors, strict=False)
+            Result(
+                f"top-{k} error %", value, "ILSVRC-2012 val", f"single network, {crops}", "Table 3"
+            )
+            for (k, crops), value in zip(
+                [(1, "single crop"), (5, "single crop"), (1, "10 crops"), (5, "10 crops")],
+                errors,
+                strict=False,
+            )
         ),
         note=note,
     )
 
 
 def cifar(depth, growth, channels, params, macs, millions, errors, **fields) -> Variant:  # type: ignore[no-untyped-def]
-    """A row of Table 2 with its parameters in millions and its errors in per cent, with augmentation and without."""
+    """A row of Table 2 with its parameters in millions and its errors in per cent, with
+    augmentation and without.
+    """
     layers = (depth - 4) // (6 if fields["bottleneck"] else 3)
     return Variant(
-        fields={"blocks": (layers,) * 3, "growth": growth, "stem": "cifar", "num_classes": 10, **fields},
+        fields={
+            "blocks": (layers,) * 3,
+            "growth": growth,
+            "stem": "cifar",
+            "num_classes": 10,
+            **fields,
+        },
         claims=Claims(
             params,
             macs,
@@ -209,15 +276,22 @@ def cifar(depth, growth, channels, params, macs, millions, errors, **fields) -> 
         results=tuple(
             Result("top-1 error %", value, "CIFAR-10 test", protocol, "Table 2")
             for value, protocol in zip(
-                errors, ("single network, shifts and mirroring", "single network, no augmentation, dropout"), strict=False
+                errors,
+                (
+                    "single network, shifts and mirroring",
+                    "single network, no augmentation, dropout",
+                ),
+                strict=False,
             )
         ),
-        note=f"L={depth}, k={growth}" + (", bottleneck and compression" if fields["bottleneck"] else ", basic"),
+        note=f"L={depth}, k={growth}"
+        + (", bottleneck and compression" if fields["bottleneck"] else ", basic"),
     )
 
 
 BASIC = {"bottleneck": False, "compression": 1.0}
 BC = {"bottleneck": True}
+# fmt: off
 FAMILY = Family(
     paper=Paper(
         title="Densely Connected Convolutional Networks",

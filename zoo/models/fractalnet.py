@@ -1,24 +1,32 @@
-"""FractalNet: very deep networks without residuals, in which columns of many depths run side by side and meet in means.
+"""FractalNet: very deep networks without residuals, in which columns of many depths run
+side by side and meet in means.
 
-G. Larsson, M. Maire, G. Shakhnarovich. FractalNet: Ultra-Deep Neural Networks without Residuals. ICLR 2017, arXiv:1605.07648.
-CIFAR network: Table 1. The depth study is the table of 5 to 160 layers on CIFAR-100.
+G. Larsson, M. Maire, G. Shakhnarovich. FractalNet: Ultra-Deep Neural Networks without
+Residuals. ICLR 2017, arXiv:1605.07648. CIFAR network: Table 1. The depth study is the
+table of 5 to 160 layers on CIFAR-100.
 
-fractalnet_cifar10 is the 20-layer network of three columns. fractalnet_c1 to fractalnet_c6 are the depth study on CIFAR-100: narrower,
-of one to six columns, 5 to 160 layers. `column=c` builds one column alone (the deepest is c = columns: a plain network), and
-`model.column_network(c)` takes it out of a trained network.
+fractalnet_cifar10 is the 20-layer network of three columns. fractalnet_c1 to
+fractalnet_c6 are the depth study on CIFAR-100: narrower, of one to six columns, 5 to
+160 layers. `column=c` builds one column alone (the deepest is c = columns: a plain
+network), and `model.column_network(c)` takes it out of a trained network.
 
 Readings
-- A block's convolutions follow the expansion rule: the first of each column widens. All six counts of the depth study agree with
-  that, and so does the authors' released generator; the 38.6M printed for the CIFAR network do not, which has 33.7M.
-- A block's pool is applied to each column before the last join, as in the authors' generator. `pool="join"` pools the mean.
-- Drop-path is drawn per mini-batch: with even chance local (each input of a join is dropped with probability 0.15; one at random stays
-  if none would) or global (one column in the whole network; the others are not computed). The authors' generator has the global case as
-  tied copies of the columns in each mini-batch instead.
-- Dropout stands between convolution and batch norm, as in the authors' generator. What the batch norms then average in training is not
-  what they see in evaluation, which tells after a short training: `drop_rate=0` there.
+- A block's convolutions follow the expansion rule: the first of each column widens. All
+  six counts of the depth study agree with that, and so does the authors' released
+  generator; the 38.6M printed for the CIFAR network do not, which has 33.7M.
+- A block's pool is applied to each column before the last join, as in the authors'
+  generator. `pool="join"` pools the mean.
+- Drop-path is drawn per mini-batch: with even chance local (each input of a join is
+  dropped with probability 0.15; one at random stays if none would) or global (one
+  column in the whole network; the others are not computed). The authors' generator has
+  the global case as tied copies of the columns in each mini-batch instead.
+- Dropout stands between convolution and batch norm, as in the authors' generator. What
+  the batch norms then average in training is not what they see in evaluation, which
+  tells after a short training: `drop_rate=0` there.
 
 Departures
-- Batch norms have scale and shift, and the convolutions no bias; the authors' Caffe layers are the other way round.
+- Batch norms have scale and shift, and the convolutions no bias; the authors' Caffe
+  layers are the other way round.
 - Maps of other inputs than 32 are averaged to one position before the head.
 - Images are normalised by ImageNet's mean and standard deviation.
 """
@@ -39,7 +47,9 @@ from zoo.spec import Claims, Family, Paper, Printed, Result, Variant
 
 
 def conv_unit(in_chans: int, out_chans: int, drop_rate: float) -> nn.Module:
-    """3x3 convolution, dropout, batch norm and ReLU: (N, in_chans, H, W) -> (N, out_chans, H, W)."""
+    """3x3 convolution, dropout, batch norm and ReLU: (N, in_chans, H, W) -> (N,
+    out_chans, H, W).
+    """
     return nn.Sequential(
         OrderedDict(
             conv=nn.Conv2d(in_chans, out_chans, 3, padding=1, bias=False),
@@ -51,7 +61,9 @@ def conv_unit(in_chans: int, out_chans: int, drop_rate: float) -> nn.Module:
 
 
 class Join(nn.Module):
-    """Mean of equal-shaped maps. Local drop-path in training: each is left out with probability `drop_prob`, but never all."""
+    """Mean of equal-shaped maps. Local drop-path in training: each is left out with
+    probability `drop_prob`, but never all.
+    """
 
     def __init__(self, drop_prob: float) -> None:
         super().__init__()
@@ -71,20 +83,34 @@ class Join(nn.Module):
 
 
 class FractalBlock(nn.Module):
-    """A block of columns, by the expansion rule: (N, in_chans, H, W) -> (N, out_chans, H/2, W/2).
+    """A block of columns, by the expansion rule: (N, in_chans, H, W) -> (N, out_chans,
+    H/2, W/2).
 
-    Column c, from 1, has 2^(c-1) convolutions. Columns that end a convolution at the same depth are joined there, and all of them go
-    on with the mean. `pool` is "columns" or "join": what the last pool takes.
+    Column c, from 1, has 2^(c-1) convolutions. Columns that end a convolution at the
+    same depth are joined there, and all of them go on with the mean. `pool` is
+    "columns" or "join": what the last pool takes.
     """
 
-    def __init__(self, in_chans: int, out_chans: int, columns: int, drop_rate: float, drop_path: float, pool: str) -> None:
+    def __init__(
+        self,
+        in_chans: int,
+        out_chans: int,
+        columns: int,
+        drop_rate: float,
+        drop_path: float,
+        pool: str,
+    ) -> None:
         super().__init__()
-        self.spans = {c: 2 ** (columns - c) for c in range(1, columns + 1)}  # of a column's convolutions, in steps of the deepest column's
+        self.spans = {
+            c: 2 ** (columns - c) for c in range(1, columns + 1)
+        }  # of a column's convolutions, in steps of the deepest column's
         self.only = 0  # the column that is left alone
         self.columns = nn.ModuleDict()
         for c in range(1, columns + 1):
             widths = [in_chans, *[out_chans] * 2 ** (c - 1)]
-            self.columns[str(c)] = nn.Sequential(*(conv_unit(*pair, drop_rate) for pair in pairwise(widths)))
+            self.columns[str(c)] = nn.Sequential(
+                *(conv_unit(*pair, drop_rate) for pair in pairwise(widths))
+            )
         self.join = Join(drop_path)
         self.pool = nn.MaxPool2d(2)
         self.pool_first = pool == "columns"
@@ -103,7 +129,9 @@ class FractalBlock(nn.Module):
         for step in range(1, self.spans[1] + 1):
             ending = [c for c, span in self.spans.items() if step % span == 0]
             for c in ending:
-                maps[c] = self.columns[str(c)].get_submodule(str(step // self.spans[c] - 1))(maps[c])  # (N, out_chans, H, W)
+                maps[c] = self.columns[str(c)].get_submodule(str(step // self.spans[c] - 1))(
+                    maps[c]
+                )  # (N, out_chans, H, W)
             if step == self.spans[1] and self.pool_first:
                 maps = {c: self.pool(x) for c, x in maps.items()}  # (N, out_chans, H/2, W/2)
             if len(ending) > 1:
@@ -112,11 +140,14 @@ class FractalBlock(nn.Module):
 
 
 class FractalNet(Classifier):
-    """FractalNet: a block per entry of `channels`, each of `columns` columns. Input (N, in_chans, H, W) with H, W >= 32.
+    """FractalNet: a block per entry of `channels`, each of `columns` columns. Input (N,
+    in_chans, H, W) with H, W >= 32.
 
-    `column`: build this column alone, from 1, the shallowest; 0: all. `drop_path`: local probability; `global_share`: the share of
-    mini-batches that run one column; `pool`: what a block's last pool takes, "columns" or "join"; `drop_rate`: per block, or one for
-    all. Raises InputError for a `column` or `pool` that is not there, and for rates that do not fit.
+    `column`: build this column alone, from 1, the shallowest; 0: all. `drop_path`:
+    local probability; `global_share`: the share of mini-batches that run one column;
+    `pool`: what a block's last pool takes, "columns" or "join"; `drop_rate`: per block,
+    or one for all. Raises InputError for a `column` or `pool` that is not there, and
+    for rates that do not fit.
     """
 
     def __init__(
@@ -134,20 +165,30 @@ class FractalNet(Classifier):
         super().__init__(num_classes, in_chans)
         if pool not in ("columns", "join"):
             raise InputError(f"pool={pool!r}: FractalNet knows 'columns' and 'join'")
-        rates = (drop_rate,) * len(channels) if isinstance(drop_rate, (int, float)) else tuple(drop_rate)
+        rates = (
+            (drop_rate,) * len(channels)
+            if isinstance(drop_rate, (int, float))
+            else tuple(drop_rate)
+        )
         if len(rates) != len(channels):
-            raise InputError(f"drop_rate={drop_rate}: {len(channels)} blocks need as many rates, or one for all")
+            raise InputError(
+                f"drop_rate={drop_rate}: {len(channels)} blocks need as many rates, or one for all"
+            )
         self.columns = columns
         self.global_share = global_share
         self.drawn = 0  # the column of this mini-batch
         for number, (width, rate) in enumerate(zip(channels, rates, strict=True), 1):
             block = FractalBlock(in_chans, width, columns, rate, drop_path, pool)
-            self.add_stage(f"block{number}", block, width, 2**number)  # (N, width, H / 2^number, ...)
+            self.add_stage(
+                f"block{number}", block, width, 2**number
+            )  # (N, width, H / 2^number, ...)
             in_chans = width
         if column:
             self._keep(column)
         self.num_features = in_chans
-        self.neck = nn.Sequential(OrderedDict(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten()))  # (N, channels[-1])
+        self.neck = nn.Sequential(
+            OrderedDict(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten())
+        )  # (N, channels[-1])
         self.head = self.make_head(num_classes)  # (N, num_classes)
         self.init_weights()
 
@@ -159,7 +200,9 @@ class FractalNet(Classifier):
             block.keep(column)
 
     def column_network(self, column: int = 0) -> "FractalNet":
-        """One column (0: the deepest) as a network of its own, which shares its parameters and statistics with this one."""
+        """One column (0: the deepest) as a network of its own, which shares its
+        parameters and statistics with this one.
+        """
         shared = {id(tensor): tensor for tensor in chain(self.parameters(), self.buffers())}
         alone = copy.deepcopy(self, shared)
         alone._keep(column or self.columns)
@@ -168,12 +211,22 @@ class FractalNet(Classifier):
     def run_stage(self, stage: nn.Module, x: Tensor) -> Tensor:
         if stage is self.features[0]:
             self.drawn = self.draw_column()
-        if self.grad_checkpointing and self.training:  # as in Classifier, with the column as an argument: the next pass draws another
-            return checkpoint(stage, x, self.drawn, use_reentrant=False, context_fn=lambda: (nullcontext(), frozen_statistics(stage)))
+        if (
+            self.grad_checkpointing and self.training
+        ):  # as in Classifier, with the column as an argument: the next pass draws another
+            return checkpoint(
+                stage,
+                x,
+                self.drawn,
+                use_reentrant=False,
+                context_fn=lambda: (nullcontext(), frozen_statistics(stage)),
+            )
         return stage(x, self.drawn)
 
     def draw_column(self) -> int:
-        """Global drop-path: the one column that all blocks run, or 0: all, as always in evaluation."""
+        """Global drop-path: the one column that all blocks run, or 0: all, as always in
+        evaluation.
+        """
         if not self.training or torch.rand((), device="cpu") >= self.global_share:
             return 0
         return int(torch.randint(1, self.columns + 1, (), device="cpu"))
@@ -183,8 +236,14 @@ class FractalNet(Classifier):
         self.global_share = 0.0
 
     def expected_shares(self) -> dict[str, float]:
-        """How often each column runs in training: local drop-path leaves out what is computed, only global drop-path saves."""
-        blocks = [(name, block) for name, block in self.features.named_children() if isinstance(block, FractalBlock) and not block.only]
+        """How often each column runs in training: local drop-path leaves out what is
+        computed, only global drop-path saves.
+        """
+        blocks = [
+            (name, block)
+            for name, block in self.features.named_children()
+            if isinstance(block, FractalBlock) and not block.only
+        ]
         columns = [f"features.{name}.columns.{c}" for name, block in blocks for c in block.columns]
         return dict.fromkeys(columns, 1 - self.global_share + self.global_share / self.columns)
 
@@ -194,12 +253,21 @@ class FractalNet(Classifier):
             init.constant_(module.bias, 0)
 
 
-def printed(depth: int, millions: float, where: str, channels: tuple[int, ...], reason: str = "") -> tuple[Printed, ...]:
-    """What the paper prints of a network: its convolutions in depth, its parameters in millions, and its maps."""
+def printed(
+    depth: int, millions: float, where: str, channels: tuple[int, ...], reason: str = ""
+) -> tuple[Printed, ...]:
+    """What the paper prints of a network: its convolutions in depth, its parameters in
+    millions, and its maps.
+    """
     return (
         Printed("depth", depth, where, reason="the paper leaves the linear layer out"),
         Printed("params", round(millions * 1e6), where, unit=1e5, reason=reason),
-        *(Printed("output", (c, 32 >> n, 32 >> n), "filters per block", module=f"features.block{n}") for n, c in enumerate(channels, 1)),
+        *(
+            Printed(
+                "output", (c, 32 >> n, 32 >> n), "filters per block", module=f"features.block{n}"
+            )
+            for n, c in enumerate(channels, 1)
+        ),
     )
 
 
@@ -218,6 +286,7 @@ def study(columns: int, millions: float, params: int, macs: int) -> Variant:
 
 
 REASON = "the expansion rule gives 33.7M; 38.6M fit only if 1x1 convolutions widen before the blocks, which the released generator lacks"
+# fmt: off
 FAMILY = Family(
     paper=Paper(
         title="FractalNet: Ultra-Deep Neural Networks without Residuals",

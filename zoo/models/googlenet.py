@@ -1,24 +1,33 @@
-"""GoogLeNet: modules of convolutions of several sizes side by side, and the winner of ILSVRC-2014 made of nine of them.
+"""GoogLeNet: modules of convolutions of several sizes side by side, and the winner of
+ILSVRC-2014 made of nine of them.
 
-C. Szegedy, W. Liu, Y. Jia, P. Sermanet, S. Reed, D. Anguelov, D. Erhan, V. Vanhoucke, A. Rabinovich. Going Deeper with Convolutions.
-CVPR 2015, arXiv:1409.4842.
-Modules: section 4 and Figure 2; network: section 5 and Table 1; auxiliary classifiers: section 5; results: section 7.
+C. Szegedy, W. Liu, Y. Jia, P. Sermanet, S. Reed, D. Anguelov, D. Erhan, V. Vanhoucke,
+A. Rabinovich. Going Deeper with Convolutions. CVPR 2015, arXiv:1409.4842. Modules:
+section 4 and Figure 2; network: section 5 and Table 1; auxiliary classifiers: section
+5; results: section 7.
 
-googlenet is the network of the paper. googlenet_bn is torchvision's, made of TensorFlow weights: a batch norm after every convolution
-instead of its bias and of the response normalisation, 3x3 where the paper has 5x5, another fourth pool, and less dropout.
-With `aux=True` the two auxiliary classifiers are there: 13,378,280 and 13,004,888 parameters.
+googlenet is the network of the paper. googlenet_bn is torchvision's, made of TensorFlow
+weights: a batch norm after every convolution instead of its bias and of the response
+normalisation, 3x3 where the paper has 5x5, another fourth pool, and less dropout. With
+`aux=True` the two auxiliary classifiers are there: 13,378,280 and 13,004,888
+parameters.
 
 Readings
-- conv1 is an ordinary 7x7 convolution, as in all implementations. What Table 1 prints for it is the cost of a separable one.
-- The response normalisation's constants are not printed: Caffe's (k=1, alpha=1e-4 times the mean, here 2e-5 times the sum).
+- conv1 is an ordinary 7x7 convolution, as in all implementations. What Table 1 prints
+  for it is the cost of a separable one.
+- The response normalisation's constants are not printed: Caffe's (k=1, alpha=1e-4 times
+  the mean, here 2e-5 times the sum).
 - Pools without padding round up, which alone gives the printed 56, 28, 14 and 7.
-- Initialisation is not printed either: that of Caffe's network, uniform with variance 1 / fan-in, biases 0.2, those of classifiers 0.
-  googlenet_bn has torchvision's, a truncated normal distribution of 0.01.
+- Initialisation is not printed either: that of Caffe's network, uniform with variance 1
+  / fan-in, biases 0.2, those of classifiers 0. googlenet_bn has torchvision's, a
+  truncated normal distribution of 0.01.
 
 Departures
-- Input: RGB 0..255 minus a mean per channel, not scaled; googlenet_bn takes RGB in [-1, 1].
-- The last map is averaged whole; at 224 it has the printed 7x7. That of an auxiliary classifier is averaged to 4x4 after its pool, which
-  changes nothing at 224. Those of googlenet_bn have no other pool.
+- Input: RGB 0..255 minus a mean per channel, not scaled; googlenet_bn takes RGB in [-1,
+  1].
+- The last map is averaged whole; at 224 it has the printed 7x7. That of an auxiliary
+  classifier is averaged to 4x4 after its pool, which changes nothing at 224. Those of
+  googlenet_bn have no other pool.
 """
 
 import math
@@ -57,9 +66,11 @@ def conv_relu(in_chans: int, out_chans: int, kernel_size: int, stride: int = 1) 
 
 
 class NaiveInception(Branches):
-    """Figure 2(a): 1x1, 3x3, 5x5 and a max pool side by side: (N, C, H, W) to (N, n1x1 + n3x3 + n5x5 + C, H, W).
+    """Figure 2(a): 1x1, 3x3, 5x5 and a max pool side by side: (N, C, H, W) to (N, n1x1
+    + n3x3 + n5x5 + C, H, W).
 
-    The example of Stanford's course CS231n, 28x28x256 with 128, 192 and 96 maps, costs 854,196,224 MACs.
+    The example of Stanford's course CS231n, 28x28x256 with 128, 192 and 96 maps, costs
+    854,196,224 MACs.
     """
 
     def __init__(self, in_chans: int, n1x1: int, n3x3: int, n5x5: int) -> None:
@@ -72,10 +83,12 @@ class NaiveInception(Branches):
 
 
 class Inception(Branches):
-    """Figure 2(b), with 1x1 bottlenecks: (N, C, H, W) to (N, n1x1 + n3x3 + n5x5 + pool_proj, H, W). The arguments are Table 1's columns.
+    """Figure 2(b), with 1x1 bottlenecks: (N, C, H, W) to (N, n1x1 + n3x3 + n5x5 +
+    pool_proj, H, W). The arguments are Table 1's columns.
 
-    The course's example with bottlenecks of 64 maps and pool_proj=64 costs 271,351,808 MACs. Its slide prints 358M for the same
-    layers: 86,704,128 more, which is its 3x3 convolution counted twice.
+    The course's example with bottlenecks of 64 maps and pool_proj=64 costs 271,351,808
+    MACs. Its slide prints 358M for the same layers: 86,704,128 more, which is its 3x3
+    convolution counted twice.
     """
 
     def __init__(
@@ -94,17 +107,21 @@ class Inception(Branches):
         super().__init__(
             branch1x1=conv(in_chans, n1x1, 1),
             branch3x3=nn.Sequential(conv(in_chans, n3x3_reduce, 1), conv(n3x3_reduce, n3x3, 3)),
-            branch5x5=nn.Sequential(conv(in_chans, n5x5_reduce, 1), conv(n5x5_reduce, n5x5, kernel_5x5)),
+            branch5x5=nn.Sequential(
+                conv(in_chans, n5x5_reduce, 1), conv(n5x5_reduce, n5x5, kernel_5x5)
+            ),
             branch_pool=nn.Sequential(nn.MaxPool2d(3, 1, padding=1), conv(in_chans, pool_proj, 1)),
         )
 
 
 class GoogLeNet(Classifier):
-    """GoogLeNet (Table 1). Input (N, in_chans, H, W) with H, W >= 31 (googlenet_bn: 15). A stage begins with its pool.
+    """GoogLeNet (Table 1). Input (N, in_chans, H, W) with H, W >= 31 (googlenet_bn:
+    15). A stage begins with its pool.
 
-    `batch_norm` after every convolution, in place of its bias and of the response normalisation; `kernel_5x5`: what the modules'
-    5x5 really is; `pool4`: size of the fourth pool; `aux`: the auxiliary classifiers, for which training takes 79 pixels or more
-    (googlenet_bn: 15).
+    `batch_norm` after every convolution, in place of its bias and of the response
+    normalisation; `kernel_5x5`: what the modules' 5x5 really is; `pool4`: size of the
+    fourth pool; `aux`: the auxiliary classifiers, for which training takes 79 pixels or
+    more (googlenet_bn: 15).
     """
 
     def __init__(
@@ -119,12 +136,16 @@ class GoogLeNet(Classifier):
     ) -> None:
         super().__init__(num_classes, in_chans)
         if kernel_5x5 % 2 == 0 or pool4 not in (2, 3):
-            raise InputError(f"kernel_5x5={kernel_5x5}, pool4={pool4}: needs an odd kernel, and a pool of 2 or 3")
+            raise InputError(
+                f"kernel_5x5={kernel_5x5}, pool4={pool4}: needs an odd kernel, and a pool of 2 or 3"
+            )
         self.batch_norm = batch_norm
         conv = conv_bn_relu if batch_norm else conv_relu
         pool = partial(nn.MaxPool2d, stride=2, ceil_mode=True)
         norm = nn.Identity if batch_norm else partial(krizhevsky_lrn, k=1.0, alpha=1e-4 / 5)
-        self.add_stage("stage1", nn.Sequential(OrderedDict(conv1=conv(in_chans, 64, 7, 2))), 64, 2)  # (N, 64, H/2, W/2)
+        self.add_stage(
+            "stage1", nn.Sequential(OrderedDict(conv1=conv(in_chans, 64, 7, 2))), 64, 2
+        )  # (N, 64, H/2, W/2)
         stage: OrderedDict[str, nn.Module] = OrderedDict(pool1=pool(3), norm1=norm())
         stage.update(conv2_reduce=conv(64, 64, 1), conv2=conv(64, 192, 3), norm2=norm())
         self.add_stage("stage2", nn.Sequential(stage), 192, 4)  # (N, 192, H/4, W/4)
@@ -138,24 +159,38 @@ class GoogLeNet(Classifier):
                 channels = out_chans
                 if aux and name in AUX_BLOCKS:
                     auxiliary[name] = self.make_aux(channels)
-            self.add_stage(f"stage{number}", nn.Sequential(stage), channels, 2**number)  # (N, 480 | 832 | 1024, H/2^number, ...)
+            self.add_stage(
+                f"stage{number}", nn.Sequential(stage), channels, 2**number
+            )  # (N, 480 | 832 | 1024, H/2^number, ...)
         if aux:
             self.aux = auxiliary
         self.num_features = channels
-        self.neck = nn.Sequential(OrderedDict(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), drop=nn.Dropout(drop_rate)))  # (N, 1024)
+        self.neck = nn.Sequential(
+            OrderedDict(
+                pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), drop=nn.Dropout(drop_rate)
+            )
+        )  # (N, 1024)
         self.head = self.make_head(num_classes)  # (N, num_classes)
         self.init_weights()
 
     def make_aux(self, channels: int) -> AuxHead:
-        """An auxiliary classifier on a map (N, channels, H/16, W/16), 14x14 at 224 (section 5)."""
+        """An auxiliary classifier on a map (N, channels, H/16, W/16), 14x14 at 224
+        (section 5).
+        """
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         if not self.batch_norm:
             layers["pool"] = nn.AvgPool2d(5, 3)  # (N, channels, 4, 4)
         layers["resize"] = nn.AdaptiveAvgPool2d(4)
-        layers["conv"] = (conv_bn_relu if self.batch_norm else conv_relu)(channels, 128, 1)  # (N, 128, 4, 4)
+        layers["conv"] = (conv_bn_relu if self.batch_norm else conv_relu)(
+            channels, 128, 1
+        )  # (N, 128, 4, 4)
         layers["flatten"] = nn.Flatten()  # (N, 2048)
-        layers.update(fc1=nn.Linear(2048, 1024), relu1=nn.ReLU(inplace=True), drop=nn.Dropout(0.7))  # (N, 1024)
-        return AuxHead(nn.Sequential(layers), 1024, self.num_classes, smallest=1 if self.batch_norm else 5)
+        layers.update(
+            fc1=nn.Linear(2048, 1024), relu1=nn.ReLU(inplace=True), drop=nn.Dropout(0.7)
+        )  # (N, 1024)
+        return AuxHead(
+            nn.Sequential(layers), 1024, self.num_classes, smallest=1 if self.batch_norm else 5
+        )
 
     def init_module(self, name: str, module: nn.Module) -> None:
         if isinstance(module, (nn.Conv2d, nn.Linear)):
@@ -168,38 +203,81 @@ class GoogLeNet(Classifier):
 
 
 def step(model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-    """Loss and accuracy of images (N, C, H, W) and labels (N,): cross-entropy, in training plus 0.3 of each auxiliary one (section 5)."""
+    """Loss and accuracy of images (N, C, H, W) and labels (N,): cross-entropy, in
+    training plus 0.3 of each auxiliary one (section 5).
+    """
     images, labels = batch
     outputs = model(images)
     logits, *auxiliary = outputs if isinstance(outputs, tuple) else (outputs,)
-    loss = F.cross_entropy(logits, labels) + AUX_WEIGHT * sum(F.cross_entropy(aux, labels) for aux in auxiliary)
+    loss = F.cross_entropy(logits, labels) + AUX_WEIGHT * sum(
+        F.cross_entropy(aux, labels) for aux in auxiliary
+    )
     return loss, {"accuracy": (logits.detach().argmax(1) == labels).float().mean()}
 
 
 def table_1() -> tuple[Printed, ...]:
-    """The columns "output size", "params" and "ops" of Table 1; exact parameters include the biases."""
+    """The columns "output size", "params" and "ops" of Table 1; exact parameters
+    include the biases.
+    """
     separable = "the cost of a separable convolution with 8 maps per channel: 2,712 weights, 34,019,328 MACs"
     unexplained = "unexplained: the filters printed in the same row do not give it"
     rows: list[tuple[str, tuple[int, ...], float, float]]
     rows = [("stage1", (64, 112, 112), 2.7, 34), ("stage2", (192, 56, 56), 112, 360)]
-    rows += [(f"stage{row[0]}.inception{row}", output, params, ops) for row, (_, output, params, ops) in TABLE_1.items()]
-    wrong = {"stage1": separable} | {f"stage{row[0]}.inception{row}": unexplained for row in ("4a", "4b", "4c", "4d", "4e", "5a", "5b")}
+    rows += [
+        (f"stage{row[0]}.inception{row}", output, params, ops)
+        for row, (_, output, params, ops) in TABLE_1.items()
+    ]
+    wrong = {"stage1": separable} | {
+        f"stage{row[0]}.inception{row}": unexplained
+        for row in ("4a", "4b", "4c", "4d", "4e", "5a", "5b")
+    }
     found = []
     for row, output, params, ops in rows:
         module, reason = f"features.{row}", wrong.get(row, "")
         found += [Printed("output", output, "Table 1", module=module)]
-        found += [Printed("params", params * 1024, "Table 1", 102.4 if row == "stage1" else 1024, module, reason=reason)]
-        found += [Printed("macs", ops * 1e6, "Table 1", 1e6, module, reason=reason if row in ("stage1", "stage5.inception5a") else "")]
-    pools = {"stage2.pool1": (64, 56, 56), "stage3.pool2": (192, 28, 28), "stage4.pool3": (480, 14, 14), "stage5.pool4": (832, 7, 7)}
-    found += [Printed("output", output, "Table 1", module=f"features.{pool}") for pool, output in pools.items()]
+        found += [
+            Printed(
+                "params",
+                params * 1024,
+                "Table 1",
+                102.4 if row == "stage1" else 1024,
+                module,
+                reason=reason,
+            )
+        ]
+        found += [
+            Printed(
+                "macs",
+                ops * 1e6,
+                "Table 1",
+                1e6,
+                module,
+                reason=reason if row in ("stage1", "stage5.inception5a") else "",
+            )
+        ]
+    pools = {
+        "stage2.pool1": (64, 56, 56),
+        "stage3.pool2": (192, 28, 28),
+        "stage4.pool3": (480, 14, 14),
+        "stage5.pool4": (832, 7, 7),
+    }
+    found += [
+        Printed("output", output, "Table 1", module=f"features.{pool}")
+        for pool, output in pools.items()
+    ]
     found += [Printed("output", (1024, 1, 1), "Table 1", module="neck.pool")]
-    return *found, Printed("params", 1000 * 1024, "Table 1", 1024, "head"), Printed("macs", 1e6, "Table 1", 1e6, "head")
+    return (
+        *found,
+        Printed("params", 1000 * 1024, "Table 1", 1024, "head"),
+        Printed("macs", 1e6, "Table 1", 1e6, "head"),
+    )
 
 
 def fewer_than_alexnet(model: nn.Module) -> float:
     return 60_965_224 / sum(parameter.numel() for parameter in model.parameters())
 
 
+# fmt: off
 FAMILY = Family(
     paper=Paper(
         title="Going Deeper with Convolutions",

@@ -1,23 +1,32 @@
-"""Highway networks: layers that learn how much of their input to transform and how much to carry on unchanged.
+"""Highway networks: layers that learn how much of their input to transform and how much
+to carry on unchanged.
 
-R. K. Srivastava, K. Greff, J. Schmidhuber. Training Very Deep Networks. NIPS 2015, arXiv:1507.06228; first reported as Highway
-Networks, ICML 2015 deep learning workshop, arXiv:1505.00387.
-Layer: section 2; fully connected depth study: section 3.1; MNIST: Table 1; CIFAR: Tables 2 and 3.
+R. K. Srivastava, K. Greff, J. Schmidhuber. Training Very Deep Networks. NIPS 2015,
+arXiv:1507.06228; first reported as Highway Networks, ICML 2015 deep learning workshop,
+arXiv:1505.00387. Layer: section 2; fully connected depth study: section 3.1; MNIST:
+Table 1; CIFAR: Tables 2 and 3.
 
-highway_mnist16 and highway_mnist32 are the 10-layer networks of Table 1, 16 and 32 maps wide. highway19_cifar10 is the 19-layer
-network of Table 3, which is Highway B ("Highway 2" of the first report) with a 1x1 convolution and the mean in place of FitNet's
-fully connected layer. What the paper leaves open of their layers is as in the authors' released definitions.
-highway_fc is a network of the depth study, 50 units wide; `highways=(n,)` makes it n + 1 layers deep (the study: n = 9, 19, 49, 99),
-and `widths=(71,), gated=False` is its plain counterpart.
+highway_mnist16 and highway_mnist32 are the 10-layer networks of Table 1, 16 and 32 maps
+wide. highway19_cifar10 is the 19-layer network of Table 3, which is Highway B ("Highway
+2" of the first report) with a 1x1 convolution and the mean in place of FitNet's fully
+connected layer. What the paper leaves open of their layers is as in the authors'
+released definitions. highway_fc is a network of the depth study, 50 units wide;
+`highways=(n,)` makes it n + 1 layers deep (the study: n = 9, 19, 49, 99), and
+`widths=(71,), gated=False` is its plain counterpart.
 
 Readings and departures
-- A layer cannot change the width: where it changes, and at the input, stands a plain layer.
+- A layer cannot change the width: where it changes, and at the input, stands a plain
+  layer.
 - A fully connected layer is a convolution over one position: 28x28 first, then 1x1.
 - Pools round up, as Caffe's do: 24, 12, 6, 3.
-- Initialisation: Glorot, biases 0; the released CIFAR network draws its first convolution from a Gaussian. Gates start at -1 (MNIST) and
-  -2 (CIFAR), as released; in the study they were searched in -1 .. -10, and -4, with which 100 layers learn too, is our choice.
-- Images of other sizes are averaged to the 3x3 (MNIST) or 1x1 (CIFAR) positions that the head sees; 28 and 32 are not changed by it.
-- CIFAR images are normalised by ImageNet's mean and standard deviation; the paper normalises each image's contrast.
+- Initialisation: Glorot, biases 0; the released CIFAR network draws its first
+  convolution from a Gaussian. Gates start at -1 (MNIST) and -2 (CIFAR), as released; in
+  the study they were searched in -1 .. -10, and -4, with which 100 layers learn too, is
+  our choice.
+- Images of other sizes are averaged to the 3x3 (MNIST) or 1x1 (CIFAR) positions that
+  the head sees; 28 and 32 are not changed by it.
+- CIFAR images are normalised by ImageNet's mean and standard deviation; the paper
+  normalises each image's contrast.
 """
 
 from collections import OrderedDict
@@ -33,7 +42,9 @@ from zoo.spec import Claims, Family, Paper, Printed, Result, Variant
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh}
 
 
-def plain(in_chans: int, out_chans: int, kernel_size: int, padding: int, activation: str) -> nn.Module:
+def plain(
+    in_chans: int, out_chans: int, kernel_size: int, padding: int, activation: str
+) -> nn.Module:
     """A layer without a gate: (N, in_chans, H, W) -> (N, out_chans, H', W')."""
     conv = nn.Conv2d(in_chans, out_chans, kernel_size, padding=padding)
     return nn.Sequential(OrderedDict(conv=conv, act=ACTIVATIONS[activation]()))
@@ -42,7 +53,8 @@ def plain(in_chans: int, out_chans: int, kernel_size: int, padding: int, activat
 class HighwayLayer(nn.Module):
     """y = H(x) T(x) + x (1 - T(x)), section 2: (N, C, H, W) -> (N, C, H, W).
 
-    `transform` H is a convolution with activation, the gate T one with a sigmoid; the carry gate is 1 - T.
+    `transform` H is a convolution with activation, the gate T one with a sigmoid; the
+    carry gate is 1 - T.
     """
 
     def __init__(self, channels: int, kernel_size: int, activation: str) -> None:
@@ -58,12 +70,15 @@ class HighwayLayer(nn.Module):
 
 
 class Highway(Classifier):
-    """Highway network: stages of highway layers, each `widths` wide, `highways` many, and followed by a max pool of that size (0: none).
+    """Highway network: stages of highway layers, each `widths` wide, `highways` many,
+    and followed by a max pool of that size (0: none).
 
-    Input (N, in_chans, H, W). `first`: kernel and padding of the first, plain layer; `kernel_size` of all others; `last`: maps of a 1x1
-    convolution at the end (0: none); `map_size`: side of the map that the head sees; `gate_bias`: where the gates' biases start;
-    `gated=False`: plain layers throughout; `drop_rate`: of the input and after each stage, or one rate for all.
-    Raises InputError for an unknown `activation` ("relu", "tanh") and for rates that do not fit.
+    Input (N, in_chans, H, W). `first`: kernel and padding of the first, plain layer;
+    `kernel_size` of all others; `last`: maps of a 1x1 convolution at the end (0: none);
+    `map_size`: side of the map that the head sees; `gate_bias`: where the gates' biases
+    start; `gated=False`: plain layers throughout; `drop_rate`: of the input and after
+    each stage, or one rate for all. Raises InputError for an unknown `activation`
+    ("relu", "tanh") and for rates that do not fit.
     """
 
     def __init__(
@@ -84,29 +99,49 @@ class Highway(Classifier):
     ) -> None:
         super().__init__(num_classes, in_chans)
         if activation not in ACTIVATIONS:
-            raise InputError(f"activation={activation!r}: Highway knows {', '.join(map(repr, ACTIVATIONS))}")
-        rates = (drop_rate,) * (len(widths) + 1) if isinstance(drop_rate, (int, float)) else tuple(drop_rate)
+            raise InputError(
+                f"activation={activation!r}: Highway knows {', '.join(map(repr, ACTIVATIONS))}"
+            )
+        rates = (
+            (drop_rate,) * (len(widths) + 1)
+            if isinstance(drop_rate, (int, float))
+            else tuple(drop_rate)
+        )
         if len(rates) != len(widths) + 1:
-            raise InputError(f"drop_rate={drop_rate}: {len(widths)} stages need {len(widths) + 1} rates, or one for all")
+            raise InputError(
+                f"drop_rate={drop_rate}: {len(widths)} stages need {len(widths) + 1} rates, or one for all"
+            )
         self.gate_bias = gate_bias
         same = (kernel_size, kernel_size // 2)
-        reduction = first[0] if kernel_size == 1 else 1  # fully connected: the first layer sees the whole image
+        reduction = (
+            first[0] if kernel_size == 1 else 1
+        )  # fully connected: the first layer sees the whole image
         for number, (width, count, pool) in enumerate(zip(widths, highways, pools, strict=True), 1):
             stage: OrderedDict[str, nn.Module] = OrderedDict(drop=nn.Dropout(rates[number - 1]))
             if number == 1 or width != in_chans:
-                stage["plain"] = plain(in_chans, width, *(first if number == 1 else same), activation)
+                stage["plain"] = plain(
+                    in_chans, width, *(first if number == 1 else same), activation
+                )
             in_chans = width
             for i in range(1, count + 1):
-                stage[f"layer{i}"] = HighwayLayer(width, kernel_size, activation) if gated else plain(width, width, *same, activation)
+                stage[f"layer{i}"] = (
+                    HighwayLayer(width, kernel_size, activation)
+                    if gated
+                    else plain(width, width, *same, activation)
+                )
             if pool:
                 stage["pool"] = nn.MaxPool2d(pool, 2, ceil_mode=True)
                 reduction *= 2
-            self.add_stage(f"stage{number}", nn.Sequential(stage), width, reduction)  # (N, width, about H / reduction, ...)
+            self.add_stage(
+                f"stage{number}", nn.Sequential(stage), width, reduction
+            )  # (N, width, about H / reduction, ...)
         neck: OrderedDict[str, nn.Module] = OrderedDict()
         if last:
             neck["last"] = plain(in_chans, last, 1, 0, activation)  # (N, last, ...)
             in_chans = last
-        neck.update(pool=nn.AdaptiveAvgPool2d(map_size), flatten=nn.Flatten(), drop=nn.Dropout(rates[-1]))
+        neck.update(
+            pool=nn.AdaptiveAvgPool2d(map_size), flatten=nn.Flatten(), drop=nn.Dropout(rates[-1])
+        )
         self.neck = nn.Sequential(neck)  # (N, in_chans * map_size²)
         self.num_features = in_chans * map_size**2
         self.head = self.make_head(num_classes)  # (N, num_classes)
@@ -118,15 +153,21 @@ class Highway(Classifier):
             init.constant_(module.bias, self.gate_bias if name.endswith(".gate") else 0)
 
 
-def runs(best: float, mean: float, deviation: float, data: str, where: str) -> tuple[Result, Result]:
-    """Accuracies in per cent: the best of five runs, and their mean with its deviation."""
+def runs(
+    best: float, mean: float, deviation: float, data: str, where: str
+) -> tuple[Result, Result]:
+    """Accuracies in per cent: the best of five runs, and their mean with its
+    deviation.
+    """
     return (
         Result("top-1 accuracy %", best, data, "best of 5 runs", where),
         Result("top-1 accuracy %", mean, data, "mean of 5 runs", f"{where}, ± {deviation}"),
     )
 
 
-def mnist(width: int, params: int, macs: int, thousands: int, best: float, mean: float, deviation: float) -> Variant:
+def mnist(
+    width: int, params: int, macs: int, thousands: int, best: float, mean: float, deviation: float
+) -> Variant:
     """A network of Table 1 with its parameters in thousands."""
     return Variant(
         fields={
@@ -145,7 +186,15 @@ def mnist(width: int, params: int, macs: int, thousands: int, best: float, mean:
             (
                 Printed("params", thousands * 1e3, "Table 1", unit=1e3),
                 Printed("depth", 10, "Table 1"),
-                *(Printed("output", (width, side, side), "released definition", module=f"features.stage{n}") for n, side in SIDES),
+                *(
+                    Printed(
+                        "output",
+                        (width, side, side),
+                        "released definition",
+                        module=f"features.stage{n}",
+                    )
+                    for n, side in SIDES
+                ),
             ),
         ),
         depth=10,
@@ -158,6 +207,7 @@ def mnist(width: int, params: int, macs: int, thousands: int, best: float, mean:
 
 
 SIDES = ((1, 12), (2, 6), (3, 3))
+# fmt: off
 FAMILY = Family(
     paper=Paper(
         title="Training Very Deep Networks",

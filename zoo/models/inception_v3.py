@@ -1,20 +1,28 @@
 """Inception-v3: large convolutions factorised into small and asymmetric ones.
 
-C. Szegedy, V. Vanhoucke, S. Ioffe, J. Shlens, Z. Wojna. Rethinking the Inception Architecture for Computer Vision. CVPR 2016,
-arXiv:1512.00567.
-Factorisation: section 3; auxiliary classifier: section 4; grid reduction: section 5; network: section 6; results: section 10.
+C. Szegedy, V. Vanhoucke, S. Ioffe, J. Shlens, Z. Wojna. Rethinking the Inception
+Architecture for Computer Vision. CVPR 2016, arXiv:1512.00567. Factorisation: section 3;
+auxiliary classifier: section 4; grid reduction: section 5; network: section 6; results:
+section 10.
 
 Reading
-- Table 1 outlines a network whose filters are not all printed. inception_v3 is the one that the authors released in TensorFlow, which
-  torchvision has too: conv 3b is 1x1, 4a has stride 1 and a pool after it, there is no further convolution before the modules, the
-  modules at 35x35 keep one 5x5, and grids are reduced 35-17-8 by modules of their own. Blocks bear the released names.
-- Means leave out the padding, as in the authors' release; torchvision's count it (`count_include_pad=True`).
-- Batch norms have the release's eps. Their statistics move by torch's 0.1 a step, not by 0.0003.
-- Initialisation is the released one: truncated normal, 0.1; the auxiliary classifier's 5x5 has 0.01, its last layer 0.001.
+- Table 1 outlines a network whose filters are not all printed. inception_v3 is the one
+  that the authors released in TensorFlow, which torchvision has too: conv 3b is 1x1, 4a
+  has stride 1 and a pool after it, there is no further convolution before the modules,
+  the modules at 35x35 keep one 5x5, and grids are reduced 35-17-8 by modules of their
+  own. Blocks bear the released names.
+- Means leave out the padding, as in the authors' release; torchvision's count it
+  (`count_include_pad=True`).
+- Batch norms have the release's eps. Their statistics move by torch's 0.1 a step, not
+  by 0.0003.
+- Initialisation is the released one: truncated normal, 0.1; the auxiliary classifier's
+  5x5 has 0.01, its last layer 0.001.
 
 Departures
-- Input: RGB in [-1, 1], as released. torchvision's pretrained network takes its usual input and rescales it to that itself.
-- The last map is averaged whole; at 299 it has 8x8. So is that of the auxiliary classifier, 1x1 at 299.
+- Input: RGB in [-1, 1], as released. torchvision's pretrained network takes its usual
+  input and rescales it to that itself.
+- The last map is averaged whole; at 299 it has 8x8. So is that of the auxiliary
+  classifier, 1x1 at 299.
 
 With `aux=True` the auxiliary classifier is there: 27,161,264 parameters.
 """
@@ -33,8 +41,12 @@ AUX_WEIGHT = 0.4  # of the auxiliary loss, in the authors' release; the paper do
 
 
 def pooled(in_chans: int, maps: int, count_include_pad: bool) -> nn.Sequential:
-    """The branch of all modules that starts with a mean: (N, C, H, W) to (N, maps, H, W)."""
-    return chain(in_chans, nn.AvgPool2d(3, 1, padding=1, count_include_pad=count_include_pad), (maps, 1))
+    """The branch of all modules that starts with a mean: (N, C, H, W) to (N, maps, H,
+    W).
+    """
+    return chain(
+        in_chans, nn.AvgPool2d(3, 1, padding=1, count_include_pad=count_include_pad), (maps, 1)
+    )
 
 
 def inception_a(in_chans: int, projection: int, count_include_pad: bool) -> Branches:
@@ -57,11 +69,15 @@ def reduction_b(in_chans: int) -> Branches:
 
 
 def inception_c(in_chans: int, c7: int, count_include_pad: bool) -> Branches:
-    """17x17 (Figure 6, n = 7): (N, C, H, W) to (N, 768, H, W); `c7` is the width between the 1x7 and 7x1 convolutions."""
+    """17x17 (Figure 6, n = 7): (N, C, H, W) to (N, 768, H, W); `c7` is the width
+    between the 1x7 and 7x1 convolutions.
+    """
     return Branches(
         branch1x1=conv_bn_relu(in_chans, 192, 1),
         branch7x7=chain(in_chans, (c7, 1), (c7, (1, 7)), (192, (7, 1))),
-        branch7x7dbl=chain(in_chans, (c7, 1), (c7, (7, 1)), (c7, (1, 7)), (c7, (7, 1)), (192, (1, 7))),
+        branch7x7dbl=chain(
+            in_chans, (c7, 1), (c7, (7, 1)), (c7, (1, 7)), (c7, (7, 1)), (192, (1, 7))
+        ),
         branch_pool=pooled(in_chans, 192, count_include_pad),
     )
 
@@ -91,10 +107,12 @@ def split_3x3(in_chans: int) -> Branches:
 
 
 class InceptionV3(Classifier):
-    """Inception-v3. Input (N, in_chans, H, W) with H, W >= 75. A stage begins with what reduces the grid.
+    """Inception-v3. Input (N, in_chans, H, W) with H, W >= 75. A stage begins with what
+    reduces the grid.
 
-    `count_include_pad`: whether the means of a module's pool count the padding. `aux`: the auxiliary classifier, on the last 17x17 map;
-    training with it takes 299 pixels or more.
+    `count_include_pad`: whether the means of a module's pool count the padding. `aux`:
+    the auxiliary classifier, on the last 17x17 map; training with it takes 299 pixels
+    or more.
     """
 
     def __init__(
@@ -137,17 +155,27 @@ class InceptionV3(Classifier):
                 "mixed_7c": inception_e(2048, pad),
             },
         }
-        for number, ((name, blocks), channels) in enumerate(zip(stages.items(), (64, 192, 288, 768, 2048), strict=True), 1):
-            self.add_stage(name, nn.Sequential(OrderedDict(blocks)), channels, 2**number)  # (N, channels, about H/2^number, ...)
+        for number, ((name, blocks), channels) in enumerate(
+            zip(stages.items(), (64, 192, 288, 768, 2048), strict=True), 1
+        ):
+            self.add_stage(
+                name, nn.Sequential(OrderedDict(blocks)), channels, 2**number
+            )  # (N, channels, about H/2^number, ...)
         if aux:
             self.aux = nn.ModuleDict({"mixed_6e": self.make_aux()})
         self.num_features = 2048
-        self.neck = nn.Sequential(OrderedDict(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), drop=nn.Dropout(drop_rate)))  # (N, 2048)
+        self.neck = nn.Sequential(
+            OrderedDict(
+                pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), drop=nn.Dropout(drop_rate)
+            )
+        )  # (N, 2048)
         self.head = self.make_head(num_classes)  # (N, num_classes)
         self.init_weights()
 
     def make_aux(self) -> AuxHead:
-        """The auxiliary classifier, with batch norm (section 4), on a map (N, 768, 17, 17)."""
+        """The auxiliary classifier, with batch norm (section 4), on a map (N, 768, 17,
+        17).
+        """
         layers = OrderedDict[str, nn.Module](
             pool=nn.AvgPool2d(5, 3),  # (N, 768, 5, 5)
             conv0=conv_bn_relu(768, 128, 1),  # (N, 128, 5, 5)
@@ -165,11 +193,15 @@ class InceptionV3(Classifier):
 
 
 def step(model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-    """Loss and accuracy of images (N, C, H, W) and labels (N,): cross-entropy, in training plus 0.4 of the auxiliary classifier's."""
+    """Loss and accuracy of images (N, C, H, W) and labels (N,): cross-entropy, in
+    training plus 0.4 of the auxiliary classifier's.
+    """
     images, labels = batch
     outputs = model(images)
     logits, *auxiliary = outputs if isinstance(outputs, tuple) else (outputs,)
-    loss = F.cross_entropy(logits, labels) + AUX_WEIGHT * sum(F.cross_entropy(aux, labels) for aux in auxiliary)
+    loss = F.cross_entropy(logits, labels) + AUX_WEIGHT * sum(
+        F.cross_entropy(aux, labels) for aux in auxiliary
+    )
     return loss, {"accuracy": (logits.detach().argmax(1) == labels).float().mean()}
 
 
@@ -190,6 +222,7 @@ OUTPUTS = {  # of the released network
     "stage5.mixed_7a": (1280, 8, 8),
     "stage5": (2048, 8, 8),
 }
+# fmt: off
 FAMILY = Family(
     paper=Paper(
         title="Rethinking the Inception Architecture for Computer Vision",

@@ -1,15 +1,21 @@
-"""Inception-v4: the Inception network rebuilt from uniform modules, one kind for each size of the grid.
+"""Inception-v4: the Inception network rebuilt from uniform modules, one kind for each
+size of the grid.
 
-C. Szegedy, S. Ioffe, V. Vanhoucke, A. A. Alemi. Inception-v4, Inception-ResNet and the Impact of Residual Connections on Learning.
-AAAI 2017, arXiv:1602.07261.
-Network: section 3.1, Fig. 3 to 9 and Table 1; results: section 5; numbers are those of the arXiv version, AAAI's figures have others.
-The same paper's residual networks are another class with other blocks: inception_resnet.py.
+C. Szegedy, S. Ioffe, V. Vanhoucke, A. A. Alemi. Inception-v4, Inception-ResNet and the
+Impact of Residual Connections on Learning. AAAI 2017, arXiv:1602.07261. Network:
+section 3.1, Fig. 3 to 9 and Table 1; results: section 5; numbers are those of the arXiv
+version, AAAI's figures have others. The same paper's residual networks are another
+class with other blocks: inception_resnet.py.
 
 Readings
-- 1x7 and 7x1 follow one another as in the released network; versions of the paper draw both orders.
-- Branches are concatenated in the released order. Means leave out the padding, as in that release.
-- Batch norms have the release's eps. Their statistics move by torch's 0.1 a step, not by 0.0003.
-- Initialisation is not printed: here that of TensorFlow's Inception networks, a truncated normal distribution of 0.1.
+- 1x7 and 7x1 follow one another as in the released network; versions of the paper draw
+  both orders.
+- Branches are concatenated in the released order. Means leave out the padding, as in
+  that release.
+- Batch norms have the release's eps. Their statistics move by torch's 0.1 a step, not
+  by 0.0003.
+- Initialisation is not printed: here that of TensorFlow's Inception networks, a
+  truncated normal distribution of 0.1.
 
 Departures
 - Input: RGB in [-1, 1], as released.
@@ -27,11 +33,15 @@ from zoo.spec import Claims, Family, Paper, Printed, Result, Variant
 
 
 def stem(in_chans: int) -> tuple[nn.Sequential, nn.Sequential, Branches]:
-    """Fig. 3, in three parts: (N, in_chans, 299, 299) to (N, 64, 147, 147), (N, 192, 71, 71) and (N, 384, 35, 35)."""
+    """Fig. 3, in three parts: (N, in_chans, 299, 299) to (N, 64, 147, 147), (N, 192,
+    71, 71) and (N, 384, 35, 35).
+    """
     return (
         chain(in_chans, (32, 3, 2, 0), (32, 3, 1, 0), (64, 3)),
         nn.Sequential(
-            Branches(branch0=nn.MaxPool2d(3, 2), branch1=conv_bn_relu(64, 96, 3, 2, 0)),  # (N, 160, 73, 73)
+            Branches(
+                branch0=nn.MaxPool2d(3, 2), branch1=conv_bn_relu(64, 96, 3, 2, 0)
+            ),  # (N, 160, 73, 73)
             Branches(
                 branch0=chain(160, (64, 1), (96, 3, 1, 0)),
                 branch1=chain(160, (64, 1), (64, (1, 7)), (64, (7, 1)), (96, 3, 1, 0)),
@@ -42,7 +52,9 @@ def stem(in_chans: int) -> tuple[nn.Sequential, nn.Sequential, Branches]:
 
 
 def pooled(in_chans: int, maps: int) -> nn.Sequential:
-    """The branch of all modules that starts with a mean: (N, C, H, W) to (N, maps, H, W)."""
+    """The branch of all modules that starts with a mean: (N, C, H, W) to (N, maps, H,
+    W).
+    """
     return chain(in_chans, nn.AvgPool2d(3, 1, padding=1, count_include_pad=False), (maps, 1))
 
 
@@ -101,9 +113,11 @@ def split_3x3(in_chans: int) -> Branches:
 
 
 class InceptionV4(Classifier):
-    """Inception-v4 (Fig. 9). `blocks`: how many modules A, B and C. Input (N, in_chans, H, W) with H, W >= 75.
+    """Inception-v4 (Fig. 9). `blocks`: how many modules A, B and C. Input (N, in_chans,
+    H, W) with H, W >= 75.
 
-    The stages inception_a, inception_b and inception_c begin with what halves the grid: the stem's last part, Reduction-A, Reduction-B.
+    The stages inception_a, inception_b and inception_c begin with what halves the grid:
+    the stem's last part, Reduction-A, Reduction-B.
     """
 
     def __init__(
@@ -118,11 +132,27 @@ class InceptionV4(Classifier):
         stem1, stem2, stem3 = stem(in_chans)
         self.add_stage("stem1", stem1, 64, 2)  # (N, 64, about H/2, W/2)
         self.add_stage("stem2", stem2, 192, 4)  # (N, 192, about H/4, W/4)
-        self.add_stage("inception_a", nn.Sequential(stem3, *(inception_a() for _ in range(a))), 384, 8)  # (N, 384, about H/8, W/8)
-        self.add_stage("inception_b", nn.Sequential(reduction_a(), *(inception_b() for _ in range(b))), 1024, 16)
-        self.add_stage("inception_c", nn.Sequential(reduction_b(), *(inception_c() for _ in range(c))), 1536, 32)
+        self.add_stage(
+            "inception_a", nn.Sequential(stem3, *(inception_a() for _ in range(a))), 384, 8
+        )  # (N, 384, about H/8, W/8)
+        self.add_stage(
+            "inception_b",
+            nn.Sequential(reduction_a(), *(inception_b() for _ in range(b))),
+            1024,
+            16,
+        )
+        self.add_stage(
+            "inception_c",
+            nn.Sequential(reduction_b(), *(inception_c() for _ in range(c))),
+            1536,
+            32,
+        )
         self.num_features = 1536
-        self.neck = nn.Sequential(OrderedDict(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), drop=nn.Dropout(drop_rate)))  # (N, 1536)
+        self.neck = nn.Sequential(
+            OrderedDict(
+                pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), drop=nn.Dropout(drop_rate)
+            )
+        )  # (N, 1536)
         self.head = self.make_head(num_classes)  # (N, num_classes)
         self.init_weights()
 
@@ -145,6 +175,7 @@ OUTPUTS = {  # of the stem's parts and of each kind of module, as Fig. 3 and Fig
     "inception_c.0": (1536, 8, 8),
     "inception_c": (1536, 8, 8),
 }
+# fmt: off
 FAMILY = Family(
     paper=Paper(
         title="Inception-v4, Inception-ResNet and the Impact of Residual Connections on Learning",

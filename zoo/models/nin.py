@@ -1,23 +1,33 @@
-"""Network in Network: convolutions whose filters are small perceptrons, and a mean over class maps instead of fully connected layers.
+"""Network in Network: convolutions whose filters are small perceptrons, and a mean over
+class maps instead of fully connected layers.
 
-M. Lin, Q. Chen, S. Yan. Network In Network. ICLR 2014, arXiv:1312.4400.
-Perceptron convolution: section 3.1; global average pooling: 3.2; structure: Fig. 2 and section 4.1; results: Tables 1 and 2.
+M. Lin, Q. Chen, S. Yan. Network In Network. ICLR 2014, arXiv:1312.4400. Perceptron
+convolution: section 3.1; global average pooling: 3.2; structure: Fig. 2 and section
+4.1; results: Tables 1 and 2.
 
-nin_cifar10 and nin_cifar100 are the paper's; it leaves their widths to the first author's definition files (cuda-convnet), which these
-rows follow, initialisation included. nin is the ImageNet network that he released later for Caffe; the paper has none.
+nin_cifar10 and nin_cifar100 are the paper's; it leaves their widths to the first
+author's definition files (cuda-convnet), which these rows follow, initialisation
+included. nin is the ImageNet network that he released later for Caffe; the paper has
+none.
 
 Readings
-- Both pools of the CIFAR networks take the maximum: section 4.1 has a "spatial max pooling layer" after the mlpconv layers in all
-  experiments, and so have the definition files. The CIFAR-10 network that the first author released later for Caffe, which most
-  tables and ports follow, averages in the second one: `pools=("max", "avg")`; its counts are the same. All pools round up, unpadded.
-- The last 1x1 convolution is the head: ReLU, as in the definition files, then the mean over its map gives the logits.
-- Initialisation: N(0, 0.05²), N(0, std²) in the layers of the field `init_std`, biases 0.
+- Both pools of the CIFAR networks take the maximum: section 4.1 has a "spatial max
+  pooling layer" after the mlpconv layers in all experiments, and so have the definition
+  files. The CIFAR-10 network that the first author released later for Caffe, which most
+  tables and ports follow, averages in the second one: `pools=("max", "avg")`; its
+  counts are the same. All pools round up, unpadded.
+- The last 1x1 convolution is the head: ReLU, as in the definition files, then the mean
+  over its map gives the logits.
+- Initialisation: N(0, 0.05²), N(0, std²) in the layers of the field `init_std`, biases
+  0.
 
 Departures
-- CIFAR images are normalised with ImageNet's mean and standard deviation; the paper normalises each image's contrast and whitens.
-  The ImageNet network takes RGB 0..255 minus a mean per channel, not the mean image.
+- CIFAR images are normalised with ImageNet's mean and standard deviation; the paper
+  normalises each image's contrast and whitens. The ImageNet network takes RGB 0..255
+  minus a mean per channel, not the mean image.
 - Dropout scales in training, not at test time.
-- A head that `reset_classifier` makes has no ReLU (`head_relu=False` builds it at once): with few classes a rectified logit can die.
+- A head that `reset_classifier` makes has no ReLU (`head_relu=False` builds it at
+  once): with few classes a rectified logit can die.
 """
 
 from collections import OrderedDict
@@ -38,12 +48,16 @@ POOLS: dict[str, Callable[..., nn.Module]] = {"max": nn.MaxPool2d, "avg": nn.Avg
 class NiN(Classifier):
     """Stacked perceptron convolutions (Fig. 2). Input (N, in_chans, H, W).
 
-    `blocks`: per block its widths, and kernel, stride and padding of its first convolution; the other two are 1x1, and the last
-    one of the last block is the head. A pool of the kinds `pools` lies between any two blocks; `drops`: the blocks with dropout
-    before them. `init_std`: initial standard deviations by layer. Raises InputError for an unknown pool.
+    `blocks`: per block its widths, and kernel, stride and padding of its first
+    convolution; the other two are 1x1, and the last one of the last block is the head.
+    A pool of the kinds `pools` lies between any two blocks; `drops`: the blocks with
+    dropout before them. `init_std`: initial standard deviations by layer. Raises
+    InputError for an unknown pool.
     """
 
-    no_relu_head = "NiN's new head has no ReLU after it, as with few classes a rectified logit can die"
+    no_relu_head = (
+        "NiN's new head has no ReLU after it, as with few classes a rectified logit can die"
+    )
 
     def __init__(
         self,
@@ -65,18 +79,24 @@ class NiN(Classifier):
         for number, (widths, kernel, stride, padding) in enumerate(blocks, 1):
             layers: OrderedDict[str, nn.Module] = OrderedDict()
             if number > 1:
-                layers["pool"] = POOLS[pools[number - 2]](3, 2, ceil_mode=True)  # (N, C, H / 2, W / 2)
+                layers["pool"] = POOLS[pools[number - 2]](
+                    3, 2, ceil_mode=True
+                )  # (N, C, H / 2, W / 2)
                 reduction *= 2
             if number in drops:
                 layers["drop"] = nn.Dropout(drop_rate)
             layers[f"conv{number}"] = nn.Conv2d(in_chans, widths[0], kernel, stride, padding)
             layers[f"relu{number}"] = nn.ReLU(inplace=True)
-            for i, (inputs, width) in enumerate(pairwise(widths), 2 * number - 1):  # cascaded cross-channel parametric pooling
+            for i, (inputs, width) in enumerate(
+                pairwise(widths), 2 * number - 1
+            ):  # cascaded cross-channel parametric pooling
                 layers[f"cccp{i}"] = nn.Conv2d(inputs, width, 1)
                 layers[f"relu_cccp{i}"] = nn.ReLU(inplace=True)
             in_chans = widths[-1]
             reduction *= stride
-            self.add_stage(f"stage{number}", nn.Sequential(layers), in_chans, reduction)  # (N, in_chans, about H / reduction, ...)
+            self.add_stage(
+                f"stage{number}", nn.Sequential(layers), in_chans, reduction
+            )  # (N, in_chans, about H / reduction, ...)
         self.num_features = in_chans
         self.neck = nn.Identity()
         self.head = self.make_head(num_classes)  # (N, num_classes, H', W')
@@ -121,10 +141,14 @@ IMAGENET = {
 
 def maps(where: str, *outputs: tuple[int, int, int]) -> tuple[Printed, ...]:
     """The stages' outputs."""
-    return tuple(Printed("output", output, where, module=f"features.stage{number}") for number, output in enumerate(outputs, 1))
+    return tuple(
+        Printed("output", output, where, module=f"features.stage{number}")
+        for number, output in enumerate(outputs, 1)
+    )
 
 
 CIFAR_MAPS = maps("definition file", (96, 32, 32), (192, 16, 16), (192, 8, 8))
+# fmt: off
 FAMILY = Family(
     paper=Paper(title="Network In Network", authors="M. Lin, Q. Chen, S. Yan", year=2014, venue="ICLR", arxiv="1312.4400"),
     build=NiN,

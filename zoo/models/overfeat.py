@@ -1,20 +1,29 @@
-"""OverFeat: one network for classification at every place of an image, as its fully connected layers are convolutions.
+"""OverFeat: one network for classification at every place of an image, as its fully
+connected layers are convolutions.
 
-P. Sermanet, D. Eigen, X. Zhang, M. Mathieu, R. Fergus, Y. LeCun. OverFeat: Integrated Recognition, Localization and Detection using
-Convolutional Networks. ICLR 2014, arXiv:1312.6229.
-Networks: Tables 1 and 3, section 3.2; dense multi-scale classification with offset pooling: 3.3, Table 5; results: Tables 2 and 4.
+P. Sermanet, D. Eigen, X. Zhang, M. Mathieu, R. Fergus, Y. LeCun. OverFeat: Integrated
+Recognition, Localization and Detection using Convolutional Networks. ICLR 2014,
+arXiv:1312.6229. Networks: Tables 1 and 3, section 3.2; dense multi-scale classification
+with offset pooling: 3.3, Table 5; results: Tables 2 and 4.
 
-A larger image than the window gives a map of class scores: `forward_map`, coarse with one score per step of the last pool, or fine with
-one per pixel before it. `forward` takes the spatial maximum of the coarse map, `forward_scales` is the paper's whole evaluation.
+A larger image than the window gives a map of class scores: `forward_map`, coarse with
+one score per step of the last pool, or fine with one per pixel before it. `forward`
+takes the spatial maximum of the coarse map, `forward_scales` is the paper's whole
+evaluation.
 
-The last feature map is the unpooled one, as in section 3.3: the last pool belongs to the neck.
+The last feature map is the unpooled one, as in section 3.3: the last pool belongs to
+the neck.
 
 Readings and departures
-- Layer sizes are those of the released weights (1024 maps in the last convolution, where the caption of Table 5 says 256).
-- 3x3 convolutions have a border of zeros (`padding=1`), so a score of the map is that of the crop in its place only nearly: inside the
-  image the crop's border of zeros is picture. docs/overfeat_dense.md measures the difference; `padding=0` has none, and a larger window.
+- Layer sizes are those of the released weights (1024 maps in the last convolution,
+  where the caption of Table 5 says 256).
+- 3x3 convolutions have a border of zeros (`padding=1`), so a score of the map is that
+  of the crop in its place only nearly: inside the image the crop's border of zeros is
+  picture. docs/overfeat_dense.md measures the difference; `padding=0` has none, and a
+  larger window.
 - Scores are averaged over scales and flips as they come, before any softmax.
-- Biases start at 0, weights at N(0, 0.01²); ReLU is at 0, where the released program has 1e-6.
+- Biases start at 0, weights at N(0, 0.01²); ReLU is at 0, where the released program
+  has 1e-6.
 """
 
 from collections import OrderedDict
@@ -30,13 +39,16 @@ from zoo.spec import Claims, Family, Paper, Printed, Result, Variant
 
 
 class OverFeat(Classifier):
-    """OverFeat (Tables 1 and 3). Input (N, in_chans, H, W) with H, W of at least `window`: 231 fast, 221 accurate.
+    """OverFeat (Tables 1 and 3). Input (N, in_chans, H, W) with H, W of at least
+    `window`: 231 fast, 221 accurate.
 
-    `layers`: the tables' columns channels, kernel, stride and pool (0: none) of the convolutional layers; `hidden`: the widths of the
-    hidden fully connected layers, the first of which sees `side` x `side` pixels; `padding` of the 3x3 convolutions.
+    `layers`: the tables' columns channels, kernel, stride and pool (0: none) of the
+    convolutional layers; `hidden`: the widths of the hidden fully connected layers, the
+    first of which sees `side` x `side` pixels; `padding` of the 3x3 convolutions.
 
-    Attributes: `window`, the side of the crop that gives one score per class; `step`, the pixels between neighbouring scores of the
-    coarse map; `pool`, the size of the last pool.
+    Attributes: `window`, the side of the crop that gives one score per class; `step`,
+    the pixels between neighbouring scores of the coarse map; `pool`, the size of the
+    last pool.
     """
 
     def __init__(
@@ -59,11 +71,15 @@ class OverFeat(Classifier):
                 relu=nn.ReLU(inplace=True),
             )
             reduction *= stride
-            geometry += [(kernel, stride, border), (pool, pool, 0)] if pool else [(kernel, stride, border)]
+            geometry += (
+                [(kernel, stride, border), (pool, pool, 0)] if pool else [(kernel, stride, border)]
+            )
             if pool and number < len(layers):
                 stage["pool"] = nn.MaxPool2d(pool)
                 reduction *= pool
-            self.add_stage(f"stage{number}", nn.Sequential(stage), channels, reduction)  # (N, channels, about H / reduction, ...)
+            self.add_stage(
+                f"stage{number}", nn.Sequential(stage), channels, reduction
+            )  # (N, channels, about H / reduction, ...)
             in_chans = channels
         first, second = len(layers) + 1, len(layers) + 2
         self.num_features = hidden[1]
@@ -95,7 +111,9 @@ class OverFeat(Classifier):
     def check_input(self, x: Tensor) -> None:
         super().check_input(x)
         if x.shape[2] < self.window or x.shape[3] < self.window:
-            raise InputError(f"this OverFeat takes images of {self.window}x{self.window} or larger, not {x.shape[2]}x{x.shape[3]}")
+            raise InputError(
+                f"this OverFeat takes images of {self.window}x{self.window} or larger, not {x.shape[2]}x{x.shape[3]}"
+            )
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = self.neck(x)  # (N, 4096, H', W')
@@ -103,10 +121,12 @@ class OverFeat(Classifier):
         return x.amax((2, 3))  # (N, num_classes) or (N, 4096)
 
     def forward_map(self, x: Tensor, fine: bool = False) -> Tensor:
-        """Class scores (N, num_classes, H', W') of all windows of images (N, in_chans, H, W), `step` pixels apart.
+        """Class scores (N, num_classes, H', W') of all windows of images (N, in_chans,
+        H, W), `step` pixels apart.
 
-        `fine`: offset pooling (section 3.3), the last pool begins at each of its pixels in turn, and the maps that this gives are
-        interleaved: the windows lie `step` / `pool` pixels apart.
+        `fine`: offset pooling (section 3.3), the last pool begins at each of its pixels
+        in turn, and the maps that this gives are interleaved: the windows lie `step` /
+        `pool` pixels apart.
         """
         maps = self.forward_features(x)  # unpooled
         if not fine:
@@ -115,15 +135,23 @@ class OverFeat(Classifier):
         scores = maps.new_empty(len(maps), self.num_classes or self.num_features, height, width)
         for dy in range(min(self.pool, height)):
             for dx in range(min(self.pool, width)):
-                scores[:, :, dy :: self.pool, dx :: self.pool] = self.head(self.neck(maps[:, :, dy:, dx:]))
+                scores[:, :, dy :: self.pool, dx :: self.pool] = self.head(
+                    self.neck(maps[:, :, dy:, dx:])
+                )
         return scores
 
     def forward_scales(self, scales: Iterable[Tensor]) -> Tensor:
-        """Class scores (N, num_classes) of the same images at several scales (N, in_chans, H, W) each (section 3.3).
+        """Class scores (N, num_classes) of the same images at several scales (N,
+        in_chans, H, W) each (section 3.3).
 
-        The spatial maximum of the fine map, averaged over the scales and over each image and its mirror image.
+        The spatial maximum of the fine map, averaged over the scales and over each
+        image and its mirror image.
         """
-        scores = [self.forward_map(view, fine=True).amax((2, 3)) for x in scales for view in (x, x.flip(3))]
+        scores = [
+            self.forward_map(view, fine=True).amax((2, 3))
+            for x in scales
+            for view in (x, x.flip(3))
+        ]
         return torch.stack(scores).mean(0)
 
     def init_module(self, name: str, module: nn.Module) -> None:
@@ -133,23 +161,42 @@ class OverFeat(Classifier):
 
 
 TABLE_1 = ((96, 11, 4, 2), (256, 5, 1, 2), (512, 3, 1, 0), (1024, 3, 1, 0), (1024, 3, 1, 2))
-TABLE_3 = ((96, 7, 2, 3), (256, 7, 1, 2), (512, 3, 1, 0), (512, 3, 1, 0), (1024, 3, 1, 0), (1024, 3, 1, 3))
+TABLE_3 = (
+    (96, 7, 2, 3),
+    (256, 7, 1, 2),
+    (512, 3, 1, 0),
+    (512, 3, 1, 0),
+    (1024, 3, 1, 0),
+    (1024, 3, 1, 3),
+)
 
 
 def outputs(table: str, *shapes: tuple[int, int, int]) -> tuple[Printed, ...]:
-    """The outputs of stage 2 and on, which are the table's inputs of the next layers, and of the last pool."""
+    """The outputs of stage 2 and on, which are the table's inputs of the next layers,
+    and of the last pool.
+    """
     modules = [f"features.stage{number}" for number in range(2, len(shapes) + 1)] + ["neck.pool"]
-    return tuple(Printed("output", shape, table, module=module) for module, shape in zip(modules, shapes, strict=True))
+    return tuple(
+        Printed("output", shape, table, module=module)
+        for module, shape in zip(modules, shapes, strict=True)
+    )
 
 
 def errors(data: str, protocol: str, where: str, *values: float) -> tuple[Result, ...]:
     """The top-1 and top-5 error, or the top-5 error alone."""
     kinds = ("top-1 error %", "top-5 error %")[-len(values) :]
-    return tuple(Result(kind, value, data, protocol, where) for kind, value in zip(kinds, values, strict=True))
+    return tuple(
+        Result(kind, value, data, protocol, where)
+        for kind, value in zip(kinds, values, strict=True)
+    )
 
 
-def row(layers, hidden, side, window, step, params, macs, millions, table, printed, results) -> Variant:  # type: ignore[no-untyped-def]
-    """A network with what the paper prints: parameters in millions (Table 4), map sizes (Tables 1 and 3), window and step."""
+def row(
+    layers, hidden, side, window, step, params, macs, millions, table, printed, results
+) -> Variant:  # type: ignore[no-untyped-def]
+    """A network with what the paper prints: parameters in millions (Table 4), map sizes
+    (Tables 1 and 3), window and step.
+    """
     return Variant(
         fields={"layers": layers, "hidden": hidden, "side": side},
         claims=Claims(
@@ -158,7 +205,12 @@ def row(layers, hidden, side, window, step, params, macs, millions, table, print
             printed=(
                 Printed("params", millions * 1e6, "Table 4", unit=1e6),
                 Printed("window", window, table, by=lambda model: model.window),
-                Printed("step of the windows", step, "released program's readme", by=lambda model: model.step),
+                Printed(
+                    "step of the windows",
+                    step,
+                    "released program's readme",
+                    by=lambda model: model.step,
+                ),
                 *printed,
             ),
         ),
@@ -172,6 +224,7 @@ def row(layers, hidden, side, window, step, params, macs, millions, table, print
 
 
 CITED = "Table 2, as cited in arXiv:1409.1556, Table 7"
+# fmt: off
 FAMILY = Family(
     paper=Paper(
         title="OverFeat: Integrated Recognition, Localization and Detection using Convolutional Networks",

@@ -1,21 +1,27 @@
 """ResNeXt: residual blocks that add up many narrow branches of one shape.
 
-S. Xie, R. Girshick, P. Dollár, Z. Tu, K. He. Aggregated Residual Transformations for Deep Neural Networks. CVPR 2017, arXiv:1611.05431.
-ImageNet nets: Table 1 and section 5.1; CIFAR-10 nets: section 5.3; the three forms of a block: section 3.3, Figure 3; results: Tables
-3, 4 and 7.
+S. Xie, R. Girshick, P. Dollár, Z. Tu, K. He. Aggregated Residual Transformations for
+Deep Neural Networks. CVPR 2017, arXiv:1611.05431. ImageNet nets: Table 1 and section
+5.1; CIFAR-10 nets: section 5.3; the three forms of a block: section 3.3, Figure 3;
+results: Tables 3, 4 and 7.
 
-A name ends in CxDd: cardinality C, the number of branches, and width D of each in the first stage. Blocks have the form (c) of Figure 3, a
-grouped convolution; (a), the sum of C branches of three convolutions, and (b), their concatenation before the last one, compute the
-same.
+A name ends in CxDd: cardinality C, the number of branches, and width D of each in the
+first stage. Blocks have the form (c) of Figure 3, a grouped convolution; (a), the sum
+of C branches of three convolutions, and (b), their concatenation before the last one,
+compute the same.
 
 Readings
-- The stride is in the grouped 3x3, and a block that changes dimensions projects its shortcut (option B), as in the authors' code.
-- CIFAR-10 blocks have their ReLU after the addition, as on ImageNet: the present text and the released code.
-- Initialisation: He with the fan-out of all groups together, as in the authors' code; the head N(0, 2 / fan-in).
+- The stride is in the grouped 3x3, and a block that changes dimensions projects its
+  shortcut (option B), as in the authors' code.
+- CIFAR-10 blocks have their ReLU after the addition, as on ImageNet: the present text
+  and the released code.
+- Initialisation: He with the fan-out of all groups together, as in the authors' code;
+  the head N(0, 2 / fan-in).
 - resnext101_32x8d is a later release, not in the paper.
 
 Departures
-- Inputs are RGB in [0, 1], normalised per channel: with CIFAR-10's or ImageNet's mean and standard deviation.
+- Inputs are RGB in [0, 1], normalised per channel: with CIFAR-10's or ImageNet's mean
+  and standard deviation.
 """
 
 from torch import nn
@@ -26,9 +32,11 @@ from zoo.spec import CIFAR10_MEAN, CIFAR10_STD, Claims, Family, Paper, Printed, 
 
 
 class ResNeXt(Classifier):
-    """ResNeXt (Table 1). `blocks`: per stage; `cardinality` C and `width` D: branches and their width in the first stage.
+    """ResNeXt (Table 1). `blocks`: per stage; `cardinality` C and `width` D: branches
+    and their width in the first stage.
 
-    `stem`: "imagenet", or "cifar" (section 5.3: 256, 512, 1024 maps, no pooling). Input (N, in_chans, H, W) of any size.
+    `stem`: "imagenet", or "cifar" (section 5.3: 256, 512, 1024 maps, no pooling). Input
+    (N, in_chans, H, W) of any size.
     """
 
     def __init__(
@@ -57,16 +65,23 @@ class ResNeXt(Classifier):
         init_he_(module)
 
 
-def row(blocks, cardinality, width, params, macs, printed=(), errors=(), where="", note="") -> Variant:  # type: ignore[no-untyped-def]
+def row(
+    blocks, cardinality, width, params, macs, printed=(), errors=(), where="", note=""
+) -> Variant:  # type: ignore[no-untyped-def]
     """An ImageNet net with its errors (top-1, top-5 where printed)."""
-    outputs = (Printed("output", (256 << i, 56 >> i, 56 >> i), "Table 1", module=f"features.conv{i + 2}_x") for i in range(4))
+    outputs = (
+        Printed("output", (256 << i, 56 >> i, 56 >> i), "Table 1", module=f"features.conv{i + 2}_x")
+        for i in range(4)
+    )
     depth = 3 * sum(blocks) + 2
     return Variant(
         fields={"blocks": blocks, "cardinality": cardinality, "width": width},
         claims=Claims(params, macs, (*printed, *outputs)),
         depth=depth,
         results=tuple(
-            Result(f"top-{k} error %", value, "ILSVRC-2012 val", "single network, single crop", where)
+            Result(
+                f"top-{k} error %", value, "ILSVRC-2012 val", "single network, single crop", where
+            )
             for k, value in zip((1, 5), errors, strict=False)
         ),
         note=note,
@@ -75,10 +90,29 @@ def row(blocks, cardinality, width, params, macs, printed=(), errors=(), where="
 
 def cifar(cardinality, params, macs, printed, error) -> Variant:  # type: ignore[no-untyped-def]
     """A net of 29 layers with its parameters and error (Table 7)."""
-    outputs = (Printed("output", (256 << i, 32 >> i, 32 >> i), "section 5.3", module=f"features.stage{i + 1}") for i in range(3))
+    outputs = (
+        Printed(
+            "output", (256 << i, 32 >> i, 32 >> i), "section 5.3", module=f"features.stage{i + 1}"
+        )
+        for i in range(3)
+    )
     return Variant(
-        fields={"blocks": (3, 3, 3), "cardinality": cardinality, "width": 64, "stem": "cifar", "num_classes": 10},
-        claims=Claims(params, macs, (Printed("depth", 29, "section 5.3"), Printed("params", printed, "Table 7", unit=1e5), *outputs)),
+        fields={
+            "blocks": (3, 3, 3),
+            "cardinality": cardinality,
+            "width": 64,
+            "stem": "cifar",
+            "num_classes": 10,
+        },
+        claims=Claims(
+            params,
+            macs,
+            (
+                Printed("depth", 29, "section 5.3"),
+                Printed("params", printed, "Table 7", unit=1e5),
+                *outputs,
+            ),
+        ),
         depth=29,
         input_size=(3, 32, 32),
         mean=CIFAR10_MEAN,
@@ -103,13 +137,26 @@ PRINTED_50 = (
 )
 PRINTED_101 = (
     DEPTH_101,
-    Printed("macs", 7.8e9, "authors' repository", unit=1e8, reason="the figure of ResNet-101, which the setting is made to match"),
+    Printed(
+        "macs",
+        7.8e9,
+        "authors' repository",
+        unit=1e8,
+        reason="the figure of ResNet-101, which the setting is made to match",
+    ),
 )
 PRINTED_2X = (
     DEPTH_101,
     Printed("macs", 15e9, "Table 4", unit=1e9),
-    Printed("macs", 15.6e9, "authors' repository", unit=1e8, reason="unexplained: the settings at twice the cost have 15.1 to 15.5e9"),
+    Printed(
+        "macs",
+        15.6e9,
+        "authors' repository",
+        unit=1e8,
+        reason="unexplained: the settings at twice the cost have 15.1 to 15.5e9",
+    ),
 )
+# fmt: off
 FAMILY = Family(
     paper=Paper(
         title="Aggregated Residual Transformations for Deep Neural Networks",

@@ -1,21 +1,29 @@
-"""SqueezeNet: AlexNet's accuracy from 1.2 million parameters, by squeezing the input of every 3x3 convolution.
+"""SqueezeNet: AlexNet's accuracy from 1.2 million parameters, by squeezing the input of
+every 3x3 convolution.
 
-F. N. Iandola, S. Han, M. W. Moskewicz, K. Ashraf, W. J. Dally, K. Keutzer. SqueezeNet: AlexNet-level accuracy with 50x fewer
-parameters and <0.5MB model size. arXiv:1602.07360 (2016).
-Fire module: section 3.2; architecture: Table 1; bypasses: section 6. squeezenet1_1 is the authors' later release, not in the paper.
+F. N. Iandola, S. Han, M. W. Moskewicz, K. Ashraf, W. J. Dally, K. Keutzer. SqueezeNet:
+AlexNet-level accuracy with 50x fewer parameters and <0.5MB model size. arXiv:1602.07360
+(2016). Fire module: section 3.2; architecture: Table 1; bypasses: section 6.
+squeezenet1_1 is the authors' later release, not in the paper.
 
 Readings
-- Table 1 starts at 224 but goes on with maps of 111, which a 7x7 convolution with stride 2 and no padding gives from 227: that is
-  the released network's input, and the default here. Pools round up, as Caffe's do.
-- The last convolution is the head: ReLU, then the mean over its map gives the logits. It has no padding, as in Table 1; the
-  released version 1.0 has one cell (`head_padding=1`), so that 56 of its 225 averaged values see only the bias.
-- Bypasses are added to the rectified output of a fire module, with no ReLU after the sum.
-- Initialisation is the released one: uniform with variance 1 / fan-in, the head N(0, 0.01²), biases 0.
+- Table 1 starts at 224 but goes on with maps of 111, which a 7x7 convolution with
+  stride 2 and no padding gives from 227: that is the released network's input, and the
+  default here. Pools round up, as Caffe's do.
+- The last convolution is the head: ReLU, then the mean over its map gives the logits.
+  It has no padding, as in Table 1; the released version 1.0 has one cell
+  (`head_padding=1`), so that 56 of its 225 averaged values see only the bias.
+- Bypasses are added to the rectified output of a fire module, with no ReLU after the
+  sum.
+- Initialisation is the released one: uniform with variance 1 / fan-in, the head N(0,
+  0.01²), biases 0.
 
 Departures
-- Inputs are RGB in [0, 1], the mean and standard deviation giving the released BGR 0..255 minus 104, 117, 123 in RGB order.
-- A head that `reset_classifier` makes has neither ReLU nor padding (`head_relu=False, head_padding=0` builds it at once): with few
-  classes a rectified logit can die, and without both the head is a linear classifier of the pooled features.
+- Inputs are RGB in [0, 1], the mean and standard deviation giving the released BGR
+  0..255 minus 104, 117, 123 in RGB order.
+- A head that `reset_classifier` makes has neither ReLU nor padding (`head_relu=False,
+  head_padding=0` builds it at once): with few classes a rectified logit can die, and
+  without both the head is a linear classifier of the pooled features.
 """
 
 import math
@@ -43,12 +51,16 @@ FIRE = {  # Table 1: s1x1, e1x1, e3x3
 
 
 class Fire(nn.Module):
-    """Squeeze to few maps by 1x1, expand by 1x1 and 3x3 side by side: (N, C, H, W) to (N, expand1x1 + expand3x3, H, W).
+    """Squeeze to few maps by 1x1, expand by 1x1 and 3x3 side by side: (N, C, H, W) to
+    (N, expand1x1 + expand3x3, H, W).
 
-    `bypass` is added to the output: "simple" where the input has as many maps, "complex" also elsewhere, through a 1x1.
+    `bypass` is added to the output: "simple" where the input has as many maps,
+    "complex" also elsewhere, through a 1x1.
     """
 
-    def __init__(self, in_chans: int, squeeze: int, expand1x1: int, expand3x3: int, bypass: str = "") -> None:
+    def __init__(
+        self, in_chans: int, squeeze: int, expand1x1: int, expand3x3: int, bypass: str = ""
+    ) -> None:
         super().__init__()
         out_chans = expand1x1 + expand3x3
         self.squeeze = nn.Conv2d(in_chans, squeeze, 1)
@@ -74,13 +86,17 @@ class Fire(nn.Module):
 
 
 class SqueezeNet(Classifier):
-    """SqueezeNet (Table 1). `conv1`: maps and kernel of the first convolution; `pools`: the layers with a pool after them.
+    """SqueezeNet (Table 1). `conv1`: maps and kernel of the first convolution; `pools`:
+    the layers with a pool after them.
 
-    Input (N, in_chans, H, W) with H, W >= 21 (version 1.1: 17). A stage begins with its pool. `bypass`: "", "simple" or
-    "complex". `head_padding` and `head_relu` say how the head makes logits of its map.
+    Input (N, in_chans, H, W) with H, W >= 21 (version 1.1: 17). A stage begins with its
+    pool. `bypass`: "", "simple" or "complex". `head_padding` and `head_relu` say how
+    the head makes logits of its map.
     """
 
-    no_relu_head = "SqueezeNet's new head has no ReLU after it, as with few classes a rectified logit can die"
+    no_relu_head = (
+        "SqueezeNet's new head has no ReLU after it, as with few classes a rectified logit can die"
+    )
 
     def __init__(
         self,
@@ -98,11 +114,15 @@ class SqueezeNet(Classifier):
         self.head_padding = head_padding
         self.head_relu = head_relu
         channels, kernel = conv1
-        stage = OrderedDict[str, nn.Module](conv1=nn.Conv2d(in_chans, channels, kernel, 2), relu1=nn.ReLU(inplace=True))
+        stage = OrderedDict[str, nn.Module](
+            conv1=nn.Conv2d(in_chans, channels, kernel, 2), relu1=nn.ReLU(inplace=True)
+        )
         number = 1
         for layer, (squeeze, expand1x1, expand3x3) in FIRE.items():
             if layer - 1 in pools:
-                self.add_stage(f"stage{number}", nn.Sequential(stage), channels, 2**number)  # (N, channels, about H / 2^number, ...)
+                self.add_stage(
+                    f"stage{number}", nn.Sequential(stage), channels, 2**number
+                )  # (N, channels, about H / 2^number, ...)
                 stage = OrderedDict({f"pool{layer - 1}": nn.MaxPool2d(3, 2, ceil_mode=True)})
                 number += 1
             stage[f"fire{layer}"] = Fire(channels, squeeze, expand1x1, expand3x3, bypass)
@@ -114,7 +134,11 @@ class SqueezeNet(Classifier):
         self.init_weights()
 
     def make_head(self, num_classes: int) -> nn.Module:
-        return nn.Conv2d(self.num_features, num_classes, 1, padding=self.head_padding) if num_classes else nn.Identity()
+        return (
+            nn.Conv2d(self.num_features, num_classes, 1, padding=self.head_padding)
+            if num_classes
+            else nn.Identity()
+        )
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = self.neck(x)
@@ -158,9 +182,16 @@ PRINTED = (
         by=lambda model: model.pretrained_cfg["input_size"],
         reason="without padding 224 gives maps of 109; the table goes on with 111, which 227 gives",
     ),
-    *(Printed("output", output, "Table 1", module=f"features.{module}") for module, output, _ in TABLE_1),
+    *(
+        Printed("output", output, "Table 1", module=f"features.{module}")
+        for module, output, _ in TABLE_1
+    ),
     Printed("output", (1000, 13, 13), "Table 1", module="head"),
-    *(Printed("params", params, "Table 1", module=f"features.{module}") for module, _, params in TABLE_1 if params),
+    *(
+        Printed("params", params, "Table 1", module=f"features.{module}")
+        for module, _, params in TABLE_1
+        if params
+    ),
     Printed("params", 513_000, "Table 1", module="head"),
     Printed("params", 1_248_424, "Table 1"),
     Printed("bytes", 4.8 * 2**20, "Table 2", unit=0.1 * 2**20),  # its MB is MiB
@@ -172,10 +203,18 @@ PRINTED = (
         reason="the released network pads its last convolution: 861,339,936 MACs with head_padding=1",
     ),
 )
-PRINTED_1_1 = Printed("flops", 0.72e9, "authors' repository", unit=1e7, reason="unexplained: 0.70e9 at 224, 0.78e9 at 227")
+PRINTED_1_1 = Printed(
+    "flops",
+    0.72e9,
+    "authors' repository",
+    unit=1e7,
+    reason="unexplained: 0.70e9 at 224, 0.78e9 at 227",
+)
 
 
-def row(params, macs, note, printed=(), accuracy=(), where="", size=227, min_input=21, **fields) -> Variant:  # type: ignore[no-untyped-def]
+def row(
+    params, macs, note, printed=(), accuracy=(), where="", size=227, min_input=21, **fields
+) -> Variant:  # type: ignore[no-untyped-def]
     """A network with its top-1 and top-5 accuracy in per cent."""
     return Variant(
         fields=fields,
@@ -193,6 +232,7 @@ def row(params, macs, note, printed=(), accuracy=(), where="", size=227, min_inp
     )
 
 
+# fmt: off
 FAMILY = Family(
     paper=Paper(
         title="SqueezeNet: AlexNet-level accuracy with 50x fewer parameters and <0.5MB model size",

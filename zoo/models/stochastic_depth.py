@@ -1,24 +1,34 @@
-"""Stochastic depth: ResNets that train a random subset of their blocks per mini-batch and use all of them afterwards.
+"""Stochastic depth: ResNets that train a random subset of their blocks per mini-batch
+and use all of them afterwards.
 
-G. Huang, Y. Sun, Z. Liu, D. Sedra, K. Q. Weinberger. Deep Networks with Stochastic Depth. ECCV 2016, arXiv:1603.09382.
-Method: section 3, equations 2 to 5; networks and results: section 4, Table 1; decay rules: section 5, Figure 8.
+G. Huang, Y. Sun, Z. Liu, D. Sedra, K. Q. Weinberger. Deep Networks with Stochastic
+Depth. ECCV 2016, arXiv:1603.09382. Method: section 3, equations 2 to 5; networks and
+results: section 4, Table 1; decay rules: section 5, Figure 8.
 
-Block l of L survives with probability p_l = 1 - l / L (1 - p_L), p_L = 0.5 (eq. 4): one coin per block and mini-batch. In training a
-surviving block is not rescaled, a dropped one is not computed at all, forwards or backwards, and its batch norms do not see the batch;
-the ReLU after the addition stays. In evaluation each block's residual is multiplied by p_l (eq. 5).
+Block l of L survives with probability p_l = 1 - l / L (1 - p_L), p_L = 0.5 (eq. 4): one
+coin per block and mini-batch. In training a surviving block is not rescaled, a dropped
+one is not computed at all, forwards or backwards, and its batch norms do not see the
+batch; the ReLU after the addition stays. In evaluation each block's residual is
+multiplied by p_l (eq. 5).
 
-Coins come from torch's CPU generator, whatever the network's device: `torch.manual_seed` makes them reproducible.
+Coins come from torch's CPU generator, whatever the network's device:
+`torch.manual_seed` makes them reproducible.
 
 Readings
-- CIFAR-10 and SVHN nets are ResNet's with option A; where dimensions change the shortcut is averaged 2x2 instead of subsampled, as in the
-  authors' code. At odd sizes the pool rounds up, as the convolution beside it does.
-- resnet152_sd is ResNet-152 as fb.resnet.torch has it, the stride in the 3x3; its projections are never dropped.
+- CIFAR-10 and SVHN nets are ResNet's with option A; where dimensions change the
+  shortcut is averaged 2x2 instead of subsampled, as in the authors' code. At odd sizes
+  the pool rounds up, as the convolution beside it does.
+- resnet152_sd is ResNet-152 as fb.resnet.torch has it, the stride in the 3x3; its
+  projections are never dropped.
 - Initialisation: He with fan-in, biases 0, as in the authors' code.
 
 Departures
-- Convolutions have no bias; the authors' have one each, which the batch norm after it takes out again.
-- Inputs are RGB in [0, 1], normalised per channel: with CIFAR-10's (also for SVHN) or ImageNet's mean and standard deviation.
-- torch's optimisers leave a dropped block as it is in that step; the authors' code goes on applying its momentum and weight decay.
+- Convolutions have no bias; the authors' have one each, which the batch norm after it
+  takes out again.
+- Inputs are RGB in [0, 1], normalised per channel: with CIFAR-10's (also for SVHN) or
+  ImageNet's mean and standard deviation.
+- torch's optimisers leave a dropped block as it is in that step; the authors' code goes
+  on applying its momentum and weight decay.
 """
 
 from typing import Any
@@ -28,8 +38,28 @@ from torch import Tensor, nn
 
 from zoo.errors import InputError, check_choice
 from zoo.layers.classifier import Classifier
-from zoo.layers.residual import BasicBlock, Bottleneck, PadShortcut, add_stages, add_stem, init_he_, make_shortcut, pooling
-from zoo.spec import CIFAR10_MEAN, CIFAR10_STD, IMAGENET_MEAN, IMAGENET_STD, Claims, Family, Paper, Printed, Result, Variant
+from zoo.layers.residual import (
+    BasicBlock,
+    Bottleneck,
+    PadShortcut,
+    add_stages,
+    add_stem,
+    init_he_,
+    make_shortcut,
+    pooling,
+)
+from zoo.spec import (
+    CIFAR10_MEAN,
+    CIFAR10_STD,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Claims,
+    Family,
+    Paper,
+    Printed,
+    Result,
+    Variant,
+)
 
 
 def coin(probability: float) -> bool:
@@ -38,7 +68,9 @@ def coin(probability: float) -> bool:
 
 
 class Stochastic(nn.Module):
-    """Makes a residual block survive a mini-batch with probability `survival` (eq. 2), and count as much afterwards (eq. 5)."""
+    """Makes a residual block survive a mini-batch with probability `survival` (eq. 2),
+    and count as much afterwards (eq. 5).
+    """
 
     residual: Any  # this and the next two are the block's
     downsample: Any
@@ -76,10 +108,13 @@ class StochasticBottleneck(Stochastic, Bottleneck):
 
 
 class StochasticDepth(Classifier):
-    """ResNet with stochastic depth. `blocks`: per stage. Input (N, in_chans, H, W) of any size.
+    """ResNet with stochastic depth. `blocks`: per stage. Input (N, in_chans, H, W) of
+    any size.
 
-    `survival`: p_L of the last block; `decay`: "linear" (eq. 4) or "uniform", p_L for all blocks. `bottleneck`: which block.
-    `stem`: "imagenet" (projections, option B) or "cifar" (option A after 2x2 means). Raises InputError for a `survival` not in (0, 1].
+    `survival`: p_L of the last block; `decay`: "linear" (eq. 4) or "uniform", p_L for
+    all blocks. `bottleneck`: which block. `stem`: "imagenet" (projections, option B) or
+    "cifar" (option A after 2x2 means). Raises InputError for a `survival` not in (0,
+    1].
     """
 
     def __init__(
@@ -102,7 +137,9 @@ class StochasticDepth(Classifier):
             if imagenet or stride == 1:
                 return make_shortcut("B" if imagenet else "A", in_chans, out_chans, stride)
             mean = nn.AvgPool2d(stride, ceil_mode=True)  # (N, in_chans, H / 2, W / 2)
-            return nn.Sequential(mean, PadShortcut(1, 0, out_chans - in_chans))  # (N, out_chans, H / 2, W / 2)
+            return nn.Sequential(
+                mean, PadShortcut(1, 0, out_chans - in_chans)
+            )  # (N, out_chans, H / 2, W / 2)
 
         def block(in_chans: int, out_chans: int, stride: int) -> nn.Module:
             downsample = skip(in_chans, out_chans, stride)
@@ -112,8 +149,12 @@ class StochasticDepth(Classifier):
 
         width = 64 if imagenet else 16
         add_stem(self, stem, width)  # (N, width, H / 2, W / 2), CIFAR: (N, width, H, W)
-        self.num_features = add_stages(self, stem, blocks, 4 * width if bottleneck else width, block)
-        for module, probability in zip(stochastic(self), survivals(sum(blocks), survival, decay), strict=True):
+        self.num_features = add_stages(
+            self, stem, blocks, 4 * width if bottleneck else width, block
+        )
+        for module, probability in zip(
+            stochastic(self), survivals(sum(blocks), survival, decay), strict=True
+        ):
             module.survival = probability
         self.neck = pooling()  # (N, num_features)
         self.head = self.make_head(num_classes)  # (N, num_classes)
@@ -142,10 +183,20 @@ def row(blocks, params, macs, data, errors, **fields) -> Variant:  # type: ignor
     """A net with its errors (protocol, error, where)."""
     imagenet = fields.get("stem") == "imagenet"
     names, maps, size = (("conv{}_x", 256, 56), ("stage{}", 16, 32))[not imagenet]
-    outputs = [(names.format(i + 1 + imagenet), (maps << i, size >> i, size >> i)) for i in range(len(blocks))]
+    outputs = [
+        (names.format(i + 1 + imagenet), (maps << i, size >> i, size >> i))
+        for i in range(len(blocks))
+    ]
     depth = (3 if imagenet else 2) * sum(blocks) + 2
-    printed = [Printed("output", output, "ResNet paper", module=f"features.{stage}") for stage, output in outputs]
-    printed += [Printed("expected blocks", (3 * sum(blocks) - 1) / 4, "section 3", unit=0.01, by=expected_blocks)]
+    printed = [
+        Printed("output", output, "ResNet paper", module=f"features.{stage}")
+        for stage, output in outputs
+    ]
+    printed += [
+        Printed(
+            "expected blocks", (3 * sum(blocks) - 1) / 4, "section 3", unit=0.01, by=expected_blocks
+        )
+    ]
     return Variant(
         fields={"blocks": blocks, **fields},
         claims=Claims(params, macs, (Printed("depth", depth, "section 4"), *printed)),
@@ -153,12 +204,16 @@ def row(blocks, params, macs, data, errors, **fields) -> Variant:  # type: ignor
         input_size=(3, 224, 224) if imagenet else (3, 32, 32),
         mean=IMAGENET_MEAN if imagenet else CIFAR10_MEAN,
         std=IMAGENET_STD if imagenet else CIFAR10_STD,
-        results=tuple(Result("top-1 error %", error, data, protocol, where) for protocol, error, where in errors),
+        results=tuple(
+            Result("top-1 error %", error, data, protocol, where)
+            for protocol, error, where in errors
+        ),
     )
 
 
 EPOCH = "single network at the epoch of its lowest validation error"
 IMAGENET = {"bottleneck": True, "stem": "imagenet", "num_classes": 1000}
+# fmt: off
 FAMILY = Family(
     paper=Paper(
         title="Deep Networks with Stochastic Depth",

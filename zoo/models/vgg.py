@@ -1,17 +1,22 @@
 """VGG: nets of 3x3 convolutions, 11 to 19 layers deep.
 
-K. Simonyan, A. Zisserman. Very Deep Convolutional Networks for Large-Scale Image Recognition. ICLR 2015, arXiv:1409.1556.
-Configurations: section 2.1 and Table 1; initialisation: section 3.1; results: section 4.
+K. Simonyan, A. Zisserman. Very Deep Convolutional Networks for Large-Scale Image
+Recognition. ICLR 2015, arXiv:1409.1556. Configurations: section 2.1 and Table 1;
+initialisation: section 3.1; results: section 4.
 
-vgg11 is configuration A, vgg11_lrn A-LRN, vgg13 B, vgg16_1x1 C, vgg16 D, vgg19 E. Input: RGB 0..255 minus the mean, not scaled.
+vgg11 is configuration A, vgg11_lrn A-LRN, vgg13 B, vgg16_1x1 C, vgg16 D, vgg19 E.
+Input: RGB 0..255 minus the mean, not scaled.
 
 Departures
-- Initialisation: section 3.1 prints N(0, variance 1e-2), and copies layers of a trained A into the deeper nets, as these do not
-  start from random weights. The default is what the authors found enough later (section 3.1, last remark): Glorot.
-  `init="paper"` draws the printed one.
-- Maps of other inputs than 224 are averaged to 7x7 before the first fully connected layer, as torchvision does; at 224 that
-  changes nothing. The paper evaluates larger images densely instead (section 3.2).
-- The `_bn` rows (a batch norm after every convolution, which keeps its bias) are torchvision's, not the paper's.
+- Initialisation: section 3.1 prints N(0, variance 1e-2), and copies layers of a trained
+  A into the deeper nets, as these do not start from random weights. The default is what
+  the authors found enough later (section 3.1, last remark): Glorot. `init="paper"`
+  draws the printed one.
+- Maps of other inputs than 224 are averaged to 7x7 before the first fully connected
+  layer, as torchvision does; at 224 that changes nothing. The paper evaluates larger
+  images densely instead (section 3.2).
+- The `_bn` rows (a batch norm after every convolution, which keeps its bias) are
+  torchvision's, not the paper's.
 """
 
 from collections import OrderedDict
@@ -29,9 +34,11 @@ CHANNELS = (64, 128, 256, 512, 512)  # Table 1: the width doubles after each poo
 
 
 class VGG(Classifier):
-    """VGG (Table 1). `kernels` is a column of the table: per stage the kernel sizes of its convolutions.
+    """VGG (Table 1). `kernels` is a column of the table: per stage the kernel sizes of
+    its convolutions.
 
-    Input (N, in_chans, H, W) with H, W >= 32. `lrn` puts one response normalisation after the first convolution (A-LRN).
+    Input (N, in_chans, H, W) with H, W >= 32. `lrn` puts one response normalisation
+    after the first convolution (A-LRN).
     """
 
     def __init__(
@@ -59,7 +66,9 @@ class VGG(Classifier):
                     layers["lrn"] = krizhevsky_lrn()
                 in_chans = channels
             layers["pool"] = nn.MaxPool2d(2, 2)
-            self.add_stage(f"stage{number}", nn.Sequential(layers), channels, 2**number)  # (N, channels, H / 2^number, ...)
+            self.add_stage(
+                f"stage{number}", nn.Sequential(layers), channels, 2**number
+            )  # (N, channels, H / 2^number, ...)
         self.num_features = 4096
         self.neck = nn.Sequential(
             OrderedDict(
@@ -93,7 +102,9 @@ E = ((3, 3), (3, 3), (3, 3, 3, 3), (3, 3, 3, 3), (3, 3, 3, 3))
 
 
 def row(kernels, params, macs, millions=0, errors=(), note="", **fields) -> Variant:  # type: ignore[no-untyped-def]
-    """A column of Table 1 with its parameters in millions (Table 2) and errors (Table 3: S, Q, top-1, top-5)."""
+    """A column of Table 1 with its parameters in millions (Table 2) and errors (Table
+    3: S, Q, top-1, top-5).
+    """
     depth = 3 + len(list(chain(*kernels)))
     printed = (
         Printed("params", millions * 1e6, "Table 2", unit=1e6),
@@ -107,7 +118,13 @@ def row(kernels, params, macs, millions=0, errors=(), note="", **fields) -> Vari
         min_input=32,
         std=(1 / 255,) * 3,
         results=tuple(
-            Result(f"top-{k} error %", value, "ILSVRC-2012 val", f"single network, dense, S={s}, Q={q}", "Table 3")
+            Result(
+                f"top-{k} error %",
+                value,
+                "ILSVRC-2012 val",
+                f"single network, dense, S={s}, Q={q}",
+                "Table 3",
+            )
             for s, q, *values in errors
             for k, value in zip((1, 5), values, strict=True)
         ),
@@ -116,6 +133,7 @@ def row(kernels, params, macs, millions=0, errors=(), note="", **fields) -> Vari
 
 
 JITTER = "[256;512]"
+# fmt: off
 FAMILY = Family(
     paper=Paper(
         title="Very Deep Convolutional Networks for Large-Scale Image Recognition",

@@ -1,22 +1,27 @@
 """ZFNet: AlexNet with a finer first layer, found by looking at what its maps see.
 
-M. D. Zeiler, R. Fergus. Visualizing and Understanding Convolutional Networks. ECCV 2014, doi:10.1007/978-3-319-10590-1_53,
-arXiv:1311.2901. Layers: Fig. 3; training: section 3; results: Table 2.
+M. D. Zeiler, R. Fergus. Visualizing and Understanding Convolutional Networks. ECCV
+2014, doi:10.1007/978-3-319-10590-1_53, arXiv:1311.2901. Layers: Fig. 3; training:
+section 3; results: Table 2.
 
-zfnet is the network of Fig. 3; zfnet512 the one of Table 2 with 512, 1024 and 512 maps in layers 3 to 5. Input: RGB 0..255 minus the
-mean, not scaled.
+zfnet is the network of Fig. 3; zfnet512 the one of Table 2 with 512, 1024 and 512 maps
+in layers 3 to 5. Input: RGB 0..255 minus the mean, not scaled.
 
 Readings
-- Fig. 3 prints map sizes and no paddings: 110 after conv1 needs one pixel, 26 after conv2 none, 13 in layers 3 to 5 one, and pools
-  without padding that round up give 55, 13 and 6.
-- "Contrast normalised across feature maps" comes after the pool, as in Fig. 3; its constants are not printed: AlexNet's.
+- Fig. 3 prints map sizes and no paddings: 110 after conv1 needs one pixel, 26 after
+  conv2 none, 13 in layers 3 to 5 one, and pools without padding that round up give 55,
+  13 and 6.
+- "Contrast normalised across feature maps" comes after the pool, as in Fig. 3; its
+  constants are not printed: AlexNet's.
 - All weights start "at 1e-2", which no network could learn from: N(0, 0.01²), biases 0.
 
 Departures
-- Maps of other sizes than 6x6 are averaged to that before fc6; at 224 that changes nothing.
-- The mean image is a mean per channel, and dropout scales in training, not at test time.
-- Section 3 rescales filters after each update: `renormalise_filters` does that, for a training loop that wants it; it is meant for
-  inputs of about -128 to 128.
+- Maps of other sizes than 6x6 are averaged to that before fc6; at 224 that changes
+  nothing.
+- The mean image is a mean per channel, and dropout scales in training, not at test
+  time.
+- Section 3 rescales filters after each update: `renormalise_filters` does that, for a
+  training loop that wants it; it is meant for inputs of about -128 to 128.
 """
 
 from collections import OrderedDict
@@ -34,7 +39,9 @@ REDUCTIONS = (4, 16, 16, 16, 32)
 
 
 class ZFNet(Classifier):
-    """ZFNet (Fig. 3); `channels` of the five convolutions. Input (N, in_chans, H, W) with H, W >= 47."""
+    """ZFNet (Fig. 3); `channels` of the five convolutions. Input (N, in_chans, H, W)
+    with H, W >= 47.
+    """
 
     def __init__(
         self,
@@ -44,7 +51,9 @@ class ZFNet(Classifier):
         drop_rate: float = 0.5,
     ) -> None:
         super().__init__(num_classes, in_chans)
-        for number, (width, (kernel, stride, padding), reduction) in enumerate(zip(channels, CONVS, REDUCTIONS, strict=True), 1):
+        for number, (width, (kernel, stride, padding), reduction) in enumerate(
+            zip(channels, CONVS, REDUCTIONS, strict=True), 1
+        ):
             layers: OrderedDict[str, nn.Module] = OrderedDict(
                 conv=nn.Conv2d(in_chans, width, kernel, stride, padding),
                 relu=nn.ReLU(inplace=True),
@@ -53,7 +62,9 @@ class ZFNet(Classifier):
                 layers["pool"] = nn.MaxPool2d(3, 2, ceil_mode=True)
             if number in (1, 2):
                 layers["norm"] = krizhevsky_lrn()
-            self.add_stage(f"stage{number}", nn.Sequential(layers), width, reduction)  # (N, width, about H / reduction, ...)
+            self.add_stage(
+                f"stage{number}", nn.Sequential(layers), width, reduction
+            )  # (N, width, about H / reduction, ...)
             in_chans = width
         self.num_features = 4096
         self.neck = nn.Sequential(
@@ -79,7 +90,9 @@ class ZFNet(Classifier):
 
 @torch.no_grad()
 def renormalise_filters(model: nn.Module, radius: float = 0.1) -> None:
-    """Section 3, after an update: scale each filter of a convolution whose root mean square exceeds `radius` back to it."""
+    """Section 3, after an update: scale each filter of a convolution whose root mean
+    square exceeds `radius` back to it.
+    """
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             rms = module.weight.square().mean((1, 2, 3), keepdim=True).sqrt()  # (out, 1, 1, 1)
@@ -96,15 +109,25 @@ FIG_3 = (  # module, output
     ("stage5.conv", (256, 13, 13)),
     ("stage5", (256, 6, 6)),
 )
-WIDER = (*FIG_3[:4], ("stage3", (512, 13, 13)), ("stage4", (1024, 13, 13)), ("stage5.conv", (512, 13, 13)), ("stage5", (512, 6, 6)))
+WIDER = (
+    *FIG_3[:4],
+    ("stage3", (512, 13, 13)),
+    ("stage4", (1024, 13, 13)),
+    ("stage5.conv", (512, 13, 13)),
+    ("stage5", (512, 6, 6)),
+)
 
 
 def errors(data: str, protocol: str, *values: float) -> tuple[Result, ...]:
     """The top-1 and top-5 error of a line of Table 2, or the top-5 error alone."""
     kinds = ("top-1 error %", "top-5 error %")[-len(values) :]
-    return tuple(Result(kind, value, data, protocol, "Table 2") for kind, value in zip(kinds, values, strict=True))
+    return tuple(
+        Result(kind, value, data, protocol, "Table 2")
+        for kind, value in zip(kinds, values, strict=True)
+    )
 
 
+# fmt: off
 FAMILY = Family(
     paper=Paper(
         title="Visualizing and Understanding Convolutional Networks",

@@ -39,8 +39,9 @@ LEFT = ("name", COLUMNS["reported"])
 
 @dataclass(frozen=True)
 class Layer:
-    """One module of a network, or the first of several equal ones in a row: counts of one forward pass of one example, of all below it
-    too. With several the counts are those of one.
+    """One module of a network, or the first of several equal ones in a row: counts of
+    one forward pass of one example, of all below it too. With several the counts are
+    those of one.
     """
 
     path: str
@@ -54,7 +55,9 @@ class Layer:
 
 @dataclass(frozen=True)
 class Row:
-    """One network: counts of one forward pass of one example, and what its paper reports."""
+    """One network: counts of one forward pass of one example, and what its paper
+    reports.
+    """
 
     name: str
     year: int | None  # of the paper; None for a module of your own
@@ -78,14 +81,32 @@ class Row:
 
 def from_claims(name: str, claims: Claims, depth: int, size: tuple[int, ...]) -> Row:
     """The row of a network whose counts are known, at its own input size."""
-    return Row(name, None, depth, tuple(size), claims.params, claims.macs, 2 * claims.macs, 4 * claims.params)
+    return Row(
+        name,
+        None,
+        depth,
+        tuple(size),
+        claims.params,
+        claims.macs,
+        2 * claims.macs,
+        4 * claims.params,
+    )
 
 
 def from_profile(profile: Profile) -> Row:
     """The row of a network that was profiled with one example."""
     shapes = tuple(shape[1:] for shape in profile.inputs)
     size = shapes[0] if len(shapes) == 1 else shapes
-    return Row(profile.name, None, profile.depth, size, profile.params, profile.macs, profile.flops, 4 * profile.params)
+    return Row(
+        profile.name,
+        None,
+        profile.depth,
+        size,
+        profile.params,
+        profile.macs,
+        profile.flops,
+        4 * profile.params,
+    )
 
 
 def text(result: Result) -> str:
@@ -94,11 +115,15 @@ def text(result: Result) -> str:
 
 def first(results: Iterable[Result]) -> Result | None:
     """The first top-5 error, else the first result; None where there is none."""
-    return next(iter(sorted(results, key=lambda result: not result.metric.startswith("top-5 error"))), None)
+    return next(
+        iter(sorted(results, key=lambda result: not result.metric.startswith("top-5 error"))), None
+    )
 
 
 def reported(results: Iterable[Result]) -> str:
-    """The first top-5 error, else the first result, with data and protocol; nothing where the paper reports none."""
+    """The first top-5 error, else the first result, with data and protocol; nothing
+    where the paper reports none.
+    """
     result = first(results)
     return text(result) if result else ""
 
@@ -112,27 +137,41 @@ def results(rows: Iterable[Row]) -> dict[str, tuple[Result, ...]]:
 class Comparison:
     """A table of networks; `print` shows it as plain text.
 
-    `titles`: of the columns that it has, by their names, which are also those of the fields of its rows.
+    `titles`: of the columns that it has, by their names, which are also those of the
+    fields of its rows.
     """
 
     rows: tuple[Row, ...]
     titles: Mapping[str, str]
 
     def sort(self, column: str, descending: bool = False) -> Comparison:
-        """The rows in the order of a column, names in natural order, inputs by their number of values, reported results of a protocol
-        together; rows without a value come last. Raises UsageError for a column that the table does not have.
+        """The rows in the order of a column, names in natural order, inputs by their
+        number of values, reported results of a protocol together; rows without a value
+        come last. Raises UsageError for a column that the table does not have.
         """
         check_choice("the table", "sort", column, self.titles)
         known = [row for row in self.rows if sort_key(row, column) is not None]
         missing = [row for row in self.rows if sort_key(row, column) is None]
-        return replace(self, rows=(*sorted(known, key=lambda row: sort_key(row, column), reverse=descending), *missing))
+        return replace(
+            self,
+            rows=(
+                *sorted(known, key=lambda row: sort_key(row, column), reverse=descending),
+                *missing,
+            ),
+        )
 
     def to_dict(self) -> dict[str, Any]:
-        """The columns of each row as numbers, and all results that its paper reports."""
+        """The columns of each row as numbers, and all results that its paper
+        reports.
+        """
         rows = []
         for row in self.rows:
-            record = {column: _value(row, column) for column in self.titles} | {"results": [asdict(result) for result in row.results]}
-            rows.append(record | ({"layers": [asdict(layer) for layer in row.layers]} if row.layers else {}))
+            record = {column: _value(row, column) for column in self.titles} | {
+                "results": [asdict(result) for result in row.results]
+            }
+            rows.append(
+                record | ({"layers": [asdict(layer) for layer in row.layers]} if row.layers else {})
+            )
         return {"titles": dict(self.titles), "rows": rows}
 
     def cells(self) -> list[list[str]]:
@@ -143,22 +182,30 @@ class Comparison:
         return markdown(list(self.titles.values()), self.cells(), LEFT)
 
     def to_csv(self) -> str:
-        """Comma-separated values with the column names as header; numbers without separators, sizes in bytes."""
-        return separated(self.titles, ([_value(row, column) for column in self.titles] for row in self.rows))
+        """Comma-separated values with the column names as header; numbers without
+        separators, sizes in bytes.
+        """
+        return separated(
+            self.titles, ([_value(row, column) for column in self.titles] for row in self.rows)
+        )
 
     def plot(self, path: str | Path, kind: str = "operations", protocol: str = "") -> str:
-        """Draw the reported accuracy to a .png or .svg file: per network ("accuracy"), or against the FLOPs, with the parameters as
-        area and the year as colour ("operations"). Returns the caption.
+        """Draw the reported accuracy to a .png or .svg file: per network ("accuracy"),
+        or against the FLOPs, with the parameters as area and the year as colour
+        ("operations"). Returns the caption.
 
-        Only results of one protocol are drawn: of those whose text has the words `protocol` (such as "top-5 single crop") the one that
-        most of the networks share. Raises UsageError where no network has any, or for another kind or file name.
+        Only results of one protocol are drawn: of those whose text has the words
+        `protocol` (such as "top-5 single crop") the one that most of the networks
+        share. Raises UsageError where no network has any, or for another kind or file
+        name.
         """
         from zoo.tables.picture import draw
 
         return draw(self.rows, Path(path), kind, protocol)
 
     def to_html(self, path: str | Path = "") -> str:
-        """One page that needs nothing else: the table to sort and filter, the chart, and the layers where the rows have them.
+        """One page that needs nothing else: the table to sort and filter, the chart,
+        and the layers where the rows have them.
 
         Written to `path` too when it is given.
         """
@@ -174,18 +221,26 @@ class Comparison:
         return plain(list(self.titles.values()), self.cells(), LEFT)
 
 
-def comparison(rows: Iterable[Row], titles: Mapping[str, str], protocol_words: str = "") -> Comparison:
-    """The table of some rows with these columns. With `protocol_words` only results of that protocol are shown.
+def comparison(
+    rows: Iterable[Row], titles: Mapping[str, str], protocol_words: str = ""
+) -> Comparison:
+    """The table of some rows with these columns. With `protocol_words` only results of
+    that protocol are shown.
 
     Raises UsageError when no row has any.
     """
     rows = tuple(rows)
     if protocol_words:
         which, _ = choose(results(rows), protocol_words)
-        shown = [next((result for result in row.results if protocol(result) == which), None) for row in rows]
+        shown = [
+            next((result for result in row.results if protocol(result) == which), None)
+            for row in rows
+        ]
     else:
         shown = [first(row.results) for row in rows]
-    return Comparison(tuple(replace(row, result=result) for row, result in zip(rows, shown, strict=True)), titles)
+    return Comparison(
+        tuple(replace(row, result=result) for row, result in zip(rows, shown, strict=True)), titles
+    )
 
 
 def cell(column: str, value: Any) -> str:
@@ -206,16 +261,30 @@ def _value(row: Row, column: str) -> Any:
 def sort_key(row: Row, column: str) -> Any:
     """What a row is sorted by in a column; None where it has no value."""
     if column == "name":
-        return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", row.name.lower())]
+        return [
+            (int(part), "") if part.isdigit() else (-1, part)
+            for part in re.split(r"(\d+)", row.name.lower())
+        ]
     if column == "input":
-        return math.prod(row.input) if all(isinstance(side, int) for side in row.input) else sum(map(math.prod, row.input))
+        return (
+            math.prod(row.input)
+            if all(isinstance(side, int) for side in row.input)
+            else sum(map(math.prod, row.input))
+        )
     if column == "reported":
-        return row.result and (row.result.metric, row.result.data, row.result.protocol, row.result.value)
+        return row.result and (
+            row.result.metric,
+            row.result.data,
+            row.result.protocol,
+            row.result.value,
+        )
     return _value(row, column)
 
 
 def layers(profile: Profile, most: int = 100) -> tuple[Layer, ...]:
-    """The modules of a network in tree order, as deep as there are at most `most` of them; equal ones in a row count as one."""
+    """The modules of a network in tree order, as deep as there are at most `most` of
+    them; equal ones in a row count as one.
+    """
     used = [_layer(row) for row in profile.rows if row.level and (row.calls or row.params)]
     found: list[Layer] = []
     for depth in range(max((layer.level for layer in used), default=0), 0, -1):
@@ -232,7 +301,9 @@ def _layer(row: ProfileRow) -> Layer:
 
 
 def _merged(tree: list[Layer]) -> list[Layer]:
-    """Modules in tree order, of which neighbours that are equal, with all below them, are one with its number."""
+    """Modules in tree order, of which neighbours that are equal, with all below them,
+    are one with its number.
+    """
     branches: list[list[Layer]] = []
     for layer in tree:
         if layer.level == tree[0].level:
@@ -248,4 +319,6 @@ def _merged(tree: list[Layer]) -> list[Layer]:
 def _shape(branch: list[Layer]) -> list[tuple[Any, ...]]:
     """What two branches have in common that do the same."""
     top = len(branch[0].path)
-    return [(layer.path[top:], layer.kind, layer.output, layer.params, layer.macs) for layer in branch]
+    return [
+        (layer.path[top:], layer.kind, layer.output, layer.params, layer.macs) for layer in branch
+    ]

@@ -1,4 +1,6 @@
-"""A picture of a block, as SVG: its layers as boxes from top to bottom, drawn from the module itself, so that it cannot be out of date."""
+"""A picture of a block, as SVG: its layers as boxes from top to bottom, drawn from the
+module itself, so that it cannot be out of date.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,21 @@ SIZE, SMALL = 13, 11  # of a box's first line of text and of the others, in pixe
 EM = 0.64  # a character's width over its size: on average at most, as fonts differ
 LINE, MARGIN = 17, 12  # height of a line of text; between text and border
 GAP_X, GAP_Y = 26, 34  # between boxes
-COLOURS = {"conv": "#dbe9f6", "norm": "#e8f3e1", "act": "#fdf0d5", "pool": "#f6dfe3", "": "#ececec", "end": "#ffffff"}
-NAMES = {"ReLU": "ReLU", "Tanh": "tanh", "Sigmoid": "sigmoid", "BatchNorm2d": "batch norm", "LocalResponseNorm": "response norm"}
+COLOURS = {
+    "conv": "#dbe9f6",
+    "norm": "#e8f3e1",
+    "act": "#fdf0d5",
+    "pool": "#f6dfe3",
+    "": "#ececec",
+    "end": "#ffffff",
+}
+NAMES = {
+    "ReLU": "ReLU",
+    "Tanh": "tanh",
+    "Sigmoid": "sigmoid",
+    "BatchNorm2d": "batch norm",
+    "LocalResponseNorm": "response norm",
+}
 SIGNS = {"add": "+", "iadd": "+", "sub": "−", "isub": "−", "mul": "×", "imul": "×", "truediv": "÷"}
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.Identity)
 RESHAPING = (nn.Identity, nn.Flatten, nn.Unflatten)  # compute nothing: not drawn
@@ -28,7 +43,9 @@ RESHAPING = (nn.Identity, nn.Flatten, nn.Unflatten)  # compute nothing: not draw
 
 @dataclass
 class Box:
-    """What is drawn of a node: its lines of text, and whether it is a layer (a rectangle) or an operation (round)."""
+    """What is drawn of a node: its lines of text, and whether it is a layer (a
+    rectangle) or an operation (round).
+    """
 
     lines: list[str]
     kind: str
@@ -69,11 +86,20 @@ class _Shapes(fx.Interpreter):
         return result
 
 
-def block_svg(block: nn.Module, example: Tensor, title: str, *, labels: Mapping[str, str] | None = None, fold: bool = True) -> str:
-    """The SVG of a module that torch.fx can trace, as it runs in evaluation; `example` is an input of it, on its device.
+def block_svg(
+    block: nn.Module,
+    example: Tensor,
+    title: str,
+    *,
+    labels: Mapping[str, str] | None = None,
+    fold: bool = True,
+) -> str:
+    """The SVG of a module that torch.fx can trace, as it runs in evaluation; `example`
+    is an input of it, on its device.
 
-    `title` is read out to those who do not see it. `labels`: the text for layers, by class name. `fold`: what follows a layer with
-    weights and has none itself, such as its activation, stands in the same box.
+    `title` is read out to those who do not see it. `labels`: the text for layers, by
+    class name. `fold`: what follows a layer with weights and has none itself, such as
+    its activation, stands in the same box.
     """
     training = block.training
     try:
@@ -83,12 +109,18 @@ def block_svg(block: nn.Module, example: Tensor, title: str, *, labels: Mapping[
     return _draw(boxes, title)
 
 
-# ------------------------------------------------------------------------------------------------------- what is drawn
+# ------------------------------------------------------------------------ what is drawn
 
 
-def _boxes(block: nn.Module, example: Tensor, labels: Mapping[str, str], fold: bool) -> dict[Place, Box]:
+def _boxes(
+    block: nn.Module, example: Tensor, labels: Mapping[str, str], fold: bool
+) -> dict[Place, Box]:
     """A box per node that computes something, from the input to the output."""
-    given = {name: p.default for name, p in inspect.signature(block.forward).parameters.items() if p.default is not p.empty}
+    given = {
+        name: p.default
+        for name, p in inspect.signature(block.forward).parameters.items()
+        if p.default is not p.empty
+    }
     graph = _Tracer().trace(block, concrete_args=given)
     shapes = _Shapes(fx.GraphModule(block, graph)).run(example, *given.values())
     needed: set[fx.Node] = set()
@@ -107,9 +139,15 @@ def _boxes(block: nn.Module, example: Tensor, labels: Mapping[str, str], fold: b
             origin[node] = sources[0]
             continue
         if "alpha" in node.kwargs:  # a + alpha b
-            boxes[node, "scaled"] = Box([f"× {node.kwargs['alpha']:.3g}"], "", layer=False, sources=sources[1:])
+            boxes[node, "scaled"] = Box(
+                [f"× {node.kwargs['alpha']:.3g}"], "", layer=False, sources=sources[1:]
+            )
             sources[1:] = [(node, "scaled")]
-        box = _operation(node, figure(shapes.get(node, ()))) if layer is None else _layer(layer, labels)
+        box = (
+            _operation(node, figure(shapes.get(node, ())))
+            if layer is None
+            else _layer(layer, labels)
+        )
         box.sources = sources
         alone = len(before) == 1 and len(before[0].users) == 1
         if fold and alone and boxes[sources[0]].weights and box.kind in ("norm", "act"):
@@ -123,7 +161,9 @@ def _boxes(block: nn.Module, example: Tensor, labels: Mapping[str, str], fold: b
 
 
 def _idle(layer: nn.Module, unchanged: bool) -> bool:
-    """Whether a layer does nothing in this place; `unchanged`: its output has the shape of its input."""
+    """Whether a layer does nothing in this place; `unchanged`: its output has the shape
+    of its input.
+    """
     if isinstance(layer, nn.Dropout):
         return layer.p == 0
     return isinstance(layer, RESHAPING) or (unchanged and isinstance(layer, nn.AdaptiveAvgPool2d))
@@ -135,10 +175,20 @@ def _layer(layer: nn.Module, labels: Mapping[str, str]) -> Box:
     if not type(layer).__module__.startswith("torch."):
         words = kind if kind.isupper() else re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", kind).lower()
         plain = not weights and next(layer.buffers(), None) is None
-        return Box([labels.get(kind, words)], "conv" if weights else "act" if plain else "", weights=weights)
+        return Box(
+            [labels.get(kind, words)],
+            "conv" if weights else "act" if plain else "",
+            weights=weights,
+        )
     if isinstance(layer, nn.Conv2d):
         groups = f", {layer.groups} groups" if layer.groups > 1 else ""
-        return Box([f"{_size(layer.kernel_size)} conv, {layer.out_channels}{groups}{_strided(layer.stride)}"], "conv", weights=True)
+        return Box(
+            [
+                f"{_size(layer.kernel_size)} conv, {layer.out_channels}{groups}{_strided(layer.stride)}"
+            ],
+            "conv",
+            weights=True,
+        )
     if isinstance(layer, nn.Linear):
         return Box([f"linear, {layer.out_features}"], "conv", weights=True)
     if isinstance(layer, (nn.MaxPool2d, nn.AvgPool2d)):
@@ -155,7 +205,11 @@ def _layer(layer: nn.Module, labels: Mapping[str, str]) -> Box:
 def _operation(node: fx.Node, shape: str) -> Box:
     if node.op in ("placeholder", "output"):
         return Box(["input" if node.op == "placeholder" else "output", shape], "end")
-    name = (node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))).strip("_")
+    name = (
+        node.target
+        if isinstance(node.target, str)
+        else getattr(node.target, "__name__", str(node.target))
+    ).strip("_")
     if name in ("relu", "tanh", "sigmoid"):
         return Box(["ReLU" if name == "relu" else name], "act")
     if name == "cat":
@@ -163,7 +217,11 @@ def _operation(node: fx.Node, shape: str) -> Box:
     numbers = [f"{number:.3g}" for number in node.args if isinstance(number, (int, float))]
     if name in SIGNS and numbers:
         first = isinstance(node.args[0], (int, float)) and name not in ("mul", "add")
-        return Box([f"{numbers[0]} {SIGNS[name]}" if first else f"{SIGNS[name]} {numbers[0]}"], "", layer=False)
+        return Box(
+            [f"{numbers[0]} {SIGNS[name]}" if first else f"{SIGNS[name]} {numbers[0]}"],
+            "",
+            layer=False,
+        )
     return Box([SIGNS.get(name, name.replace("_", " "))], "", layer=False)
 
 
@@ -177,17 +235,30 @@ def _strided(stride: Any) -> str:
     return "" if sides == (1, 1) else f", /{sides[0] if len(set(sides)) == 1 else figure(sides)}"
 
 
-# ------------------------------------------------------------------------------------------------------------- drawing
+# ------------------------------------------------------------------------------ drawing
 
 
 def _draw(boxes: Mapping[Place, Box], title: str) -> str:
-    plan = layout({key: box.sources for key, box in boxes.items()}, {key: box.width for key, box in boxes.items()}, GAP_X)
-    heights = [max(boxes[place].height if place in boxes else 0 for place in row) for row in plan.rows]
+    plan = layout(
+        {key: box.sources for key, box in boxes.items()},
+        {key: box.width for key, box in boxes.items()},
+        GAP_X,
+    )
+    heights = [
+        max(boxes[place].height if place in boxes else 0 for place in row) for row in plan.rows
+    ]
     starts = list(accumulate([float(GAP_X), *(height + GAP_Y for height in heights)]))
-    bands = {place: (y, y + height) for row, y, height in zip(plan.rows, starts, heights, strict=False) for place in row}
+    bands = {
+        place: (y, y + height)
+        for row, y, height in zip(plan.rows, starts, heights, strict=False)
+        for place in row
+    }
     halves = {place: boxes[place].width / 2 if place in boxes else 0.0 for place in plan.x}
     left = min(x - halves[place] for place, x in plan.x.items()) - GAP_X
-    width, height = max(x + halves[place] for place, x in plan.x.items()) + GAP_X - left, starts[-1] - GAP_Y + GAP_X
+    width, height = (
+        max(x + halves[place] for place, x in plan.x.items()) + GAP_X - left,
+        starts[-1] - GAP_Y + GAP_X,
+    )
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_n(width)} {_n(height)}" width="{_n(width)}" height="{_n(height)}" '
         f'role="img" aria-label="{escape(title)}" font-family="DejaVu Sans, Verdana, Arial, sans-serif" text-anchor="middle">',
@@ -203,9 +274,13 @@ def _draw(boxes: Mapping[Place, Box], title: str) -> str:
         if lower in boxes:
             end = _span(boxes, bands, lower)[0]
             ports = sorted(above[lower], key=lambda place: plan.x[place])
-            x1 += (ports.index(upper) - (len(ports) - 1) / 2) * min(16, (boxes[lower].width - MARGIN) / len(ports))
+            x1 += (ports.index(upper) - (len(ports) - 1) / 2) * min(
+                16, (boxes[lower].width - MARGIN) / len(ports)
+            )
         arrow = ' marker-end="url(#a)"' if lower in boxes else ""
-        parts.append(f'<path d="{_curve(x0, start, leave, x1, enter, end)}" fill="none" stroke="#222222"{arrow}/>')
+        parts.append(
+            f'<path d="{_curve(x0, start, leave, x1, enter, end)}" fill="none" stroke="#222222"{arrow}/>'
+        )
     for key, box in boxes.items():
         x, (top, bottom) = plan.x[key] - left, _span(boxes, bands, key)
         parts.append(
@@ -215,19 +290,27 @@ def _draw(boxes: Mapping[Place, Box], title: str) -> str:
         for i, text in enumerate(box.lines):
             size = SMALL if i else SIZE
             y = top + MARGIN / 2 + LINE * (i + 0.5) + size * 0.36  # of the line's foot
-            parts.append(f'<text x="{_n(x)}" y="{_n(y)}" font-size="{size}" fill="{"#444444" if i else "#000000"}">{escape(text)}</text>')
+            parts.append(
+                f'<text x="{_n(x)}" y="{_n(y)}" font-size="{size}" fill="{"#444444" if i else "#000000"}">{escape(text)}</text>'
+            )
     return "\n".join([*parts, "</svg>", ""])
 
 
-def _span(boxes: Mapping[Place, Box], bands: Mapping[Place, tuple[float, float]], place: Place) -> tuple[float, float]:
-    """Top and bottom of a box in the middle of its row, or of a row that a line passes."""
+def _span(
+    boxes: Mapping[Place, Box], bands: Mapping[Place, tuple[float, float]], place: Place
+) -> tuple[float, float]:
+    """Top and bottom of a box in the middle of its row, or of a row that a line
+    passes.
+    """
     top, bottom = bands[place]
     slack = (bottom - top - boxes[place].height) / 2 if place in boxes else 0
     return top + slack, bottom - slack
 
 
 def _curve(x0: float, start: float, leave: float, x1: float, enter: float, end: float) -> str:
-    """Down from `start` to the row's end at `leave`, over to the next row at `enter`, down to `end`: bent between the rows only."""
+    """Down from `start` to the row's end at `leave`, over to the next row at `enter`,
+    down to `end`: bent between the rows only.
+    """
     if abs(x0 - x1) < 0.5:
         return f"M{_n(x1)},{_n(start)}V{_n(end)}"
     bend = (leave + enter) / 2

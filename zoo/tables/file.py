@@ -9,7 +9,8 @@ from zoo.errors import ZooError
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write under a temporary name beside it, then rename: no half-written file is ever seen, and none stays behind.
+    """Write under a temporary name beside it, then rename: no half-written file is ever
+    seen, and none stays behind.
 
     Raises ZooError when that is not possible.
     """

@@ -1,4 +1,6 @@
-"""A comparison as one web page that needs nothing else: report.html with the data in it."""
+"""A comparison as one web page that needs nothing else: report.html with the data in
+it.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,10 @@ def page(table: Comparison) -> str:
     """The HTML."""
     protocols = by_protocol(results(table.rows))
     titles = list(table.titles.values())
-    rows = [_row(row, cells, list(table.titles), protocols) for row, cells in zip(table.rows, table.cells(), strict=True)]
+    rows = [
+        _row(row, cells, list(table.titles), protocols)
+        for row, cells in zip(table.rows, table.cells(), strict=True)
+    ]
     data = {
         "about": f"{len(rows)} networks, written by zoo compare.",
         "titles": titles,
@@ -28,11 +33,15 @@ def page(table: Comparison) -> str:
         "years": sorted({row.year for row in table.rows if row.year}),
         "rows": rows,
     }
-    inside = json.dumps(data, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")  # no name can end the script
+    inside = json.dumps(data, separators=(",", ":"), ensure_ascii=False).replace(
+        "<", "\\u003c"
+    )  # no name can end the script
     return TEMPLATE.read_text(encoding="utf-8").replace("@DATA@", inside)
 
 
-def _row(row: Row, cells: list[str], columns: list[str], protocols: dict[Protocol, dict[str, Result]]) -> dict[str, Any]:
+def _row(
+    row: Row, cells: list[str], columns: list[str], protocols: dict[Protocol, dict[str, Result]]
+) -> dict[str, Any]:
     return {
         "name": row.name,
         "year": row.year,
@@ -43,11 +52,21 @@ def _row(row: Row, cells: list[str], columns: list[str], protocols: dict[Protoco
         "keys": [_key(row, column) for column in columns],
         "text": f"{row.name} {row.year or ''} {row.reported}".lower(),
         "accuracies": {
-            place: accuracy(found[row.name]) for place, found in enumerate(protocols.values()) if row.results and row.name in found
+            place: accuracy(found[row.name])
+            for place, found in enumerate(protocols.values())
+            if row.results and row.name in found
         },
         "results": [f"{text(result)}, {result.where}" for result in row.results],
         "layers": [
-            (each.path.rpartition(".")[2], each.level, each.times, each.kind, figure(each.output), each.params, each.macs)
+            (
+                each.path.rpartition(".")[2],
+                each.level,
+                each.times,
+                each.kind,
+                figure(each.output),
+                each.params,
+                each.macs,
+            )
             for each in row.layers
         ],
     }

@@ -1,4 +1,6 @@
-"""Which reported results may stand side by side: those of one metric, one data set and split, and one way of testing."""
+"""Which reported results may stand side by side: those of one metric, one data set and
+split, and one way of testing.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ METRIC = re.compile(r"(?P<kind>.+) (?P<what>error|accuracy) %")
 
 @dataclass(frozen=True)
 class Protocol:
-    """What a result was measured with. An error and an accuracy of the same kind are the same measure."""
+    """What a result was measured with. An error and an accuracy of the same kind are
+    the same measure.
+    """
 
     kind: str  # top-1, top-5, test
     data: str
@@ -33,7 +37,9 @@ def _words(text: str) -> set[str]:
 
 
 def protocol(result: Result) -> Protocol | None:
-    """The protocol of an error rate or accuracy in per cent; None for another measure."""
+    """The protocol of an error rate or accuracy in per cent; None for another
+    measure.
+    """
     metric = METRIC.fullmatch(result.metric)
     return Protocol(metric["kind"], result.data, result.protocol) if metric else None
 
@@ -44,7 +50,8 @@ def accuracy(result: Result) -> float:
 
 
 def by_protocol(results: Mapping[str, Iterable[Result]]) -> dict[Protocol, dict[str, Result]]:
-    """Per protocol the network's result, those that the most networks have first, top-1 before top-5.
+    """Per protocol the network's result, those that the most networks have first, top-1
+    before top-5.
 
     Where a paper gives two figures for the same, it is the first.
     """
@@ -56,8 +63,11 @@ def by_protocol(results: Mapping[str, Iterable[Result]]) -> dict[Protocol, dict[
     return dict(sorted(found.items(), key=lambda item: (-len(item[1]), item[0].kind)))
 
 
-def choose(results: Mapping[str, Iterable[Result]], words: str = "") -> tuple[Protocol, dict[str, Result]]:
-    """Of the protocols with these words the one that most of the networks share, and their results.
+def choose(
+    results: Mapping[str, Iterable[Result]], words: str = ""
+) -> tuple[Protocol, dict[str, Result]]:
+    """Of the protocols with these words the one that most of the networks share, and
+    their results.
 
     Raises UsageError when no network has such a result.
     """
@@ -68,4 +78,6 @@ def choose(results: Mapping[str, Iterable[Result]], words: str = "") -> tuple[Pr
     if not known:
         raise UsageError("no error or accuracy is reported for these networks")
     most = " | ".join(map(str, list(known)[:5]))
-    raise UsageError(f"no result of these networks has all the words {words!r}; of their {len(known)} protocols the most shared: {most}")
+    raise UsageError(
+        f"no result of these networks has all the words {words!r}; of their {len(known)} protocols the most shared: {most}"
+    )

@@ -11,7 +11,9 @@ from zoo.spec import Paper
 
 
 def reference(paper: Paper) -> str:
-    """A paper as one cites it, in Markdown, with a link for its DOI and one for its arXiv identifier."""
+    """A paper as one cites it, in Markdown, with a link for its DOI and one for its
+    arXiv identifier.
+    """
     links = [f"[doi:{paper.doi}](https://doi.org/{paper.doi})"] * bool(paper.doi)
     links += [f"[arXiv:{paper.arxiv}](https://arxiv.org/abs/{paper.arxiv})"] * bool(paper.arxiv)
     return f"{paper.authors}. *{paper.title}*. {', '.join([paper.venue, str(paper.year), *links])}."

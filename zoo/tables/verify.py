@@ -18,7 +18,9 @@ FLOAT_BYTES = 4  # a parameter in single precision
 
 @dataclass(frozen=True)
 class Check:
-    """One figure: it holds when it agrees, or, where a `reason` says why it should not, when it does not."""
+    """One figure: it holds when it agrees, or, where a `reason` says why it should not,
+    when it does not.
+    """
 
     what: str
     where: str  # section, table or figure of the paper
@@ -55,11 +57,24 @@ class Verification:
         return tuple(check for check in self.checks if not check.ok)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"name": self.name, "ok": self.ok, "checks": [{**asdict(check), "ok": check.ok} for check in self.checks]}
+        return {
+            "name": self.name,
+            "ok": self.ok,
+            "checks": [{**asdict(check), "ok": check.ok} for check in self.checks],
+        }
 
     def cells(self) -> list[list[str]]:
         """The checks as text, a cell per entry of HEADERS."""
-        return [[c.what, c.where, "≈ " * (c.unit != 1) + figure(c.printed), figure(c.computed), c.verdict] for c in self.checks]
+        return [
+            [
+                c.what,
+                c.where,
+                "≈ " * (c.unit != 1) + figure(c.printed),
+                figure(c.computed),
+                c.verdict,
+            ]
+            for c in self.checks
+        ]
 
     def __str__(self) -> str:
         return f"{plain(HEADERS, self.cells(), LEFT)}\n{self.summary()}"
@@ -68,7 +83,10 @@ class Verification:
         """One line: how many claims hold, and which do not."""
         if self.ok:
             return f"{self.name}: all {len(self.checks)} claims hold"
-        failed = "; ".join(f"{c.what} ({c.where}): printed {figure(c.printed)}, computed {figure(c.computed)}" for c in self.failed)
+        failed = "; ".join(
+            f"{c.what} ({c.where}): printed {figure(c.printed)}, computed {figure(c.computed)}"
+            for c in self.failed
+        )
         return f"{self.name}: {len(self.failed)} of {len(self.checks)} claims DO NOT HOLD: {failed}"
 
 
@@ -77,12 +95,16 @@ LEFT = ("claim", "where", "verdict")
 
 
 def verify(profile: Profile, claims: Claims, model: nn.Module) -> Verification:
-    """Hold a network to its claims. `profile` is of one example, `model` what the functions of the claims (`by`) are called with.
+    """Hold a network to its claims. `profile` is of one example, `model` what the
+    functions of the claims (`by`) are called with.
 
     Raises ZooError for a claim that cannot be computed, naming network and claim.
     """
     exact = [("params", claims.params, profile.params), ("macs", claims.macs, profile.macs)]
-    checks = [Check(what, "exact", claimed, computed, claimed == computed) for what, claimed, computed in exact]
+    checks = [
+        Check(what, "exact", claimed, computed, claimed == computed)
+        for what, claimed, computed in exact
+    ]
     return Verification(profile.name, (*checks, *_printed(profile, claims, model)))
 
 
@@ -93,20 +115,33 @@ def _printed(profile: Profile, claims: Claims, model: nn.Module) -> Iterator[Che
             value = claim.by(model) if claim.by else computed(profile, claim)
             agrees = claim.agrees(value)
         except Exception as error:
-            raise ZooError(f"{profile.name}: the claim {what!r} ({claim.where}) cannot be computed: {error!r}") from error
+            raise ZooError(
+                f"{profile.name}: the claim {what!r} ({claim.where}) cannot be computed: {error!r}"
+            ) from error
         yield Check(what, claim.where, claim.value, value, agrees, claim.reason, claim.unit)
 
 
 def computed(profile: Profile, claim: Printed) -> Any:
-    """The value that a claim is about, from the profile: of the whole network, or of the module that it names."""
+    """The value that a claim is about, from the profile: of the whole network, or of
+    the module that it names.
+    """
     row = next((row for row in profile.rows if row.path == claim.module), None)
     if row is None:
         raise LookupError(f"there is no module {claim.module!r}")
     if claim.what == "depth" and not claim.module:
         return profile.depth
     if claim.what == "output":
-        return row.output[1:] if all(isinstance(side, int) for side in row.output) else tuple(shape[1:] for shape in row.output)
-    values = {"params": row.params, "macs": row.macs, "flops": row.flops, "bytes": FLOAT_BYTES * row.params}
+        return (
+            row.output[1:]
+            if all(isinstance(side, int) for side in row.output)
+            else tuple(shape[1:] for shape in row.output)
+        )
+    values = {
+        "params": row.params,
+        "macs": row.macs,
+        "flops": row.flops,
+        "bytes": FLOAT_BYTES * row.params,
+    }
     if claim.what not in values:
         raise LookupError(f"{claim.what!r} is not in a profile: give the claim a function `by`")
     return values[claim.what]

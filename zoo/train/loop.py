@@ -1,4 +1,6 @@
-"""The training loop. It knows no model: `step(model, batch)` says what a batch is, what to minimise and what to measure."""
+"""The training loop. It knows no model: `step(model, batch)` says what a batch is, what
+to minimise and what to measure.
+"""
 
 from __future__ import annotations
 
@@ -23,20 +25,28 @@ LOOK = 10  # batches between two looks at the running means: reading them waits 
 
 
 def classify(model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-    """Cross entropy and accuracy of a batch: images (N, C, H, W), class numbers (N,)."""
+    """Cross entropy and accuracy of a batch: images (N, C, H, W), class numbers
+    (N,).
+    """
     images, labels = batch
     logits = model(images)
     if not isinstance(logits, Tensor) or logits.ndim != 2:
-        raise UsageError(f"{type(model).__name__} gives no logits (N, classes) in training: write step(model, batch) -> (loss, metrics)")
+        raise UsageError(
+            f"{type(model).__name__} gives no logits (N, classes) in training: write step(model, batch) -> (loss, metrics)"
+        )
     try:
         loss = F.cross_entropy(logits, labels)
     except IndexError as error:
-        raise DataError(f"class number {int(labels.max())} with {logits.shape[1]} classes: they count from 0") from error
+        raise DataError(
+            f"class number {int(labels.max())} with {logits.shape[1]} classes: they count from 0"
+        ) from error
     return loss, {"accuracy": (logits.argmax(1) == labels).float().mean()}
 
 
 class Means:
-    """Running means over images of what `step` returns; kept on the device until read."""
+    """Running means over images of what `step` returns; kept on the device until
+    read.
+    """
 
     def __init__(self, where: str, advice: str = "") -> None:
         self.images: int = 0
@@ -75,8 +85,9 @@ def fit(
 ) -> list[Record]:
     """Train for `epochs` epochs, evaluate after each, and return a record per epoch.
 
-    `schedule` steps once per batch. `after_epoch(record, model)` gets the plain module. A record holds `epoch`, `lr`, `seconds`,
-    `images_per_second` (training alone), and `train_` and `val_` means of the loss and of each metric.
+    `schedule` steps once per batch. `after_epoch(record, model)` gets the plain module.
+    A record holds `epoch`, `lr`, `seconds`, `images_per_second` (training alone), and
+    `train_` and `val_` means of the loss and of each metric.
     """
     model, optimizer, train, val = accelerator.prepare(model, optimizer, train, val)
     history: list[Record] = []
@@ -97,7 +108,12 @@ def fit(
         trained = time.perf_counter() - started
         record = {"epoch": epoch, "lr": lr, "images_per_second": means.images / trained}
         record |= {f"train_{name}": value for name, value in means.read().items()}
-        record |= {f"val_{name}": value for name, value in evaluate(model, val, step, f"on the held-out images in epoch {epoch}").items()}
+        record |= {
+            f"val_{name}": value
+            for name, value in evaluate(
+                model, val, step, f"on the held-out images in epoch {epoch}"
+            ).items()
+        }
         history.append(record | {"seconds": time.perf_counter() - started})
         after_epoch(history[-1], accelerator.unwrap_model(model))
         progress.epoch(history[-1])
@@ -105,8 +121,12 @@ def fit(
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, batches: Iterable[Any], step: Step = classify, where: str = "") -> Record:
-    """Means over all images of the loss and each metric of `step`, in evaluation mode."""
+def evaluate(
+    model: nn.Module, batches: Iterable[Any], step: Step = classify, where: str = ""
+) -> Record:
+    """Means over all images of the loss and each metric of `step`, in evaluation
+    mode.
+    """
     model.eval()
     means = Means(where)
     for batch in batches:

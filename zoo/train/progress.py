@@ -1,4 +1,6 @@
-"""What one sees while a network trains: on a terminal a bar, elsewhere a line per epoch; on stderr, as results go to stdout."""
+"""What one sees while a network trains: on a terminal a bar, elsewhere a line per
+epoch; on stderr, as results go to stdout.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from rich.progress import Progress as Bar
 
 
 class Progress:
-    """A bar over all epochs with loss, accuracy, images/s and the time left; after each epoch a line that stays."""
+    """A bar over all epochs with loss, accuracy, images/s and the time left; after each
+    epoch a line that stays.
+    """
 
     def __init__(self, epochs: int, images: int, show: bool = True) -> None:
         """`images` is the number of training images per epoch."""
@@ -37,7 +41,12 @@ class Progress:
         self.bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.bar.stop()
 
     def batch(self, epoch: int, images: int, means: Mapping[str, float]) -> None:
@@ -46,14 +55,22 @@ class Progress:
             self.started = (epoch, time.perf_counter())
         elapsed = time.perf_counter() - self.started[1]
         speed = f"  {images / elapsed:,.0f} images/s" if elapsed > 0.2 else ""
-        self.bar.update(self.task, completed=(epoch - 1) * self.images + images, epoch=epoch, text=text(means) + speed)
+        self.bar.update(
+            self.task,
+            completed=(epoch - 1) * self.images + images,
+            epoch=epoch,
+            text=text(means) + speed,
+        )
 
     def epoch(self, record: Mapping[str, float]) -> None:
         self.bar.update(self.task, completed=record["epoch"] * self.images)
         if self.show:
             number = f"epoch {record['epoch']:{len(str(self.epochs))}}/{self.epochs}"
             parts = [f"{part}: {text(record, part + '_')}" for part in ("train", "val")]
-            self.console.print(f"{number}  {'  '.join(parts)}  {record['images_per_second']:,.0f} images/s", soft_wrap=True)
+            self.console.print(
+                f"{number}  {'  '.join(parts)}  {record['images_per_second']:,.0f} images/s",
+                soft_wrap=True,
+            )
 
 
 def text(means: Mapping[str, float], prefix: str = "") -> str:
@@ -61,5 +78,9 @@ def text(means: Mapping[str, float], prefix: str = "") -> str:
     shown = []
     for name in ("loss", "accuracy"):
         if (value := means.get(prefix + name)) is not None:
-            shown.append(f"{name} {value:.1%}".replace("%", " %") if name == "accuracy" else f"{name} {value:.4f}")
+            shown.append(
+                f"{name} {value:.1%}".replace("%", " %")
+                if name == "accuracy"
+                else f"{name} {value:.4f}"
+            )
     return "  ".join(shown)

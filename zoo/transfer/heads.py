@@ -1,4 +1,6 @@
-"""A new last layer for other classes, and what input a network takes: for any module."""
+"""A new last layer for other classes, and what input a network takes: for any
+module.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +22,11 @@ DEFAULT_INPUT = {  # of a module that says nothing: ImageNet's, as in torchvisio
 
 
 def input_config(model: nn.Module, size: int | tuple[int, ...] | None = None) -> dict[str, Any]:
-    """The input that a network takes, as in timm's `pretrained_cfg`: `input_size` (C, H, W), `mean`, `std`, crop and interpolation.
+    """The input that a network takes, as in timm's `pretrained_cfg`: `input_size` (C,
+    H, W), `mean`, `std`, crop and interpolation.
 
-    `size` overrides height and width (an int or (H, W)), or all three (C, H, W). Channels are those of the first convolution.
+    `size` overrides height and width (an int or (H, W)), or all three (C, H, W).
+    Channels are those of the first convolution.
     """
     known = getattr(model, "pretrained_cfg", None) or {}
     cfg = {key: known.get(key, default) for key, default in DEFAULT_INPUT.items()}
@@ -30,20 +34,28 @@ def input_config(model: nn.Module, size: int | tuple[int, ...] | None = None) ->
     wanted = (size, size) if isinstance(size, int) else tuple(size or own)
     if len(wanted) == 3:
         channels = wanted[0]
-    elif first := next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None):
+    elif first := next(
+        (module for module in model.modules() if isinstance(module, nn.Conv2d)), None
+    ):
         channels = first.in_channels
     if not 2 <= len(wanted) <= 3 or min(wanted) < 1:
-        raise InputError(f"input_size={size}: needs a number of pixels, (height, width) or (channels, height, width)")
+        raise InputError(
+            f"input_size={size}: needs a number of pixels, (height, width) or (channels, height, width)"
+        )
     if channels != len(cfg["mean"]):
-        cfg["mean"], cfg["std"] = ((sum(cfg[key]) / len(cfg[key]),) * channels for key in ("mean", "std"))
+        cfg["mean"], cfg["std"] = (
+            (sum(cfg[key]) / len(cfg[key]),) * channels for key in ("mean", "std")
+        )
     return cfg | {"input_size": (channels, *wanted[-2:])}
 
 
 def fit_head(model: nn.Module, num_classes: int, images: Tensor) -> nn.Module:
-    """Give the network `num_classes` outputs: by its own `reset_classifier`, else by a new last layer; one that fits stays.
+    """Give the network `num_classes` outputs: by its own `reset_classifier`, else by a
+    new last layer; one that fits stays.
 
-    `images` (N, C, H, W) is a batch to try it on. Returns the network, which is another module only where it is itself the last
-    layer. Raises UsageError when the output is no (N, num_classes) afterwards.
+    `images` (N, C, H, W) is a batch to try it on. Returns the network, which is another
+    module only where it is itself the last layer. Raises UsageError when the output is
+    no (N, num_classes) afterwards.
     """
     if hasattr(model, "reset_classifier"):
         if getattr(model, "num_classes", None) != num_classes:
@@ -61,7 +73,9 @@ def fit_head(model: nn.Module, num_classes: int, images: Tensor) -> nn.Module:
 def output_width(model: nn.Module, images: Tensor) -> int:
     shape = output_shape(model, images)
     if len(shape) != 2:
-        raise UsageError(f"{type(model).__name__} gives {shape or 'no tensor'} for {len(images)} images: name the data's classes=…")
+        raise UsageError(
+            f"{type(model).__name__} gives {shape or 'no tensor'} for {len(images)} images: name the data's classes=…"
+        )
     return shape[1]
 
 
@@ -74,7 +88,9 @@ def output_shape(model: nn.Module, images: Tensor) -> tuple[int, ...]:
     except InputError:
         raise
     except (RuntimeError, ValueError, TypeError) as error:
-        raise UsageError(f"{type(model).__name__} does not take images of shape {tuple(images.shape)}: {error}") from error
+        raise UsageError(
+            f"{type(model).__name__} does not take images of shape {tuple(images.shape)}: {error}"
+        ) from error
     finally:
         model.train(training)
     return tuple(output.shape) if isinstance(output, Tensor) else ()
@@ -85,17 +101,32 @@ def _device(model: nn.Module) -> torch.device:
 
 
 def _replace_last(model: nn.Module, num_classes: int) -> nn.Module:
-    """Replace the last Linear (or, in a network without one, the last convolution) by one with `num_classes` outputs."""
-    layers = [(name, module) for name, module in model.named_modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
+    """Replace the last Linear (or, in a network without one, the last convolution) by
+    one with `num_classes` outputs.
+    """
+    layers = [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, (nn.Linear, nn.Conv2d))
+    ]
     linear = [pair for pair in layers if isinstance(pair[1], nn.Linear)]
     if not layers:
-        raise UsageError(f"{type(model).__name__} has no Linear or Conv2d layer to replace: give it {num_classes} outputs yourself")
+        raise UsageError(
+            f"{type(model).__name__} has no Linear or Conv2d layer to replace: give it {num_classes} outputs yourself"
+        )
     name, old = (linear or layers)[-1]
     new: nn.Module
     if isinstance(old, nn.Linear):
         new = nn.Linear(old.in_features, num_classes, bias=old.bias is not None)
     else:
-        new = nn.Conv2d(old.in_channels, num_classes, old.kernel_size, old.stride, old.padding, bias=old.bias is not None)  # type: ignore[arg-type]
+        new = nn.Conv2d(
+            old.in_channels,
+            num_classes,
+            old.kernel_size,
+            old.stride,
+            old.padding,
+            bias=old.bias is not None,
+        )  # type: ignore[arg-type]
     new = new.to(old.weight.device, old.weight.dtype)
     if not name:
         return new

@@ -20,7 +20,9 @@ BATCH = 32  # images
 
 @dataclass(frozen=True)
 class Prediction:
-    """The likeliest classes of a file with their probabilities, in falling order; or why it could not be read."""
+    """The likeliest classes of a file with their probabilities, in falling order; or
+    why it could not be read.
+    """
 
     file: Path
     scores: tuple[tuple[str, float], ...] = ()
@@ -35,7 +37,9 @@ class Prediction:
 
 
 def image_files(files: Files) -> list[Path]:
-    """Paths of the files; a folder stands for the images in it. Raises DataError when there is none."""
+    """Paths of the files; a folder stands for the images in it. Raises DataError when
+    there is none.
+    """
     given = [files] if isinstance(files, (str, os.PathLike)) else list(files)
     found = []
     for path in map(Path, given):
@@ -49,9 +53,16 @@ def image_files(files: Files) -> list[Path]:
 
 
 def predict(
-    model: nn.Module, files: Files, *, transform: Callable[[Any], Tensor], classes: Sequence[str], top: int = 5
+    model: nn.Module,
+    files: Files,
+    *,
+    transform: Callable[[Any], Tensor],
+    classes: Sequence[str],
+    top: int = 5,
 ) -> list[Prediction]:
-    """The `top` likeliest classes of each file, in the order of the files. A file that cannot be read has `error` set."""
+    """The `top` likeliest classes of each file, in the order of the files. A file that
+    cannot be read has `error` set.
+    """
     if top < 1:
         raise InputError(f"top={top}: needs a whole number from 1 on")
     paths = image_files(files)
@@ -95,4 +106,7 @@ def _scores(row: Tensor, classes: Sequence[str], top: int) -> tuple[tuple[str, f
     if len(row) != len(classes):
         raise InputError(f"the network gives {len(row)} classes, {len(classes)} are named")
     values, indices = row.topk(min(top, len(row)))
-    return tuple((classes[index], value) for index, value in zip(indices.tolist(), values.tolist(), strict=True))
+    return tuple(
+        (classes[index], value)
+        for index, value in zip(indices.tolist(), values.tolist(), strict=True)
+    )

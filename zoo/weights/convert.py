@@ -1,6 +1,8 @@
-"""Peers' key names to ours and back, by tables of prefixes; the networks themselves know no peer.
+"""Peers' key names to ours and back, by tables of prefixes; the networks themselves
+know no peer.
 
-A table entry may use braces, expanded on both sides in step: `"features.{0,2}" = "features.stage1.conv{1,2}"`.
+A table entry may use braces, expanded on both sides in step: `"features.{0,2}" =
+"features.stage1.conv{1,2}"`.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ def expand(table: Mapping[str, str]) -> dict[str, str]:
     for theirs, ours in table.items():
         left, right = _braces(theirs), _braces(ours)
         if len(left) != len(right):
-            raise WeightsError(f"layout entry {theirs!r} = {ours!r}: {len(left)} names against {len(right)}")
+            raise WeightsError(
+                f"layout entry {theirs!r} = {ours!r}: {len(left)} names against {len(right)}"
+            )
         plain.update(zip(left, right, strict=True))
     return plain
 
@@ -38,10 +42,14 @@ def _braces(text: str) -> list[str]:
 
 
 def rename(state: Mapping[str, T], table: Mapping[str, str]) -> dict[str, T]:
-    """The state under new keys: the longest matching prefix of whole dotted parts is replaced; other keys stay as they are."""
+    """The state under new keys: the longest matching prefix of whole dotted parts is
+    replaced; other keys stay as they are.
+    """
     result = {}
     for key, value in state.items():
-        prefixes = [key[:stop] for stop in [m.start() for m in re.finditer(r"\.", key)] + [len(key)]]
+        prefixes = [
+            key[:stop] for stop in [m.start() for m in re.finditer(r"\.", key)] + [len(key)]
+        ]
         prefix = next((prefix for prefix in reversed(prefixes) if prefix in table), None)
         result[key if prefix is None else table[prefix] + key[len(prefix) :]] = value
     return result

@@ -12,9 +12,11 @@ from zoo.errors import WeightsError
 
 
 def read_file(path: str | Path) -> dict[str, Tensor]:
-    """The state dict in a safetensors file or a torch.save file (tensors only: nothing in it is executed).
+    """The state dict in a safetensors file or a torch.save file (tensors only: nothing
+    in it is executed).
 
-    A dict with the key `state_dict` or `model` is opened, and a `module.` prefix of all keys (DataParallel) is taken off.
+    A dict with the key `state_dict` or `model` is opened, and a `module.` prefix of all
+    keys (DataParallel) is taken off.
     """
     path = Path(path)
     state: Any
@@ -35,7 +37,11 @@ def read_file(path: str | Path) -> dict[str, Tensor]:
     for key in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
-    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+    if (
+        not isinstance(state, dict)
+        or not state
+        or not all(isinstance(value, Tensor) for value in state.values())
+    ):
         raise WeightsError(f"{path}: holds no state dict (name -> tensor)")
     if all(key.startswith("module.") for key in state):
         state = {key.removeprefix("module."): value for key, value in state.items()}
@@ -43,7 +49,9 @@ def read_file(path: str | Path) -> dict[str, Tensor]:
 
 
 def assign(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Load strictly; batch counters that old files lack (`num_batches_tracked`) count as zero. Raises WeightsError naming what differs."""
+    """Load strictly; batch counters that old files lack (`num_batches_tracked`) count
+    as zero. Raises WeightsError naming what differs.
+    """
     own = model.state_dict()
     missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
     unknown = [key for key in state if key not in own]
@@ -58,6 +66,11 @@ def assign(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
         if keys
     ]
     if faults:
-        raise WeightsError(f"{source} does not fit {type(model).__name__}: tensors {'; '.join(faults)}; is `layout=` right?")
-    filled = {key: state[key] if key in state else value.new_zeros(value.shape, device="cpu") for key, value in own.items()}
+        raise WeightsError(
+            f"{source} does not fit {type(model).__name__}: tensors {'; '.join(faults)}; is `layout=` right?"
+        )
+    filled = {
+        key: state[key] if key in state else value.new_zeros(value.shape, device="cpu")
+        for key, value in own.items()
+    }
     model.load_state_dict(filled, assign=any(tensor.is_meta for tensor in own.values()))

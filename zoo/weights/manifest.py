@@ -1,4 +1,6 @@
-"""The weights folder: one TOML per family with its weights (`[weights."name.tag"]`) and its peers' key names (`[layouts.peer]`)."""
+"""The weights folder: one TOML per family with its weights (`[weights."name.tag"]`) and
+its peers' key names (`[layouts.peer]`).
+"""
 
 from __future__ import annotations
 
@@ -20,11 +22,15 @@ def _read(path: Path, _stamp: int) -> dict[str, Any]:
 
 
 def manifest(family: str, path: str | Path | None = None) -> dict[str, Any]:
-    """A family's TOML as a dict, read again when the file has changed; `path` is a third party's own file."""
+    """A family's TOML as a dict, read again when the file has changed; `path` is a
+    third party's own file.
+    """
     file = Path(path) if path else weights_folder() / f"{family}.toml"
     if not file.is_file():
         if path:
-            raise WeightsError(f"{file}: the weights file that family {family!r} names does not exist")
+            raise WeightsError(
+                f"{file}: the weights file that family {family!r} names does not exist"
+            )
         return {}
     return _read(file, file.stat().st_mtime_ns)
 
@@ -36,7 +42,9 @@ def records(family: str, path: str | Path | None = None) -> dict[str, dict[str, 
 
 
 def layouts(family: str, name: str, path: str | Path | None = None) -> dict[str, dict[str, str]]:
-    """Per peer the table from its key prefixes to ours, for the network `name`; a table with a network's name is that row's own."""
+    """Per peer the table from its key prefixes to ours, for the network `name`; a table
+    with a network's name is that row's own.
+    """
     found = {}
     for peer, table in manifest(family, path).get("layouts", {}).items():
         own = table.get(name)
