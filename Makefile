@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 RUN = runs/demo
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-oldest check docs format bench pins clean
+.PHONY: help demo test test-slow test-oldest gpu check docs format bench pins clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -44,6 +44,10 @@ test-oldest:  ## the tests with the oldest supported torch, in an environment of
 	@.venv-oldest/bin/python -m pip install -q --disable-pip-version-check uv
 	@.venv-oldest/bin/uv pip install -q --python .venv-oldest/bin/python -e '.[dev]' 'torch==2.11.*' 'torchvision==0.26.*'
 	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -n 2 -m "not slow"
+
+gpu: $(VENV)/.dev  ## what needs a GPU: its tests, and predicted memory against the real one
+	$(BIN)/python -m pytest tests/gpu
+	$(BIN)/python benchmarks/memory.py
 
 check: $(VENV)/.dev  ## lint, format, types and the layout test
 	$(BIN)/ruff check .

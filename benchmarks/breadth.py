@@ -30,7 +30,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import zoo
-from zoo.count.process import first_line
+from zoo.count.isolation import first_line
 from zoo.errors import ZooError
 
 Result = dict[str, Any]  # a line of the file
@@ -132,12 +132,14 @@ def summary(results: Iterable[Result]) -> Iterable[str]:
     by_library["both"] = [
         result for library in ("torchvision", "timm") for result in by_library[library]
     ]
-    yield "| library | networks | counted | of these without an uncounted operator | not counted |\n|---|---|---|---|---|"
+    yield "| library | networks | counted | of these without an uncounted operator | not counted |"
+    yield "|---|---|---|---|---|"
     for library in ("torchvision", "timm", "both"):
         found = by_library[library]
         done = [result for result in found if result["stage"] == "done"]
         full = [result for result in done if not result["uncounted"]]
-        share = f"{len(full)} ({len(full) / max(len(done), 1):.1%}; {len(full) / max(len(found), 1):.1%} of all)"
+        of_done, of_all = len(full) / max(len(done), 1), len(full) / max(len(found), 1)
+        share = f"{len(full)} ({of_done:.1%}; {of_all:.1%} of all)"
         yield f"| {library} | {len(found)} | {len(done)} | {share} | {len(found) - len(done)} |"
     everything = by_library["both"]
     missing = [result for result in everything if result.get("uncounted")]
@@ -148,7 +150,8 @@ def summary(results: Iterable[Result]) -> Iterable[str]:
     )
     for operator in sorted({operator for result in missing for operator in result["uncounted"]}):
         having = [result for result in missing if operator in result["uncounted"]]
-        yield f"| `{operator}` | {sum(result['uncounted'][operator] for result in having)} | {names(having)} |"
+        calls = sum(result["uncounted"][operator] for result in having)
+        yield f"| `{operator}` | {calls} | {names(having)} |"
     yield "\n| not counted because | networks | names |\n|---|---|---|"
     reasons: dict[str, list[Result]] = defaultdict(list)
     for result in everything:
@@ -159,14 +162,21 @@ def summary(results: Iterable[Result]) -> Iterable[str]:
     checked = [result for result in everything if "torch" in result]
     different = [result for result in checked if result["torch"] != result["macs"]]
     if checked:
-        yield f"\nFlopCounterMode counted {len(checked)} of them too, and gives the same multiply-adds for {len(checked) - len(different)}."
+        yield (
+            f"\nFlopCounterMode counted {len(checked)} of them too, and gives the same "
+            f"multiply-adds for {len(checked) - len(different)}."
+        )
         if different:
-            yield "\n| other multiply-adds | ours | FlopCounterMode | ours / it |\n|---|---|---|---|"
+            yield "\n| other multiply-adds | ours | FlopCounterMode | ours / it |"
+            yield "|---|---|---|---|"
         for result in different:
             ours, theirs = result["macs"], result["torch"]
             yield f"| {result['name']} | {ours:,} | {theirs:,} | {ours / max(theirs, 1):.4f} |"
     on_cpu = [result for result in everything if result["built"] == "cpu"]
-    yield f"\nBuilt with real tensors, because the constructor asks for values: {len(on_cpu)} ({names(on_cpu) or 'none'})."
+    yield (
+        "\nBuilt with real tensors, because the constructor asks for values: "
+        f"{len(on_cpu)} ({names(on_cpu) or 'none'})."
+    )
     yield f"Time of all together: {sum(result['seconds'] for result in everything):.0f} s."
 
 

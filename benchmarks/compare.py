@@ -14,7 +14,8 @@ table(), torch()
 pairs = [(seconds(table), seconds(torch)) for _ in range(9)]
 more = sorted(ours - theirs for ours, theirs in pairs)
 print(
-    f"zoo compare '*': {statistics.median(ours for ours, _ in pairs):.2f} s, import torch {statistics.median(t for _, t in pairs):.2f} s; "
+    f"zoo compare '*': {statistics.median(ours for ours, _ in pairs):.2f} s, "
+    f"import torch {statistics.median(theirs for _, theirs in pairs):.2f} s; "
     f"{statistics.median(more):.2f} s more ({more[0]:.2f} to {more[-1]:.2f}); goal <= 2",
     flush=True,
 )

@@ -90,7 +90,8 @@ def main() -> None:
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
     print(
-        "| network | ours, ms | FlopCounterMode, ms | ours / it | ours, ms | fvcore, ms | ours / it | fvcore's tensors |"
+        "| network | ours, ms | FlopCounterMode, ms | ours / it "
+        "| ours, ms | fvcore, ms | ours / it | fvcore's tensors |"
     )
     print("|---|---|---|---|---|---|---|---|")
     sums = [0.0] * 4
@@ -100,15 +101,19 @@ def main() -> None:
         tensors, peer = fvcore(name)
         c, d, other = measure(name, peer, options.budget) if peer else (0.0, 0.0, 0.0)
         sums = [total + part for total, part in zip(sums, (a, b, c, d), strict=True)]
-        slower += [f"{name} ({ratio:.2f}, {other:.2f})"] * (max(ratio, other) > 1)
-        times = f"{a * 1e3:.1f} | {b * 1e3:.1f} | {ratio:.2f} | {c * 1e3:.1f} | {d * 1e3:.1f} | {other:.3f}"
-        print(f"| {name} | {times} | {tensors} |", flush=True)
+        if max(ratio, other) > 1:
+            slower.append(f"{name} ({ratio:.2f}, {other:.2f})")
+        first = f"{a * 1e3:.1f} | {b * 1e3:.1f} | {ratio:.2f}"
+        second = f"{c * 1e3:.1f} | {d * 1e3:.1f} | {other:.3f}"
+        print(f"| {name} | {first} | {second} | {tensors} |", flush=True)
     a, b, c, d = sums
     print(
-        f"| sum | {a * 1e3:.0f} | {b * 1e3:.0f} | {a / b:.2f} | {c * 1e3:.0f} | {d * 1e3:.0f} | {c / d:.3f} | |"
+        f"| sum | {a * 1e3:.0f} | {b * 1e3:.0f} | {a / b:.2f} "
+        f"| {c * 1e3:.0f} | {d * 1e3:.0f} | {c / d:.3f} | |"
     )
     print(
-        f"\nslower than a peer: {', '.join(slower) or 'none'}; goal: none, and a sum of at most 0.25 of fvcore's"
+        f"\nslower than a peer: {', '.join(slower) or 'none'}; goal: none, "
+        "and a sum of at most 0.25 of fvcore's"
     )
 
 

@@ -7,8 +7,9 @@ python benchmarks/memory.py --tracker      against torch.distributed's MemTracke
 python benchmarks/memory.py --fit 24GiB    on a GPU: largest batches, predicted and run
 
 The peak of a step is torch's own record on a GPU and the profiler's record of the
-allocator on the CPU. "Workspace" is what a library held for itself in it: oneDNN and
-BLAS within their calls, or on a GPU what cuBLAS keeps.
+allocator on the CPU. "Workspace" is what a library held for itself in it, oneDNN and
+BLAS within their calls or what cuBLAS keeps, and on a GPU what the allocator gave
+beyond what was asked for.
 """
 
 import argparse
@@ -22,13 +23,14 @@ import time
 import torch
 
 import zoo
-from zoo.count.measure import measure
-from zoo.count.report import keep_all
-from zoo.count.room import CONTEXT, room
-from zoo.tables.text import markdown
+from zoo.count.drop_path import disable_drop_path
+from zoo.count.memory.measured_memory import Measured, measure
+from zoo.count.memory.memory_budget import LIBRARY_RESERVE, available_bytes
+from zoo.count.workload import Workload
+from zoo.formatting import markdown
 
 PEERS_NETWORK = ("densenet121", 32)
-STEPS = (("train", "momentum"), ("train", "adamw"), ("infer", None))
+STEPS = (("train", "momentum"), ("train", "adamw"), ("eval", None))
 
 
 def imagenet() -> list[str]:
@@ -36,23 +38,22 @@ def imagenet() -> list[str]:
     return [
         name
         for name in zoo.list_models(task="classify")
-        if zoo.info(name).variant.input_size[1] > 200
+        if zoo.info(name).variant.image.size[1] > 200
     ]
 
 
 def run(
-    name: str, batch: int, device: str, mode: str, optimizer: str | None, autocast: str | None
-) -> tuple[int, int, int]:
-    """Predicted peak, measured peak, and workspace, in bytes."""
+    name: str, batch: int, device: str, *, mode: str, optimizer: str | None, autocast: str | None
+) -> tuple[int, Measured]:
+    """Predicted peak in bytes, and what was measured."""
     options = {"mode": mode, "optimizer": optimizer}
     predicted = zoo.memory(name, batch, device=device, autocast=autocast, **options).peak
     model = zoo.create(name, device=device)
-    keep_all(model)  # what is left out at random is predicted as kept
-    images = torch.randn(batch, *zoo.info(name).variant.input_size, device=device)
-    found = measure(
-        model, (images,), {}, autocast=getattr(torch, autocast) if autocast else None, **options
-    )
-    return predicted, found.peak, found.workspace
+    disable_drop_path(model)  # what is left out at random is predicted as kept
+    inputs = zoo.info(name).variant.example_inputs(batch, device=device)
+    lower = getattr(torch, autocast) if autocast else None
+    found = measure(Workload(model, name, inputs), autocast=lower, **options)
+    return predicted, found
 
 
 def compare(names: list[str], device: str, batches: list[int], types: list[str | None]) -> None:
@@ -62,30 +63,21 @@ def compare(names: list[str], device: str, batches: list[int], types: list[str |
             f"\r{name} {batch} {autocast or 'float32'} {mode} {optimizer or ''}".ljust(78)
         )
         try:
-            predicted, peak, workspace = run(name, batch, device, mode, optimizer, autocast)
-        except torch.OutOfMemoryError:
-            rows.append(
-                [
-                    name,
-                    str(batch),
-                    autocast or "float32",
-                    mode,
-                    optimizer or "",
-                    "",
-                    "out of memory",
-                    "",
-                    "",
-                    "",
-                ]
+            predicted, found = run(
+                name, batch, device, mode=mode, optimizer=optimizer, autocast=autocast
             )
+        except torch.OutOfMemoryError:
+            step = [name, str(batch), autocast or "float32", mode, optimizer or ""]
+            rows.append([*step, "", "out of memory", "", "", ""])
             continue
         finally:
             gc.collect()
             if device == "cuda":
                 torch.cuda.empty_cache()
-        errors.append(predicted / peak - 1)
-        without.append(predicted / (peak - workspace) - 1)
-        sizes = [f"{size / 2**20:,.1f}" for size in (predicted, peak, workspace)]
+        errors.append(predicted / found.peak - 1)
+        without.append(predicted / found.tensors - 1)
+        measured = (predicted, found.peak, found.workspace + found.unsplit)
+        sizes = [f"{size / 2**20:,.1f}" for size in measured]
         shares = [f"{error:+.2%}" for error in (errors[-1], without[-1])]
         rows.append(
             [name, str(batch), autocast or "float32", mode, optimizer or "", *sizes, *shares]
@@ -102,14 +94,14 @@ def compare(names: list[str], device: str, batches: list[int], types: list[str |
         "error",
         "without workspace",
     ]
-    print(
-        f"\n\ntorch {torch.__version__}, {torch.cuda.get_device_name() if device == 'cuda' else 'CPU'}, {len(errors)} steps\n"
-    )
-    for what, found in (("error", errors), ("error without the workspace", without)):
-        sizes = sorted(map(abs, found))
+    place = torch.cuda.get_device_name() if device == "cuda" else "CPU"
+    print(f"\n\ntorch {torch.__version__}, {place}, {len(errors)} steps\n")
+    for what, shares in (("error", errors), ("error without the workspace", without)):
+        sizes = sorted(map(abs, shares))
         share = sum(size <= 0.02 for size in sizes) / len(sizes)
         print(
-            f"{what}: median {statistics.median(sizes):.2%}, worst {sizes[-1]:.2%}, within 2 % in {share:.1%} of the steps"
+            f"{what}: median {statistics.median(sizes):.2%}, worst {sizes[-1]:.2%}, "
+            f"within 2 % in {share:.1%} of the steps"
         )
     print("\n" + markdown(headers, rows, left=("network", "type", "mode", "optimizer")))
 
@@ -165,15 +157,17 @@ def tracker() -> None:
         (ours, predicted), (theirs, peers) = once(OURS), once(TRACKER)
         ratios.append(ours / theirs)
         print(
-            f"{name}, batch {batch}: ours {ours:.2f} s, MemTracker {theirs:.2f} s, ratio {ratios[-1]:.3f}",
+            f"{name}, batch {batch}: ours {ours:.2f} s, MemTracker {theirs:.2f} s, "
+            f"ratio {ratios[-1]:.3f}",
             flush=True,
         )
     images = torch.randn(batch, 3, 224, 224)
-    truth = measure(zoo.create(name), (images,), {}).peak
+    truth = measure(Workload(zoo.create(name), name, (images,))).peak
     print(f"median ratio {statistics.median(ratios):.3f}; goal <= 0.1")
     for who, size in (("ours", predicted), ("MemTracker", peers)):
         print(
-            f"peak of a training step: measured {truth / 2**20:,.1f} MiB, {who} {size / 2**20:,.1f} MiB ({size / truth - 1:+.2%})"
+            f"peak of a training step: measured {truth / 2**20:,.1f} MiB, "
+            f"{who} {size / 2**20:,.1f} MiB ({size / truth - 1:+.2%})"
         )
 
 
@@ -182,7 +176,8 @@ def fit(size: str, names: list[str]) -> None:
     this size.
     """
     total = torch.cuda.get_device_properties(0).total_memory
-    torch.cuda.set_per_process_memory_fraction((room(size, "cuda") + CONTEXT) / total)
+    part = available_bytes(size, "cuda") + LIBRARY_RESERVE  # the driver takes the rest
+    torch.cuda.set_per_process_memory_fraction(part / total)
     rows, failures = [], 0
     for name, autocast, optimizer in itertools.product(
         names, (None, "bfloat16"), ("momentum", "adamw")
@@ -222,9 +217,10 @@ def fit(size: str, names: list[str]) -> None:
 def runs(name: str, batch: int, options: dict) -> bool:
     try:
         model = zoo.create(name, device="cuda")
-        images = torch.randn(batch, *zoo.info(name).variant.input_size, device="cuda")
+        inputs = zoo.info(name).variant.example_inputs(batch, device="cuda")
         lower = getattr(torch, options["autocast"]) if options["autocast"] else None
-        measure(model, (images,), {}, optimizer=options["optimizer"], autocast=lower)
+        workload = Workload(model, name, inputs)
+        measure(workload, optimizer=options["optimizer"], autocast=lower)
         return True
     except torch.OutOfMemoryError:
         return False

@@ -54,7 +54,8 @@ def costs() -> None:
         )
         dense = zoo.profile(Dense(model), input_size=(3, height, width)).macs
         print(
-            f"| {height}x{width} | {windows} | {dense / 1e9:.1f} | {windows * crop / 1e9:.1f} | {windows * crop / dense:.1f} |"
+            f"| {height}x{width} | {windows} | {dense / 1e9:.1f} | {windows * crop / 1e9:.1f} "
+            f"| {windows * crop / dense:.1f} |"
         )
 
 
@@ -76,7 +77,8 @@ def photo(model: OverFeat, height: int, width: int) -> Tensor:
 @torch.inference_mode()
 def differences() -> None:
     print(
-        "| padding | window | image | windows | rms difference | largest | best class the same |\n|---|---|---|---|---|---|---|"
+        "| padding | window | image | windows | rms difference | largest | best class the same |\n"
+        "|---|---|---|---|---|---|---|"
     )
     for padding, (height, width) in ((1, (281, 317)), (0, (353, 389))):
         torch.manual_seed(0)
@@ -87,8 +89,8 @@ def differences() -> None:
         same = (dense.argmax(1) == crops.argmax(1)).sum().item()
         windows = dense.shape[2:].numel()
         print(
-            f"| {padding} | {model.window} | {height}x{width} | {windows} | {difference.square().mean().sqrt():.1e} | "
-            f"{difference.abs().max():.1e} | {same} |"
+            f"| {padding} | {model.window} | {height}x{width} | {windows} "
+            f"| {difference.square().mean().sqrt():.1e} | {difference.abs().max():.1e} | {same} |"
         )
 
 

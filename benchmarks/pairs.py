@@ -49,6 +49,7 @@ def report(title: str, result: tuple[float, float, list[float]], goal: str) -> N
     a, b, ratios = result
     middle = statistics.median(ratios)
     print(
-        f"{title}: ours {a:.3f} s, peer {b:.3f} s, ratio {middle:.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f}); goal {goal}",
+        f"{title}: ours {a:.3f} s, peer {b:.3f} s, "
+        f"ratio {middle:.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f}); goal {goal}",
         flush=True,
     )

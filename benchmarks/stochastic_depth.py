@@ -19,7 +19,7 @@ def training(dropping: bool, steps: int = 3):
     model = zoo.create("resnet110_sd_cifar10").train()
     if not dropping:
         for block in stochastic(model):
-            block.dropless()
+            block.disable_drop_path()
     optimizer = torch.optim.SGD(
         model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4
     )

@@ -13,15 +13,16 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from diagram import block_svg  # beside this file
 from torch import nn
 
 import zoo
 from zoo import registry
-from zoo.count.report import Profile, Row
+from zoo.count.module_table import Row
+from zoo.count.profile import Profile
+from zoo.formatting import figure, markdown, reference
 from zoo.spec import Paper
-from zoo.tables.compare import reported
-from zoo.tables.diagram import block_svg
-from zoo.tables.text import figure, markdown, reference
+from zoo.tables.rows import reported
 from zoo.tables.verify import HEADERS
 
 HERE = Path(__file__).resolve().parent
@@ -62,7 +63,7 @@ def networks(names: list[str]) -> str:
             variant.note,
             str(known.paper.year),
             str(variant.depth),
-            figure(variant.input_size),
+            " and ".join(map(figure, variant.input_shapes())),
         ]
         rows.append([*facts, *map(figure, counts)])
     return markdown(
@@ -113,10 +114,10 @@ def listed(profile: Profile, level: int) -> list[list[str]]:
         size = math.prod(row.output[1:])
     rows = []
     for paths, (kind, *figures) in lines:
-        several = len(paths) > 1
-        rows.append(
-            [f"`{paths[0]}`" + f" to `{paths[-1]}`" * several, kind + ", each" * several, *figures]
-        )
+        if len(paths) > 1:
+            rows.append([f"`{paths[0]}` to `{paths[-1]}`", f"{kind}, each", *figures])
+        else:
+            rows.append([f"`{paths[0]}`", kind, *figures])
     return rows
 
 
@@ -150,19 +151,19 @@ def claims(names: list[str]) -> str:
     count, failed = 0, []
     for verification in map(zoo.verify, names):
         count += len(verification.checks)
-        failed += [verification.name] * (not verification.ok)
+        if not verification.ok:
+            failed.append(verification.name)
         outputs: dict[str, int] = {}
         for check, cells in zip(verification.checks, verification.cells(), strict=True):
-            if check.what.startswith("output of ") and check.agrees and not check.reason:
-                outputs[check.where] = outputs.get(check.where, 0) + 1
-            elif check.where != "exact":
+            if check.quantity.startswith("output of ") and check.agrees and not check.reason:
+                outputs[check.source] = outputs.get(check.source, 0) + 1
+            elif check.source != "exact":
                 lines.setdefault(tuple(cells), []).append(verification.name)
         for where, many in outputs.items():
-            cell = f"{many} shape{'s' * (many > 1)}"
-            lines.setdefault(
-                (f"output of {many} module{'s' * (many > 1)}", where, cell, "the same", "agrees"),
-                [],
-            ).append(verification.name)
+            ending = "s" if many > 1 else ""
+            claim, cell = f"output of {many} module{ending}", f"{many} shape{ending}"
+            row = (claim, where, cell, "the same", "agrees")
+            lines.setdefault(row, []).append(verification.name)
     rows = [
         [
             "all" if len(names) > 1 and who == names else ", ".join(f"`{name}`" for name in who),
@@ -172,7 +173,10 @@ def claims(names: list[str]) -> str:
     ]
     table = markdown(["network", *HEADERS], rows, left=("network", "claim", "where", "verdict"))
     hold = "all of them hold" if not failed else f"these do not hold: {', '.join(failed)}"
-    total = f"With the exact counts of parameters and MACs that is {count} claims; {hold} (`zoo verify {names[0]}`)."
+    total = (
+        f"With the exact counts of parameters and MACs that is {count} claims; {hold} "
+        f"(`zoo verify {names[0]}`)."
+    )
     return f"{table if rows else 'The paper prints nothing that could be recomputed.'}\n\n{total}"
 
 
@@ -181,7 +185,7 @@ def results(names: list[str]) -> str:
     lines: dict[tuple[str, ...], list[tuple[str, float]]] = {}
     for name in names:
         for result in zoo.info(name).variant.results:
-            lines.setdefault((name, result.data, result.protocol, result.where), []).append(
+            lines.setdefault((name, result.data, result.protocol, result.source), []).append(
                 (result.metric, result.value)
             )
     rows = []
@@ -270,7 +274,8 @@ def page(family: str, names: list[str], text: dict[str, Any]) -> dict[str, str]:
         f"{drawn}, drawn from the module as it runs in evaluation.",
         "## Networks",
         networks(names),
-        f"MACs are multiply-adds of convolutions and matrix products for one image, FLOPs twice as many (`zoo compare {names[0]}`).",
+        "MACs are multiply-adds of convolutions and matrix products for one image, FLOPs twice as "
+        f"many (`zoo compare {names[0]}`).",
         f"## Layers of `{table_of}`",
         layers(zoo.profile(table_of)),
         f"All modules: `zoo profile {table_of} --depth 9`.",
@@ -314,10 +319,12 @@ def index(known: dict[str, list[str]], text: dict[str, dict[str, Any]]) -> str:
     body = [
         GENERATED,
         "# All networks",
-        f"{len(rows)} networks of {len(known)} papers, each with a page: what was new, the block, the layers, printed against computed.",
+        f"{len(rows)} networks of {len(known)} papers, each with a page: what was new, the block, "
+        "the layers, printed against computed.",
         markdown(["page", "networks", "paper"], papers, left=("page", "paper")),
-        "Depth: layers with weights on the longest path, as the paper counts them. MACs: multiply-adds of convolutions and matrix products "
-        "for one image of the network's own size. Errors are the papers' own, and comparable only where data and protocol are the same. "
+        "Depth: layers with weights on the longest path, as the paper counts them. MACs: "
+        "multiply-adds of convolutions and matrix products for one image of the network's own size. "
+        "Errors are the papers' own, and comparable only where data and protocol are the same. "
         "`zoo verify --all --markdown` holds all of this to the papers' figures.",
         markdown(
             ["name", "year", "depth", "parameters", "MACs", "reported by the paper"],
@@ -337,7 +344,8 @@ def main(arguments: list[str]) -> int:
     for family in [*chosen, *(known.keys() ^ text.keys())]:
         if family not in known or family not in text:
             print(
-                f"{family}: no networks of such a model file are registered, or docs/families.toml lacks its text",
+                f"{family}: no networks of such a model file are registered, or docs/families.toml "
+                "lacks its text",
                 file=sys.stderr,
             )
             return 2
@@ -364,7 +372,8 @@ def main(arguments: list[str]) -> int:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(files[name], encoding="utf-8")
     print(
-        f"{len(stale)} of {len(files)} pages and pictures written to docs/models, {len(gone)} removed"
+        f"{len(stale)} of {len(files)} pages and pictures written to docs/models, "
+        f"{len(gone)} removed"
     )
     return 0
 

@@ -8,18 +8,23 @@ brought to a spread of one, to which the error is relative.
 
 from __future__ import annotations
 
+import copy
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 import zoo
-from zoo.layers.classifier import BatchNorm
-from zoo.layers.init import fans
+from zoo.interfaces.network import BatchNorm
+from zoo.layers.init import SkipInit, fans
 
-TOLERANCE = 1e-4  # of the logits' standard deviation; single precision in another order of sums stays well below
+# Of the logits' standard deviation; single precision in another order of sums stays
+# well below.
+TOLERANCE = 1e-4
 State = dict[str, Tensor]
 
 
@@ -34,10 +39,10 @@ class Case:
     size: int = 0  # of the input; 0: the network's own
     scale: float = 1.0  # of the input, whose pixels are normal-distributed
     batch: int = 2
-    fields: dict[str, Any] = field(default_factory=dict)
+    model_args: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        options = ",".join(f"{key}={value}" for key, value in self.fields.items())
+        options = ",".join(f"{key}={value}" for key, value in self.model_args.items())
         return f"{self.name}({options})" if options else self.name
 
 
@@ -45,12 +50,13 @@ def build(case: Case, training: bool = False) -> tuple[nn.Module, Tensor]:
     """The network with drawn weights, and images for it; its logits have a spread of
     one in the mode that is asked for.
     """
-    model = zoo.create(case.name, **case.fields)
-    channels, *size = zoo.info(case.name).variant.input_size
+    with SkipInit():  # redraw follows
+        model = zoo.create(case.name, **case.model_args)
+    channels, *size = zoo.info(case.name).variant.image.size
+    if case.size:
+        size = [case.size, case.size]
     generator = torch.Generator().manual_seed(1)
-    x = case.scale * torch.randn(
-        case.batch, channels, *([case.size] * 2 if case.size else size), generator=generator
-    )
+    x = case.scale * torch.randn(case.batch, channels, *size, generator=generator)
     redraw(model, x, generator, training)
     return model, x
 
@@ -72,17 +78,15 @@ def redraw(model: nn.Module, x: Tensor, generator: torch.Generator, training: bo
         elif parameter.ndim == 1:
             parameter.copy_(uniform(parameter, -0.2, 0.2))
         else:
-            parameter.copy_(
-                torch.randn(parameter.shape, generator=generator) * (2 / fans(parameter)[0]) ** 0.5
-            )
-    dropless(model)
+            std = (2 / fans(parameter)[0]) ** 0.5
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)
+    disable_drop_path(model)
     for norm in norms:
         norm.momentum = 1.0
     model.train()
     auxiliary = [module.head for module in (getattr(model, "aux", None) or {}).values()]
-    outputs = (
-        model(x) if norms or auxiliary or training else ()
-    )  # the statistics become the batch's own
+    # The statistics become the batch's own.
+    outputs = model(x) if norms or auxiliary or training else ()
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     for head, logits in zip(auxiliary, outputs[1:], strict=True):
         scale_down(head, logits.std())
@@ -99,12 +103,12 @@ def scale_down(head: nn.Module, spread: Tensor) -> None:
         parameter /= spread
 
 
-def dropless(model: nn.Module) -> None:
+def disable_drop_path(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-        elif hasattr(module, "dropless"):  # a layer of ours that drops at random
-            module.dropless()
+        elif hasattr(module, "disable_drop_path"):  # a layer of ours that drops at random
+            module.disable_drop_path()
 
 
 @torch.no_grad()
@@ -114,24 +118,41 @@ def error(
     """The largest difference of any logit, in standard deviations of the peer's
     logits.
     """
-    model, x = build(case, training)
-    theirs = joined(
-        case.peer({key: value.clone() for key, value in model.state_dict().items()}, training)(
-            x.clone()
-        )
-    )
+    model, x, theirs = reference(case, training)
     if mutate:
         mutate(model)
-    ours = joined(model.train(training)(x.clone()))
+    ours = joined(model.train(training)(x))
     spread = theirs.std().item()
     assert 0.1 < spread < 10, f"logits of spread {spread}: the comparison would show nothing"
     assert ours.shape == theirs.shape
     return ((ours - theirs).abs().max() / spread).item()
 
 
+def reference(case: Case, training: bool) -> tuple[nn.Module, Tensor, Tensor]:
+    """The network, images, and the peer's logits of them. Those of the last two cases
+    are kept, as mutations ask for them again.
+    """
+    for known, mode, (model, x, theirs) in _last:
+        if known is case and mode == training:
+            return copy.deepcopy(model), x.clone(), theirs
+    model, x = build(case, training)
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    theirs = joined(case.peer(state, training)(x.clone()))
+    _last.append((case, training, (model, x, theirs)))
+    return copy.deepcopy(model), x.clone(), theirs
+
+
+_last: deque[tuple[Case, bool, tuple[nn.Module, Tensor, Tensor]]] = deque(maxlen=2)
+
+
 def joined(outputs: Tensor | tuple[Tensor, ...]) -> Tensor:
     """The logits, and beside them those of auxiliary heads."""
     return torch.cat(outputs, 1) if isinstance(outputs, tuple) else outputs
+
+
+def slow(case: Case) -> Any:
+    """A case whose code another one goes through too."""
+    return pytest.param(case, marks=pytest.mark.slow)
 
 
 def torchvision_peer(
@@ -148,7 +169,7 @@ def torchvision_peer(
             ours, theirs = zoo.create(name), torchvision.models.get_model(arch or name)
         ours.load_state_dict(state, assign=True)
         theirs.load_state_dict(zoo.export_state_dict(ours, "torchvision"), assign=True)
-        dropless(theirs)
+        disable_drop_path(theirs)
         return theirs.train(training)
 
     return peer
@@ -165,9 +186,27 @@ def smallest_rows() -> dict[str, str]:
     return rows
 
 
+def tiny(name: str) -> dict[str, Any]:
+    """The constructor arguments that make a row's network small."""
+    return dict(zoo.info(name).variant.tiny or {})
+
+
+def small_rows() -> list[str]:
+    """The rows whose networks differ when they are built small, with `Variant.tiny`: of
+    those that come to the same network, images included, the first.
+    """
+    found: dict[str, str] = {}
+    for name in zoo.list_models():
+        info = zoo.info(name)
+        args = {**info.variant.model_args, **tiny(name)}
+        key = f"{info.family} {sorted(args.items())} {info.variant.inputs}"
+        found.setdefault(key, name)
+    return list(found.values())
+
+
 def small_size(name: str) -> int:
     """An input's height and width that make a pass cheap: 32, or the smallest that the
     network takes.
     """
     variant = zoo.info(name).variant
-    return variant.input_size[1] if variant.fixed_input else max(32, variant.min_input)
+    return variant.image.size[1] if variant.image.fixed else max(32, variant.image.min_size)

@@ -241,7 +241,10 @@ def test_convolution_backward_against_a_naive_loop(c):
     assert profile.macs + profile.backward_macs == done["+"]
     conv.weight.requires_grad_(False)
     assert step(conv, x).backward_macs == profile.macs
-    assert zoo.profile(conv.requires_grad_(), inputs=x, mode="train").backward_macs == profile.macs
+    alone = zoo.profile(conv.requires_grad_(), inputs=x.detach(), mode="train")
+    assert alone.backward_macs == profile.macs
+    both = zoo.profile(conv, inputs=x, mode="train")  # the input wants a gradient, too
+    assert both.backward_macs == profile.backward_macs
 
 
 @settings(max_examples=30, deadline=None)

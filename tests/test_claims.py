@@ -8,7 +8,7 @@ import pytest
 
 import zoo
 from zoo import registry
-from zoo.spec import Printed
+from zoo.spec import PrintedFigure
 
 NAMES = zoo.list_models()
 
@@ -24,7 +24,7 @@ def test_exact_counts_and_depth(name):
         differing = [
             claim.value
             for claim in variant.claims.printed
-            if claim.what == "depth" and claim.reason
+            if claim.quantity == "depth" and claim.reason
         ]
         assert differing == [variant.depth] if differing else profile.depth == variant.depth
 
@@ -40,7 +40,7 @@ def changed(monkeypatch, **changes):
     monkeypatch.setattr(registry, "_registered", {})
     family = registry.family("vgg11")
     row = family.variants["vgg11"]
-    zoo.register(
+    zoo.register_family(
         replace(family, variants={"mine": replace(row, claims=replace(row.claims, **changes))})
     )
     return zoo.verify("mine")
@@ -51,21 +51,35 @@ def changed(monkeypatch, **changes):
     [
         ({"params": 132_863_335}, "params"),
         ({"macs": 7_609_090_049}, "macs"),
-        ({"printed": (Printed("params", 134e6, "Table 2", unit=1e6),)}, "params"),
+        ({"printed": (PrintedFigure("params", 134e6, "Table 2", resolution=1e6),)}, "params"),
         (
-            {"printed": (Printed("params", 133e6, "Table 2", unit=1e6, reason="none is needed"),)},
+            {
+                "printed": (
+                    PrintedFigure(
+                        "params", 133e6, "Table 2", resolution=1e6, reason="none is needed"
+                    ),
+                )
+            },
             "params",
         ),
-        ({"printed": (Printed("macs", 7e9, "-", unit=1e8),)}, "macs"),
-        ({"printed": (Printed("flops", 7.6e9, "-", unit=1e8),)}, "flops"),
-        ({"printed": (Printed("depth", 12, "Table 1"),)}, "depth"),
-        ({"printed": (Printed("bytes", 132_863_336, "-"),)}, "bytes"),
+        ({"printed": (PrintedFigure("macs", 7e9, "-", resolution=1e8),)}, "macs"),
+        ({"printed": (PrintedFigure("flops", 7.6e9, "-", resolution=1e8),)}, "flops"),
+        ({"printed": (PrintedFigure("depth", 12, "Table 1"),)}, "depth"),
+        ({"printed": (PrintedFigure("bytes", 132_863_336, "-"),)}, "bytes"),
         (
-            {"printed": (Printed("output", (512, 7, 8), "Table 1", module="features.stage5"),)},
+            {
+                "printed": (
+                    PrintedFigure("output", (512, 7, 8), "Table 1", module="features.stage5"),
+                )
+            },
             "output of features.stage5",
         ),
         (
-            {"printed": (Printed("classes", 1001, "-", by=lambda model: model.num_classes),)},
+            {
+                "printed": (
+                    PrintedFigure("classes", 1001, "-", compute=lambda model: model.num_classes),
+                )
+            },
             "classes",
         ),
     ],
@@ -73,22 +87,22 @@ def changed(monkeypatch, **changes):
 def test_a_wrong_claim_is_seen(monkeypatch, changes, what):
     verification = changed(monkeypatch, **changes)
     assert not verification.ok
-    assert [check.what for check in verification.failed] == [what]
+    assert [check.quantity for check in verification.failed] == [what]
     assert "DO NOT HOLD" in verification.summary()
 
 
 def test_right_claims_of_every_kind_hold(monkeypatch):
     claims = (
-        Printed("flops", 15e9, "-", unit=1e9),
-        Printed("bytes", 507 * 2**20, "-", unit=2**20),
-        Printed("params", 1792, "-", module="features.stage1.conv1"),
-        Printed("macs", 86_704_128, "-", module="features.stage1.conv1"),
-        Printed("output", (1000,), "-"),
-        Printed(
+        PrintedFigure("flops", 15e9, "-", resolution=1e9),
+        PrintedFigure("bytes", 507 * 2**20, "-", resolution=2**20),
+        PrintedFigure("params", 1792, "-", module="features.stage1.conv1"),
+        PrintedFigure("macs", 86_704_128, "-", module="features.stage1.conv1"),
+        PrintedFigure("output", (1000,), "-"),
+        PrintedFigure(
             "classes",
             1001,
             "-",
-            by=lambda model: model.num_classes,
+            compute=lambda model: model.num_classes,
             reason="with a background class",
         ),
     )
@@ -101,16 +115,19 @@ def test_right_claims_of_every_kind_hold(monkeypatch):
     ("claim", "message"),
     [
         (
-            Printed("params", 1, "Table 9", module="features.stage6"),
+            PrintedFigure("params", 1, "Table 9", module="features.stage6"),
             r"mine: .*'params of features.stage6' \(Table 9\).*no module",
         ),
         (
-            Printed("classes", 1, "§3", by=lambda model: model.nothing),
+            PrintedFigure("classes", 1, "§3", compute=lambda model: model.nothing),
             r"mine: .*'classes' \(§3\).*no attribute 'nothing'",
         ),
-        (Printed("neurons", 1, "§3"), r"mine: .*'neurons' \(§3\).*give the claim a function"),
         (
-            Printed("classes", 1, "§3", by=lambda model: "many"),
+            PrintedFigure("neurons", 1, "§3"),
+            r"mine: .*'neurons' \(§3\).*give the claim a function `compute`",
+        ),
+        (
+            PrintedFigure("classes", 1, "§3", compute=lambda model: "many"),
             r"mine: .*'classes' \(§3\).*cannot be computed",
         ),
     ],

@@ -17,13 +17,12 @@ from torch import nn
 
 import zoo
 from zoo import registry
-from zoo.api import comparing
 from zoo.cli import cli
-from zoo.errors import InputError, Note, PluginError, UnknownModelError, UsageError, ZooError
+from zoo.errors import InputError, PluginError, UnknownModelError, UsageError, ZooError, ZooWarning
 from zoo.spec import Claims, Result
-from zoo.tables.compare import Layer, layers, reported
-from zoo.tables.labels import place
-from zoo.tables.protocols import accuracy, by_protocol, choose, protocol
+from zoo.tables.evaluation_protocols import accuracy, by_protocol, choose, protocol
+from zoo.tables.label_placement import place
+from zoo.tables.rows import Layer, layers, reported
 
 NAMES = ["alexnet", "vgg16", "googlenet", "resnet50", "resnet152", "densenet121", "lenet5"]
 
@@ -45,7 +44,7 @@ def invented(monkeypatch):
     family = registry.family("lenet5")
 
     def register(name, **changes):
-        zoo.register(
+        zoo.register_family(
             replace(family, variants={name: replace(family.variants["lenet5"], **changes)})
         )
         return name
@@ -91,8 +90,9 @@ nn.Module.__init__ = refuse
 from zoo.cli import cli
 code = cli.main(["compare", "*", "--sort", "macs", "--csv"], standalone_mode=False)
 late = set(sys.modules) - before
-assert not late & {"torch._meta_registrations", "torch._refs", "torch._decomp"}, "the kernels of the meta device"
-assert not late & {"matplotlib", "torchvision", "zoo.count.report", "zoo.count.tracker"}
+kernels = {"torch._meta_registrations", "torch._refs", "torch._decomp"}  # of the meta device
+assert not late & kernels
+assert not late & {"matplotlib", "torchvision", "zoo.count.profile", "zoo.count.tracker"}
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -124,28 +124,27 @@ def test_another_size_and_a_foreign_module_are_counted():
 def test_a_count_that_contradicts_the_claims(invented, claims):
     invented("wrong", claims=claims)
     assert zoo.compare("wrong").rows[0].params == claims.params
-    message = rf"^wrong: counted 60,000 parameters and 325,680 MACs, but its model file claims {claims.params:,} and {claims.macs:,}"
+    message = (
+        "^wrong: counted 60,000 parameters and 325,680 MACs, "
+        f"but its model file claims {claims.params:,} and {claims.macs:,}"
+    )
     with pytest.raises(ZooError, match=message):
         zoo.compare(["lenet5", "wrong"], recount=True)
 
 
 def test_weights_are_those_of_the_recorded_file(monkeypatch):
-    info = zoo.info("vgg11")
-    monkeypatch.setattr(
-        comparing,
-        "info",
-        lambda name: replace(info, weights={"vgg11.a": {}, "vgg11.b": {"size": 531_460_288}}),
-    )
+    records = {"vgg11.a": {}, "vgg11.b": {"size": 531_460_288}}
+    monkeypatch.setattr("zoo.api.compare.weight_records", lambda name, family: records)
     assert zoo.compare("vgg11").rows[0].weights == 531_460_288
 
 
 def test_memory_at_a_batch_size():
-    comparison = zoo.compare(["lenet5", "squeezenet1_1"], memory=8)
+    comparison = zoo.compare(["lenet5", "squeezenet1_1"], memory_batch_size=8)
     assert list(comparison.titles)[-3:] == ["training", "inference", "reported"]
     assert comparison.titles["training"] == "training at 8, MiB"
     for row in comparison.rows:
         assert (row.training, row.inference) == tuple(
-            zoo.memory(row.name, 8, mode).peak for mode in ("train", "infer")
+            zoo.memory(row.name, 8, mode).peak for mode in ("train", "eval")
         )
         assert row.training > row.inference > row.weights
     assert comparison.cells()[0][8] == f"{comparison.rows[0].training / 2**20:,.2f}"
@@ -154,7 +153,7 @@ def test_memory_at_a_batch_size():
 def test_measured_time():
     module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Dropout(0.5), nn.BatchNorm2d(8))
     state = torch.random.get_rng_state()
-    comparison = zoo.compare(["vgg11", module], input_size=(3, 32, 32), measure=4)
+    comparison = zoo.compare(["vgg11", module], input_size=(3, 32, 32), latency_batch_size=4)
     assert torch.equal(state, torch.random.get_rng_state())
     assert module.training
     assert module[2].num_batches_tracked == 0
@@ -162,12 +161,13 @@ def test_measured_time():
     assert comparison.titles["ms"] == f"ms/image ({device}, 4 at a time)"
     assert all(0 < row.ms < 1000 for row in comparison.rows)
     with pytest.raises(UsageError, match="no numbers to measure with"):
-        zoo.compare(zoo.create("lenet5", device="meta"), measure=1)
+        zoo.compare(zoo.create("lenet5", device="meta"), latency_batch_size=1)
 
 
 def test_more_images_take_longer():
     one, many = (
-        zoo.compare("squeezenet1_1", measure=batch).rows[0].ms * batch for batch in (1, 16)
+        zoo.compare("squeezenet1_1", latency_batch_size=batch).rows[0].ms * batch
+        for batch in (1, 16)
     )
     assert many > 2 * one
 
@@ -277,13 +277,17 @@ def test_order_by_a_column(column, descending, order):
 
 
 def test_order_by_memory_and_by_time(monkeypatch):
-    comparison = zoo.compare(["squeezenet1_1", "lenet5"], memory=2, sort="training")
+    comparison = zoo.compare(["squeezenet1_1", "lenet5"], memory_batch_size=2, sort="training")
     assert names(comparison) == ["lenet5", "squeezenet1_1"]
     assert names(comparison.sort("inference", descending=True)) == ["squeezenet1_1", "lenet5"]
     monkeypatch.setattr(
-        comparing, "_milliseconds", lambda what, size, batch: {"lenet5": 2.0, "vgg11": 1.0}[what]
+        "zoo.api.compare._latency",
+        lambda source, size, batch: {"lenet5": 2.0, "vgg11": 1.0}[source.name],
     )
-    assert names(zoo.compare(["lenet5", "vgg11"], measure=1, sort="ms")) == ["vgg11", "lenet5"]
+    assert names(zoo.compare(["lenet5", "vgg11"], latency_batch_size=1, sort="ms")) == [
+        "vgg11",
+        "lenet5",
+    ]
 
 
 def test_rows_without_a_value_come_last_in_both_directions():
@@ -307,7 +311,7 @@ def test_results_of_a_protocol_stay_together_in_the_order():
 
 @pytest.mark.parametrize("column", ["ms", "training", "MACs", "results"])
 def test_an_order_that_the_table_does_not_have(column):
-    with pytest.raises(InputError, match=f"sort='{column}': this table knows 'name', 'year'"):
+    with pytest.raises(InputError, match=f"this table: sort='{column}': expected 'name', 'year'"):
         zoo.compare("lenet5", sort=column)
 
 
@@ -380,12 +384,12 @@ def test_formats_hold_the_same_figures():
     comparison = zoo.compare("vgg1[13]")
     markdown, table = comparison.to_markdown().splitlines(), str(comparison).splitlines()
     assert (
-        markdown[0]
-        == "| name | year | depth | input | parameters | MACs | FLOPs | weights, MiB | reported by the paper |"
+        markdown[0] == "| name | year | depth | input | parameters | MACs | FLOPs | weights, MiB "
+        "| reported by the paper |"
     )
     assert (
-        "| vgg11 | 2015 | 11 | 3x224x224 | 132,863,336 | 7,609,090,048 | 15,218,180,096 | 506.83 | 10.4 top-5 error %"
-        in markdown[2]
+        "| vgg11 | 2015 | 11 | 3x224x224 | 132,863,336 | 7,609,090,048 | 15,218,180,096 | 506.83 "
+        "| 10.4 top-5 error %" in markdown[2]
     )
     assert table[2].split()[:8] == [
         "vgg11",
@@ -424,7 +428,7 @@ def test_what_cannot_be_compared():
         zoo.compare([])
     with pytest.raises(UsageError, match="give input_size"):
         zoo.compare(nn.Linear(3, 3))
-    for option in ("memory", "measure"):
+    for option in ("memory_batch_size", "latency_batch_size"):
         with pytest.raises(UsageError, match=f"{option}=0: needs a batch"):
             zoo.compare("lenet5", **{option: 0})
 
@@ -437,7 +441,7 @@ def test_a_broken_plug_in_is_left_out_of_a_pattern(monkeypatch):
         "lenet5_broken": registry.Entry("lenet5_broken", point, "other 1.0"),
     }
     monkeypatch.setattr(registry, "entries", lambda: known)
-    with pytest.warns(Note, match="left out: 'lenet5_broken' comes from other 1.0"):
+    with pytest.warns(ZooWarning, match="left out: 'lenet5_broken' comes from other 1.0"):
         comparison = zoo.compare("lenet5*")
     assert names(comparison) == [name for name in known if name in family.variants]
     with pytest.raises(PluginError, match=r"other 1\.0"):
@@ -451,8 +455,9 @@ def test_a_broken_plug_in_is_left_out_of_a_pattern(monkeypatch):
 def test_a_picture_shows_one_protocol_only(tmp_path, kind):
     target = tmp_path / "picture.svg"
     with pytest.warns(
-        Note,
-        match=r"left out, as their papers report no top-5 \(ILSVRC-2012 val; single network, 10 crops\): vgg16, lenet5$",
+        ZooWarning,
+        match=r"left out, as their papers report no top-5 "
+        r"\(ILSVRC-2012 val; single network, 10 crops\): vgg16, lenet5$",
     ):
         caption = zoo.compare(NAMES).plot(target, kind)
     svg = target.read_text(encoding="utf-8")
@@ -461,7 +466,8 @@ def test_a_picture_shows_one_protocol_only(tmp_path, kind):
         NAMES
     )
     assert caption == (
-        "5 networks, top-5 accuracy as their papers report it on ILSVRC-2012 val (single network, 10 crops); "
+        "5 networks, top-5 accuracy as their papers report it on ILSVRC-2012 val "
+        "(single network, 10 crops); "
         "left out: 2 without a result of this protocol"
     )
     assert " ".join(texts).count("left out: 2") == 1
@@ -480,7 +486,8 @@ def test_a_picture_shows_one_protocol_only(tmp_path, kind):
 def test_the_protocol_of_a_picture_can_be_chosen(tmp_path):
     caption = zoo.compare("vgg*").plot(tmp_path / "vgg.svg", protocol="top-1 S=384")
     assert caption.startswith(
-        "3 networks, top-1 accuracy as their papers report it on ILSVRC-2012 val (single network, dense, S=384, Q=384)"
+        "3 networks, top-1 accuracy as their papers report it on ILSVRC-2012 val "
+        "(single network, dense, S=384, Q=384)"
     )
     with pytest.raises(UsageError, match="no result of these networks has all the words"):
         zoo.compare("vgg*").plot(tmp_path / "none.svg", protocol="multicrop")
@@ -508,7 +515,7 @@ def test_what_cannot_be_drawn(tmp_path):
     with pytest.raises(UsageError, match=r"a\.jpg: a picture is a \.png or a \.svg file"):
         comparison.plot(tmp_path / "a.jpg")
     with pytest.raises(
-        InputError, match=r"kind='pie': Comparison\.plot knows 'operations', 'accuracy'"
+        InputError, match=r"Comparison\.plot: kind='pie': expected 'operations' or 'accuracy'"
     ):
         comparison.plot(tmp_path / "a.png", "pie")
     with pytest.raises(UsageError, match="no error or accuracy is reported"):
@@ -567,7 +574,7 @@ def test_options_of_zoo_compare(tmp_path):
         "depth",
         "--descending",
         "--csv",
-        "--memory",
+        "--memory-batch-size",
         "4",
         "--recount",
     )
@@ -578,7 +585,7 @@ def test_options_of_zoo_compare(tmp_path):
         run("compare", "vgg11", "--input-size", "64", "--csv").stdout
         == zoo.compare("vgg11", input_size=64).to_csv()
     )
-    measured = run("compare", "lenet5", "--measure", "--batch-size", "2", "--json")
+    measured = run("compare", "lenet5", "--latency-batch-size", "2", "--json")
     assert json.loads(measured.stdout)["titles"]["ms"].endswith("2 at a time)")
     narrow = run("compare", "densenet121", "--protocol", "top-1 single crop", "--csv")
     assert "25.02 top-1 error %" in narrow.stdout

@@ -20,7 +20,7 @@ from torch.nn.utils.rnn import pack_sequence, pad_packed_sequence
 
 import zoo
 from zoo.count.meta import copy_on_meta
-from zoo.errors import InputError, Note, UsageError, ZooError
+from zoo.errors import InputError, UsageError, ZooError, ZooWarning
 
 
 def macs(function, *args):
@@ -289,7 +289,10 @@ def test_equal_calls_on_other_shapes_and_types_are_told_apart():
 
 def test_the_first_count_of_a_process_is_that_of_the_next():
     """Whatever torch loads for it on the way."""
-    code = "import zoo; print(*(zoo.profile('lenet5').activation_bytes for _ in range(2)), zoo.memory('lenet5').activations)"
+    code = (
+        "import zoo; print(*(zoo.profile('lenet5').activation_bytes for _ in range(2)), "
+        "zoo.memory('lenet5').activations)"
+    )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     first, second, memory = map(int, done.stdout.split())
     assert first == second
@@ -401,7 +404,8 @@ def test_to_dict_and_text():
     record = profile.to_dict()
     assert record["rows"][0]["macs"] == record["macs"] == 325_680
     assert str(profile) == (
-        "lenet5, input 1x1x32x32: 60,000 parameters, 325,680 MACs (651,360 FLOPs), 4 convolutions or matrix products deep"
+        "lenet5, input 1x1x32x32: 60,000 parameters, 325,680 MACs (651,360 FLOPs), 4 "
+        "convolutions or matrix products deep"
     )
 
 
@@ -410,8 +414,9 @@ def test_to_dict_and_text():
 
 def test_unknown_operators_are_named_never_counted_as_zero():
     with pytest.warns(
-        Note,
-        match=r"Do: the counts lack these operators.*aten::_fft_r2c \(called 2x\), aten::_fft_c2r \(called 1x\)",
+        ZooWarning,
+        match=r"Do: the counts lack these operators.*aten::_fft_r2c \(called 2x\), "
+        r"aten::_fft_c2r \(called 1x\)",
     ):
         profile = zoo.profile(
             Do(lambda x: torch.fft.irfft(torch.fft.rfft(x)) + torch.fft.rfft(x).abs().sum()),
@@ -596,9 +601,9 @@ def test_tensors_tuples_and_dicts_as_inputs():
         ),
         (
             lambda: zoo.profile(nn.Linear(3, 3), inputs=torch.empty(3), num_classes=3),
-            "num_classes: fields are for a network",
+            "num_classes: for a network that is built by name, not for a module",
         ),
-        (lambda: zoo.profile("resnet18", classes=3), "no field 'classes'"),
+        (lambda: zoo.profile("resnet18", classes=3), "no argument 'classes'"),
         (lambda: zoo.profile("resnet19"), "did you mean resnet18"),
         (lambda: zoo.profile("vgg11", 16), "vgg11 takes images of 32x32 or larger, not 16x16"),
     ],
@@ -613,7 +618,8 @@ def test_an_exception_inside_forward_names_the_module():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sequential(nn.ReLU(), nn.MaxPool2d(9)))
     with pytest.raises(
         InputError,
-        match=r"^Sequential does not take the input 1x3x8x8: in 1\.1 \(MaxPool2d\): RuntimeError: Given input",
+        match=r"^Sequential does not take the input 1x3x8x8: in 1\.1 \(MaxPool2d\): "
+        r"RuntimeError: Given input",
     ):
         zoo.profile(model, 8)
     with pytest.raises(

@@ -2,6 +2,7 @@
 
 import pickle
 from collections import Counter
+from dataclasses import replace
 
 import numpy
 import pytest
@@ -10,22 +11,16 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 import zoo
+from zoo.data.datasets import from_dataset, stratified_split, transformed
 from zoo.data.digits import export_digits, open_digits
 from zoo.data.folder import open_folder, scan
 from zoo.data.image import convert, inspect_image, open_image
 from zoo.data.open import open_data
-from zoo.data.sets import from_dataset, stratified
-from zoo.data.transforms import build_transform
-from zoo.errors import DataError, InputError, Note, UsageError
+from zoo.data.transforms import build_transform, preprocessing_of
+from zoo.errors import DataError, InputError, UsageError, ZooWarning
+from zoo.spec import Preprocessing
 
-CFG = {
-    "input_size": (3, 32, 32),
-    "mean": (0, 0, 0),
-    "std": (1, 1, 1),
-    "crop_pct": 0.875,
-    "crop_mode": "center",
-    "interpolation": "bilinear",
-}
+CFG = Preprocessing((3, 32, 32), mean=(0, 0, 0), std=(1, 1, 1))
 
 
 # ----------------------------------------------------------------------- one image file
@@ -164,19 +159,19 @@ def test_digits_are_split_once_and_for_all():
     pixels = [numpy.asarray(image) for image in data.train.images + data.val.images]
     assert {pixel.shape for pixel in pixels} == {(8, 8)}
     assert (min(p.min() for p in pixels), max(p.max() for p in pixels)) == (0, 255)
-    with pytest.raises(UsageError, match="fixed held-out fifth"):
+    with pytest.raises(UsageError, match="a fixed fifth for validation"):
         open_data("digits", val_fraction=0.5)
 
 
-def test_exported_digits_are_held_out_ones_with_their_names(tmp_path):
+def test_exported_digits_are_validation_ones_with_their_names(tmp_path):
     paths = export_digits(tmp_path / "some", 12)
     assert [int(path.name[0]) for path in paths] == [*range(10), 0, 1]
     data = open_digits()
-    held_out = {
+    validation = {
         image.tobytes(): target
         for image, target in zip(data.val.images, data.val.targets, strict=True)
     }
-    assert all(held_out[open_image(path).tobytes()] == int(path.name[0]) for path in paths)
+    assert all(validation[open_image(path).tobytes()] == int(path.name[0]) for path in paths)
     with pytest.raises(UsageError, match="1 to 360"):
         export_digits(tmp_path, 361)
 
@@ -201,17 +196,17 @@ def test_train_and_val(digit_folder):
 def test_one_folder_is_split_reproducibly(digit_folder):
     root = digit_folder("photos", {"a": 10, "b": 20, "rare": 2})
 
-    def held_out(**options):
+    def validation(**options):
         data = open_folder(root, **options)
         assert not set(data.train.images) & set(data.val.images)
         assert len(data.train) + len(data.val) == 32
         return data.val.images, Counter(data.val.targets)
 
-    files, counts = held_out(seed=1)
+    files, counts = validation(seed=1)
     assert counts == {0: 2, 1: 4, 2: 1}
-    assert held_out(seed=1)[0] == files
-    assert held_out(seed=2)[0] != files
-    assert held_out(seed=1, val_fraction=0.5)[1] == {0: 5, 1: 10, 2: 1}
+    assert validation(seed=1)[0] == files
+    assert validation(seed=2)[0] != files
+    assert validation(seed=1, val_fraction=0.5)[1] == {0: 5, 1: 10, 2: 1}
     with pytest.raises(InputError, match="between 0 and 1"):
         open_folder(root, val_fraction=1.0)
 
@@ -219,7 +214,9 @@ def test_one_folder_is_split_reproducibly(digit_folder):
 def test_train_without_val_is_split_and_said(digit_folder):
     digit_folder("photos/train", {"a": 10, "b": 10})
     root = digit_folder("photos/test", {"a": 2, "b": 2}).parent
-    with pytest.warns(Note, match=r"no val/: a part of train/ is held out, test/ is not used"):
+    with pytest.warns(
+        ZooWarning, match=r"no val/: a part of train/ is for validation, test/ is not used"
+    ):
         data = open_folder(root)
     assert (len(data.train), len(data.val)) == (16, 4)
 
@@ -234,7 +231,7 @@ def test_what_is_left_out_is_said(digit_folder):
     Image.new("L", (8, 8)).save(root / "loose.png")
     (root / "a" / "deeper").mkdir()
     Image.new("RGBA", (8, 8)).save(root / "a" / "deeper" / "x.PNG")
-    with pytest.warns(Note) as notes:
+    with pytest.warns(ZooWarning) as notes:
         data = open_folder(root, progress=False)
     said = [str(note.message) for note in notes]
     assert len(said) == 3
@@ -245,7 +242,7 @@ def test_what_is_left_out_is_said(digit_folder):
     assert all(name in said[2] for name in reasons)
     assert set(data.skipped) == {f"b/{name}" for name in reasons}
     assert len(data.train) + len(data.val) == 13
-    assert data.kinds == {"grey": 12, "transparent": 1}
+    assert data.image_modes == {"grey": 12, "transparent": 1}
 
 
 def message(root, **options):
@@ -265,7 +262,7 @@ def test_faulty_folders(tmp_path, digit_folder):
     assert "1 images: put each into its class folder" in message(tmp_path / "empty")
     (tmp_path / "hollow" / "a").mkdir(parents=True)
     (tmp_path / "hollow" / "b").mkdir()
-    assert "there are no images" in message(tmp_path / "hollow")
+    assert f"there are no images in {tmp_path}" in message(tmp_path / "hollow")
     assert "only one class, 'a'" in message(digit_folder("one", {"a": 5}))
     assert "class 'b' has no readable image" in message(digit_folder("none", {"a": 5, "b": 0}))
     assert "class 'b' has 1 readable image in" in message(digit_folder("single", {"a": 5, "b": 1}))
@@ -276,7 +273,7 @@ def test_faulty_folders(tmp_path, digit_folder):
 def test_a_class_with_unreadable_images_only(digit_folder):
     root = digit_folder("photos", {"a": 5, "b": 0})
     broken_files(root / "b")
-    with pytest.warns(Note, match="5 of 10 images cannot be read"):
+    with pytest.warns(ZooWarning, match="5 of 10 images cannot be read"):
         assert "class 'b' has no readable image" in message(root)
 
 
@@ -315,7 +312,7 @@ def test_dataset_of_pil_images():
     assert (len(data.train), len(data.val)) == (8, 2)
     assert sorted(target for _, target in data.val) == [0, 1]
     transform = build_transform(CFG)
-    train, val = data.transformed(transform, transform)
+    train, val = transformed(data.train, transform), transformed(data.val, transform)
     assert (train[0][0].shape, val[0][1]) == ((3, 32, 32), data.val[0][1])
 
 
@@ -361,7 +358,7 @@ def test_val_belongs_to_datasets(tmp_path):
 
 def test_stratified_leaves_something_on_both_sides():
     targets = [0] * 2 + [1] * 7 + [2] * 30
-    train, val = stratified(targets, 0.9, seed=3)
+    train, val = stratified_split(targets, 0.9, seed=3)
     assert sorted(train + val) == list(range(39))
     assert Counter(targets[i] for i in train) == {0: 1, 1: 1, 2: 3}
 
@@ -371,7 +368,7 @@ def test_stratified_leaves_something_on_both_sides():
 
 def test_evaluation_transform_by_hand():
     ramp = numpy.tile(numpy.arange(80, dtype=numpy.uint8), (40, 1))  # 80 wide, 40 high
-    cfg = CFG | {"input_size": (3, 35, 35), "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.25, 0.5)}
+    cfg = Preprocessing((3, 35, 35), mean=(0.5, 0.5, 0.5), std=(0.5, 0.25, 0.5))
     x = build_transform(cfg)(
         Image.fromarray(ramp)
     )  # shorter side 40, then the 35 pixels in the middle
@@ -379,7 +376,7 @@ def test_evaluation_transform_by_hand():
     row = (torch.arange(22, 57) / 255 - 0.5) / 0.5
     torch.testing.assert_close(x[0], row.expand(35, 35))
     torch.testing.assert_close(x[1], 2 * row.expand(35, 35))
-    squashed = build_transform(cfg | {"crop_mode": "squash"})(Image.fromarray(ramp))
+    squashed = build_transform(replace(cfg, crop_mode="squash"))(Image.fromarray(ramp))
     assert squashed[0, 0, 0] < row[0]
     assert squashed[0, 0, -1] > row[-1]
 
@@ -397,6 +394,24 @@ def test_transforms_of_a_network():
         224,
         224,
     )
+    with pytest.raises(UsageError, match="expected a name, a run folder"):
+        zoo.transforms(3)
+
+
+def test_preprocessing_of_any_module():
+    import timm
+    import torchvision
+
+    assert preprocessing_of(torchvision.models.resnet18()) == Preprocessing()
+    assert preprocessing_of(torch.nn.Linear(2, 2)) == Preprocessing()
+    theirs = preprocessing_of(timm.create_model("resnet10t"))
+    assert theirs.input_size == (3, 176, 176)
+    assert (theirs.interpolation, theirs.crop_pct) == ("bicubic", 0.875)
+    grey = preprocessing_of(timm.create_model("resnet10t", in_chans=1))
+    assert (grey.input_size, len(grey.mean)) == ((1, 176, 176), 1)
+    ours = zoo.create("vgg11", in_chans=1, device="meta")
+    assert preprocessing_of(ours) is ours.preprocessing
+    assert preprocessing_of(zoo.create("resnet18", features_only=True)) == Preprocessing()
 
 
 def half(side):
@@ -414,11 +429,11 @@ def test_small_images_are_never_mirrored_and_photos_are():
         mirrored[augment] = sum(bool(x[:, 20:].mean() > x[:, :12].mean()) for x in pictures)
     assert mirrored["small"] == 0
     assert 8 < mirrored["photo"] < 32
-    white = build_transform(CFG | {"mean": (1, 1, 1)}, train=True, augment="small")
+    white = build_transform(replace(CFG, mean=(1, 1, 1)), train=True, augment="small")
     assert all(white(Image.new("L", (8, 8), 255)).abs().max() < 1e-5 for _ in range(20)), (
         "turning brings in black corners"
     )
-    with pytest.raises(InputError, match="photo, small, none"):
+    with pytest.raises(InputError, match="'photo', 'small' or 'none'"):
         build_transform(CFG, train=True, augment="flip")
 
 

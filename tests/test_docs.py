@@ -5,6 +5,7 @@ model file is without.
 import importlib.util
 import re
 import shutil
+import sys
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -18,10 +19,13 @@ from torch import nn
 
 from zoo import registry
 from zoo.paths import PACKAGE
-from zoo.tables.diagram import block_svg
-from zoo.tables.layout import layout
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
+sys.path.insert(0, str(DOCS))  # what docs/build.py finds beside it
+
+from diagram import block_svg  # noqa: E402
+from graph_layout import layout  # noqa: E402
+
 MODEL_FILES = sorted(
     path.stem for path in (PACKAGE / "models").glob("*.py") if path.stem != "__init__"
 )
@@ -113,7 +117,7 @@ def test_a_changed_claim_makes_its_page_stale(build, capsys, monkeypatch):
         )
 
     first, *others = variant.claims.printed
-    claiming(printed=(replace(first, where="section 7"), *others))
+    claiming(printed=(replace(first, source="section 7"), *others))
     assert stale(build, capsys) == {"lenet.md"}
     claiming(params=60_001)
     assert stale(build, capsys) == {"lenet.md", "README.md"}
@@ -143,7 +147,8 @@ def test_names_and_texts_without_a_model_file(build, capsys):
     assert build.main(["lenet", "lenets"]) == 2
     assert (
         capsys.readouterr().err
-        == "lenets: no networks of such a model file are registered, or docs/families.toml lacks its text\n"
+        == "lenets: no networks of such a model file are registered, or docs/families.toml "
+        "lacks its text\n"
     )
     with (build.HERE / "families.toml").open("a", encoding="utf-8") as texts:
         texts.write('\n[capsnet]\ntitle = "CapsNet"\n')
@@ -177,8 +182,8 @@ def test_a_page_holds_what_it_should(build):
         assert line in page
     index = (build.HERE / "models" / "README.md").read_text(encoding="utf-8")
     assert (
-        "| [`lenet5`](lenet.md) | 1998 | 7 | 60,000 | 325,680 | 0.95 test error % (MNIST test; single network, 20 passes) |"
-        in index
+        "| [`lenet5`](lenet.md) | 1998 | 7 | 60,000 | 325,680 | 0.95 test error % (MNIST "
+        "test; single network, 20 passes) |" in index
     )
     assert index.startswith(f"{build.GENERATED}\n\n# All networks\n\n7 networks of 2 papers")
 

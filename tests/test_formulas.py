@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from modules import Do
 
 import zoo
-from zoo.count import formulas
-from zoo.count.ledger import Ledger
-from zoo.count.tracker import Frame, Node, Tracker
-from zoo.errors import InputError, Note, UsageError
+from zoo.count import costs, formulas
+from zoo.count.module_counts import ModuleCall, ModuleCounts
+from zoo.count.storage_log import StorageLog
+from zoo.count.tracker import Tracker
+from zoo.errors import InputError, UsageError, ZooWarning
 from zoo.models.lenet import LeNet5
 
 
@@ -52,9 +53,9 @@ def tables(monkeypatch):
         ("MACS", dict(formulas.MACS)),
         ("OTHER", dict(formulas.OTHER)),
         ("FREE", set(formulas.FREE)),
-        ("_costs", {}),
     ):
         monkeypatch.setattr(formulas, name, kept)
+    monkeypatch.setattr(costs, "_costs", {})
 
 
 FORMS = [
@@ -67,10 +68,12 @@ FORMS = [
 @pytest.mark.parametrize("form", FORMS)
 def test_one_line_counts_every_form(library, form):
     x, w = torch.empty(3, 4), torch.empty(4)
-    with pytest.warns(Note, match=r"own::mix \(called 1x\)"):
+    with pytest.warns(ZooWarning, match=r"own::mix \(called 1x\)"):
         before = profile(lambda x, w: form(library, x, w), x, w)
     assert (before.macs, before.uncounted) == (0, {"own::mix": 1})
-    zoo.add_formula("own::mix", lambda x, w, output: x.numel(), lambda x, w, output: output.numel())
+    zoo.register_formula(
+        "own::mix", lambda x, w, output: x.numel(), lambda x, w, output: output.numel()
+    )
     after = profile(lambda x, w: form(library, x, w), x, w)
     assert (after.macs, after.other, after.uncounted, after.depth) == (
         12,
@@ -84,7 +87,7 @@ def test_one_line_counts_every_form(library, form):
 @settings(max_examples=20, deadline=None)
 @given(st.integers(1, 5), st.integers(1, 5))
 def test_the_formula_against_a_naive_loop(library, n, m):
-    zoo.add_formula(
+    zoo.register_formula(
         "own::mix_",
         macs=lambda x, w, output: x.numel(),
         other=lambda x, w, output: output.numel(),
@@ -104,9 +107,9 @@ def test_the_formula_against_a_naive_loop(library, n, m):
 def test_a_formula_can_be_replaced_and_an_operator_declared_free(library):
     x, w = torch.empty(3, 4), torch.empty(4)
     for macs in (5, 7):
-        zoo.add_formula("own::mix", macs=lambda x, w, output, macs=macs: macs)
+        zoo.register_formula("own::mix", macs=lambda x, w, output, macs=macs: macs)
         assert profile(library.mix, x, w).macs == macs
-    zoo.add_formula("own::mix")
+    zoo.register_formula("own::mix")
     free = profile(library.mix, x, w)
     assert (free.macs, free.other, free.uncounted, [each.status for each in free.operators]) == (
         0,
@@ -117,17 +120,18 @@ def test_a_formula_can_be_replaced_and_an_operator_declared_free(library):
 
 
 def test_a_formula_of_torchs_own_operator_can_be_replaced():
-    zoo.add_formula("aten::mm", macs=lambda a, b, output: 1)
+    zoo.register_formula("aten::mm", macs=lambda a, b, output: 1)
     assert profile(torch.mm, torch.empty(3, 4), torch.empty(4, 5)).macs == 1
 
 
 def test_wrong_formulas_say_so(library):
     with pytest.raises(UsageError, match="'mix' is no operator's name: give namespace::name"):
-        zoo.add_formula("mix")
-    zoo.add_formula("own::mix", macs=lambda x, output: 1)
+        zoo.register_formula("mix")
+    zoo.register_formula("own::mix", macs=lambda x, output: 1)
     with pytest.raises(
         UsageError,
-        match=r"^the formula of own::mix fails: TypeError: .* got multiple values for argument 'output'",
+        match=r"^the formula of own::mix fails: TypeError: .* got multiple values for "
+        r"argument 'output'",
     ):
         profile(library.mix, torch.empty(3, 4), torch.empty(4))
 
@@ -171,7 +175,8 @@ def test_out_forms_cost_what_the_plain_form_costs(plain, out, shape):
 def test_shapes_that_depend_on_data_are_refused_by_name():
     with pytest.raises(
         InputError,
-        match=r"^Do cannot be counted without numbers: in Do a shape or a branch depends on data .*nonzero",
+        match=r"^Do cannot be counted without numbers: in Do a shape or a branch depends on "
+        r"data .*nonzero",
     ):
         profile(lambda x: x[x.nonzero()], torch.empty(4))
 
@@ -192,7 +197,7 @@ def test_a_pass_leaves_nothing_for_the_garbage_collector():
         assert not [
             each
             for each in gc.get_objects()
-            if type(each) in (LeNet5, Node, Frame, Tracker, Ledger)
+            if type(each) in (LeNet5, ModuleCounts, ModuleCall, Tracker, StorageLog)
         ]
     finally:
         gc.enable()

@@ -20,15 +20,15 @@ ROOT = PACKAGE.parent
 NET = """
     from torch import nn
     from zoo.layers import init
-    from zoo.layers.classifier import Classifier
-    from zoo.spec import Claims, Family, Paper, Variant
+    from zoo.interfaces.classifier import Classifier
+    from zoo.spec import Claims, Family, ImageInput, Paper, Variant
 
     class Tiny(Classifier):
         def __init__(self, width, num_classes=4, in_chans=3):
             super().__init__(num_classes, in_chans)
             self.add_stage("conv1", nn.Conv2d(in_chans, width, 3, stride=2, padding=1), width, 2)
             self.neck = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-            self.num_features = width
+            self.head_hidden_size = width
             self.head = self.make_head(num_classes)
             self.init_weights()
 
@@ -40,7 +40,7 @@ NET = """
     FAMILY = Family(
         paper=Paper("A tiny network", "N. N.", 2026, "nowhere"),
         build=Tiny,
-        variants={"tiny8": Variant({"width": 8}, Claims(260, 55_328), depth=2, input_size=(3, 32, 32))},
+        variants={"tiny8": Variant(model_args={"width": 8}, claims=Claims(260, 55_328), depth=2, inputs=(ImageInput((3, 32, 32)),))},
         WEIGHTS
     )
 """

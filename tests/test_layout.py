@@ -16,49 +16,29 @@ from zoo.paths import PACKAGE
 
 ROOT = PACKAGE.parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-ALWAYS = {"errors", "paths"}
-MAY_IMPORT = {  # parts of the package, beside the part itself; api and cli are free, as they are the outermost
-    "errors": set(),
-    "paths": set(),
-    "spec": ALWAYS,
-    "layers": ALWAYS,
-    "count": ALWAYS,
-    "data": ALWAYS,
-    "train": ALWAYS,
-    "models": ALWAYS | {"spec", "layers"},
-    "registry": ALWAYS | {"spec"},
-    "weights": ALWAYS | {"spec"},
-    "transfer": ALWAYS | {"train", "data", "count"},
-    "captioning": ALWAYS | {"train", "data", "count"},
-    "tables": ALWAYS | {"count", "spec"},
-    "api": ALWAYS
-    | {
-        "spec",
-        "registry",
-        "weights",
-        "layers",
-        "count",
-        "tables",
-        "data",
-        "train",
-        "transfer",
-        "captioning",
-    },
-    "__init__": {"api", "registry", "count"},
+BASE = {"errors", "paths", "files", "formatting", "inputs", "spec", "optimizers"}
+ROOMS = {  # what each may import, beside itself; api and cli join them
+    **{name: {"errors", "inputs"} for name in BASE},
+    "registry": BASE,
+    "weights": BASE,
+    "layers": BASE,
+    "interfaces": BASE | {"layers"},
+    "figures": {"spec"},  # as papers print them
+    "models": {"spec", "errors", "figures", "interfaces", "layers"},
+    "count": BASE,
+    "data": BASE,
+    "training": BASE,
+    "decoding": BASE | {"data"},
+    "exporting": BASE | {"interfaces"},
+    "tasks": BASE | {"training", "data", "decoding", "interfaces"},
+    "transfer": BASE | {"training", "data", "count", "tasks"},
+    "tables": BASE | {"count"},
 }
-LAZY = {
-    "torchvision",
-    "matplotlib",
-    "plotly",
-    "sklearn",
-    "accelerate",
-    "PIL",
-    "fvcore",
-    "timm",
-    "scipy",
-    "pandas",
-}
-STDLIB_ONLY = {"spec", "errors", "paths", "registry", "__init__"}
+API = {*ROOMS, "api"} - {"models"}
+LAZY = {"torchvision", "matplotlib", "plotly", "sklearn", "accelerate"}
+LAZY |= {"PIL", "fvcore", "timm", "scipy", "pandas"}
+STDLIB_ONLY = {*BASE, "registry", "__init__"}
+MAX_LINES, MAX_COLUMNS = 320, 100
 
 
 def part(path):
@@ -96,11 +76,30 @@ def parts_imported(path):
     return {p for p in parts if (PACKAGE / p).is_dir() or (PACKAGE / f"{p}.py").is_file()}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def relative(path):
+    return str(path.relative_to(PACKAGE))
+
+
+def file_of(name):
+    """The file of this package that a dotted name is in; None for another package's."""
+    parts = name.split(".")
+    if parts[0] != "zoo":
+        return None
+    for length in range(len(parts), 0, -1):
+        path = ROOT.joinpath(*parts[:length])
+        if path.with_suffix(".py").is_file():
+            return path.with_suffix(".py")
+        if (path / "__init__.py").is_file():
+            return path / "__init__.py"
+    return None
+
+
+@pytest.mark.parametrize("path", FILES, ids=relative)
 def test_import_directions(path):
     own = part(path)
     if own != "cli":
-        assert parts_imported(path) <= MAY_IMPORT[own] | {own}
+        allowed = API if own in ("api", "__init__") else ROOMS[own] | {own}
+        assert parts_imported(path) <= allowed
     if own == "models":
         others = [name for name in imports(path) if name.startswith("zoo.models")]
         assert not others, "a model file imports no other model"
@@ -108,6 +107,19 @@ def test_import_directions(path):
     assert not tops & LAZY, "import it inside the function that needs it"
     if own in STDLIB_ONLY:
         assert tops <= sys.stdlib_module_names | {"zoo"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=relative)
+def test_lines(path):
+    """Short files of short lines; tables of rows, marked `# fmt: off`, are neither."""
+    lines, wide, table = [], [], False
+    for line in path.read_text(encoding="utf-8").splitlines():
+        table = (table or line.strip() == "# fmt: off") and line.strip() != "# fmt: on"
+        if not table:
+            lines.append(line)
+            wide += [line] if len(line) > MAX_COLUMNS else []
+    assert len(lines) <= MAX_LINES
+    assert not wide
 
 
 def test_the_rules_see_a_breach(tmp_path):
@@ -118,18 +130,49 @@ def test_the_rules_see_a_breach(tmp_path):
     assert parts_imported(bad) == {"models"}
 
 
-def test_no_cycles():
+def cycle(graph):
+    """One circle of a graph as a list of its nodes; [] when there is none."""
+    done, way = set(), []
+
+    def walk(node):
+        if node in way:
+            return [*way[way.index(node) :], node]
+        if node in done:
+            return []
+        way.append(node)
+        found = next(filter(None, map(walk, sorted(graph.get(node, ())))), [])
+        way.pop()
+        done.add(node)
+        return found
+
+    return next(filter(None, map(walk, sorted(graph))), [])
+
+
+def test_no_circles_between_rooms():
     graph = {}
     for path in FILES:
-        graph.setdefault(part(path), set()).update(parts_imported(path) - {part(path)})
+        if part(path) != "__init__":
+            graph.setdefault(part(path), set()).update(parts_imported(path) - {part(path)})
+    assert not cycle(graph)
 
-    def walk(node, trail):
-        assert node not in trail, f"cycle: {' -> '.join([*trail, node])}"
-        for target in graph.get(node, ()):
-            walk(target, [*trail, node])
 
-    for start in graph:
-        walk(start, [])
+def test_no_circles_between_files():
+    """Not even through imports inside functions."""
+    graph = {}
+    for path in FILES:
+        if part(path) != "__init__":
+            found = {file_of(name) for name in imports(path)} - {
+                None,
+                path,
+                PACKAGE / "__init__.py",
+            }
+            graph[relative(path)] = {relative(other) for other in found}
+    assert not cycle(graph)
+
+
+def test_the_search_for_circles_finds_one():
+    assert cycle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+    assert not cycle({"a": {"b", "c"}, "b": {"c"}})
 
 
 def test_no_public_function_has_the_name_of_a_module():

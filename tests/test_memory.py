@@ -16,11 +16,12 @@ from torch import nn
 
 import zoo
 from zoo.cli import cli
-from zoo.count.allocator import MIB, Allocator, OutOfMemory
-from zoo.count.measure import measure
-from zoo.count.optimizers import NAMES
-from zoo.count.room import CONTEXT, LIBRARIES, room
+from zoo.count.memory.allocator import MIB, Allocator, OutOfMemory
+from zoo.count.memory.measured_memory import measure
+from zoo.count.memory.memory_budget import DRIVER_RESERVE, LIBRARY_RESERVE, available_bytes
+from zoo.count.workload import Workload
 from zoo.errors import InputError, UsageError
+from zoo.optimizers import STEPWISE
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*Profiler.*", "ignore:.*profiler.*"
@@ -37,11 +38,11 @@ def ratios(name, batch, fields=(), checkpointing=False, **options):
     model = zoo.create(name, **dict(fields))
     if checkpointing:
         model.set_grad_checkpointing()
-    images = torch.randn(batch, *zoo.info(name).variant.input_size)
+    images = torch.randn(batch, *zoo.info(name).variant.image.size)
     if "autocast" in options:
         options["autocast"] = getattr(torch, options["autocast"])
-    found = measure(model, (images,), {}, **options)
-    return predicted / found.peak, predicted / (found.peak - found.workspace)
+    found = measure(Workload(model, name, (images,)), **options)
+    return predicted / found.peak, predicted / found.tensors
 
 
 # ---------------------------------------------------------- against what really happens
@@ -51,18 +52,18 @@ def ratios(name, batch, fields=(), checkpointing=False, **options):
     ("name", "batch", "options"),
     [
         ("squeezenet1_1", 2, {}),
-        ("squeezenet1_1", 2, {"mode": "infer"}),
+        ("squeezenet1_1", 2, {"mode": "eval"}),
         ("densenet121", 2, {}),
         ("densenet121", 2, {"fields": {"memory_efficient": True}}),
-        ("densenet121", 2, {"mode": "infer"}),
+        ("densenet121", 2, {"mode": "eval"}),
         ("densenet121", 2, {"autocast": "bfloat16"}),
         ("googlenet", 2, {"fields": {"aux": True}}),
         ("resnet18", 2, {"checkpointing": True}),
-        ("resnet18", 2, {"mode": "infer"}),
+        ("resnet18", 2, {"mode": "eval"}),
         ("preresnet18", 2, {}),
         ("inception_v3", 1, {}),
         ("lenet5_modern", 32, {}),
-        ("lenet5_modern", 32, {"mode": "infer"}),
+        ("lenet5_modern", 32, {"mode": "eval"}),
         ("resnet110_sd_cifar10", 1, {"fields": {"survival": 1.0}}),
         ("fractalnet_c2", 4, {"fields": {"drop_path": 0.0, "global_share": 0.0}}),
     ],
@@ -74,7 +75,7 @@ def test_the_peak_is_what_the_allocator_records(name, batch, options):
     assert whole <= 1.001  # a library takes more than what is predicted, never less
 
 
-@pytest.mark.parametrize("optimizer", [*NAMES[:-1], None])
+@pytest.mark.parametrize("optimizer", [*STEPWISE, None])
 def test_the_peak_with_every_optimizer(optimizer):
     for name in (
         "highway_mnist32",
@@ -111,7 +112,7 @@ def test_the_peak_with_lbfgs_and_its_history(history, iterations):
     predicted = predict(model(), inputs=inputs, optimizer=optimizer, loss=loss)
     assert predicted.optimizer == "LBFGS"
     assert predicted.peak == pytest.approx(
-        measure(model(), (inputs,), {}, optimizer=optimizer, loss=loss).peak, rel=0.001
+        measure(Workload(model(), "", (inputs,)), optimizer=optimizer, loss=loss).peak, rel=0.001
     )
 
 
@@ -166,8 +167,8 @@ class Attention(nn.Module):
 )
 def test_the_peak_of_any_module(model, inputs, tolerance):
     predicted = predict(model(), inputs=inputs, loss=squares).peak
-    found = measure(model(), (inputs,), {}, loss=squares)
-    assert predicted / (found.peak - found.workspace) == pytest.approx(1, abs=tolerance)
+    found = measure(Workload(model(), "", (inputs,)), loss=squares)
+    assert predicted / found.tensors == pytest.approx(1, abs=tolerance)
 
 
 # ------------------------------------------------------------------------------ by hand
@@ -194,7 +195,7 @@ def test_the_parts_by_hand():
 
 
 def test_activations_once_each_whatever_views_and_in_place_operators_there_are():
-    def kept(*layers):
+    def saved(*layers):
         memory = predict(
             nn.Sequential(nn.Linear(8, 16), *layers),
             inputs=torch.empty(4, 8),
@@ -205,13 +206,13 @@ def test_activations_once_each_whatever_views_and_in_place_operators_there_are()
 
     one = 4 * 4 * 16
     scalar = 4  # the loss itself
-    assert kept(nn.ReLU()) == one + scalar  # the output of the product is let go
-    assert kept(nn.ReLU(inplace=True)) == one + scalar
+    assert saved(nn.ReLU()) == one + scalar  # the output of the product is let go
+    assert saved(nn.ReLU(inplace=True)) == one + scalar
     assert (
-        kept(nn.Sigmoid(), nn.Unflatten(1, (4, 4)), nn.Flatten(), nn.ReLU(inplace=False))
+        saved(nn.Sigmoid(), nn.Unflatten(1, (4, 4)), nn.Flatten(), nn.ReLU(inplace=False))
         == 2 * one + scalar
     )
-    assert kept(nn.Sigmoid(), nn.Unflatten(1, (4, 4)), nn.Flatten()) == one + scalar
+    assert saved(nn.Sigmoid(), nn.Unflatten(1, (4, 4)), nn.Flatten()) == one + scalar
 
 
 def test_shared_parameters_count_once():
@@ -237,14 +238,14 @@ def test_inference_keeps_only_what_is_needed():
     one = 4 * 2 * 8 * 32 * 32
     for length in (3, 9):
         model = nn.Sequential(*[nn.Conv2d(8, 8, 3, padding=1, bias=False) for _ in range(length)])
-        memory = predict(model, inputs=torch.empty(2, 8, 32, 32), mode="infer")
+        memory = predict(model, inputs=torch.empty(2, 8, 32, 32), mode="eval")
         assert memory.peak == memory.parameters + 3 * one  # the input belongs to the caller
         assert memory.peak_phase == "forward"
 
 
 def test_the_moment_and_module_of_the_peak():
     model = nn.Sequential(nn.Linear(4, 1), nn.Linear(1, 4000), nn.Linear(4000, 40))
-    memory = predict(model, inputs=torch.empty(500, 4), mode="infer")
+    memory = predict(model, inputs=torch.empty(500, 4), mode="eval")
     assert (memory.peak_phase, memory.peak_module) == (
         "forward",
         "2",
@@ -279,7 +280,7 @@ def test_rows_sum_up_to_the_whole():
     top = [row for row in memory.rows if row.level == 1]
     assert memory.rows[0].activations == sum(row.activations for row in top)
     loss = memory.activations - memory.rows[0].activations
-    assert 0 < loss < 20_000  # kept outside of all modules: by the cross-entropy
+    assert 0 < loss < 20_000  # saved outside of all modules: by the cross-entropy
 
 
 # --------------------------------------------------------------------- kernels of a GPU
@@ -316,7 +317,7 @@ def test_fused_attention_never_makes_the_scores():
 
 
 def test_sizes_are_rounded_as_the_gpus_allocator_rounds_them():
-    memory = zoo.memory(nn.Linear(3, 2), inputs=torch.empty(1, 3), mode="infer")
+    memory = zoo.memory(nn.Linear(3, 2), inputs=torch.empty(1, 3), mode="eval")
     assert (memory.parameters, memory.input_bytes) == (2 * 512, 512)
     assert memory.reserved == 2 * MIB
 
@@ -364,13 +365,13 @@ def test_the_caching_allocator_neither_loses_nor_doubles_memory(sizes, seed):
             gone = draw.choice(list(held))
             a.free(gone)
             del held[gone]
-        pieces = list(a._pieces.values())
-        assert sum(piece.size for piece in pieces) == a.reserved
-        used = sum(piece.size for piece in pieces if not piece.free)
+        blocks = list(a._blocks.values())
+        assert sum(block.size for block in blocks) == a.reserved
+        used = sum(block.size for block in blocks if not block.free)
         assert sum(held.values()) <= used <= sum(held.values()) + len(held) * MIB
     for number in held:
         a.free(number)
-    a._give_back()
+    a.release_cached_blocks()
     assert a.reserved == 0
 
 
@@ -379,7 +380,7 @@ def test_the_caching_allocator_neither_loses_nor_doubles_memory(sizes, seed):
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("resnet18", {"mode": "infer"}), ("lenet5", {}), ("squeezenet1_1", {"optimizer": "adamw"})],
+    [("resnet18", {"mode": "eval"}), ("lenet5", {}), ("squeezenet1_1", {"optimizer": "adamw"})],
 )
 def test_the_largest_batch_fits_and_one_more_does_not(name, options):
     capacity = 200 * MIB
@@ -393,12 +394,12 @@ def test_no_batch_fits():
 
 
 def test_a_part_of_a_card_is_for_driver_and_libraries():
-    assert room("24GiB", "cuda") == 24 * 1024 * MIB - CONTEXT - LIBRARIES
-    assert room("1.5GB", "cpu") == 1_500_000_000
-    assert room(12345, "cpu") == 12345
-    assert 0 < room("auto", "cpu") < 2**50
-    assert zoo.max_batch_size("resnet50", "8GiB") < zoo.max_batch_size(
-        "resnet50", "8GiB", autocast="bfloat16"
+    assert available_bytes("24GiB", "cuda") == 24 * 1024 * MIB - DRIVER_RESERVE - LIBRARY_RESERVE
+    assert available_bytes("1.5GB", "cpu") == 1_500_000_000
+    assert available_bytes(12345, "cpu") == 12345
+    assert 0 < available_bytes("auto", "cpu") < 2**50
+    assert zoo.max_batch_size("resnet18", "8GiB") < zoo.max_batch_size(
+        "resnet18", "8GiB", autocast="bfloat16"
     )
 
 
@@ -410,7 +411,7 @@ def test_a_part_of_a_card_is_for_driver_and_libraries():
             "memory='24 big': give a size such as '24GiB'",
         ),
         (lambda: zoo.memory("lenet5", optimizer="adamm"), "optimizer='adamm'"),
-        (lambda: zoo.memory("lenet5", mode="eval"), "mode='eval'"),
+        (lambda: zoo.memory("lenet5", mode="infer"), "mode='infer'"),
         (lambda: zoo.memory("lenet5", device="tpu"), "device='tpu'"),
         (lambda: zoo.memory("lenet5", dtype="int8"), "'int8' is no floating-point type"),
         (lambda: zoo.memory(nn.Linear(2, 2)), "the input of Linear is not known"),
@@ -431,11 +432,11 @@ def test_wrong_use_is_one_clear_line(call, says):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_without_a_gpu_auto_and_probe_say_so():
+def test_without_a_gpu_auto_and_confirm_say_so():
     with pytest.raises(UsageError, match="there is none: give its size"):
         zoo.max_batch_size("lenet5")
-    with pytest.raises(UsageError, match="probe=True"):
-        zoo.max_batch_size("lenet5", "1GiB", probe=True)
+    with pytest.raises(UsageError, match="confirm=True"):
+        zoo.max_batch_size("lenet5", "1GiB", confirm=True)
 
 
 # --------------------------------------------------------------------------- hard cases
@@ -493,7 +494,8 @@ class Data(nn.Module):
 def test_shapes_that_depend_on_data_are_refused_with_the_module():
     with pytest.raises(
         InputError,
-        match=r"^Sequential cannot be counted without numbers: in 1 \(Data\) a shape or a branch depends on data",
+        match=r"^Sequential cannot be counted without numbers: in 1 \(Data\) a shape or a "
+        r"branch depends on data",
     ):
         zoo.memory(nn.Sequential(nn.Linear(4, 4), Data()), inputs=torch.empty(3, 4))
 
@@ -510,32 +512,29 @@ def test_zoo_memory():
     assert done.exit_code == 0
     memory = zoo.memory("resnet18", 8, optimizer="adamw", device="cpu")
     lines = [line.split() for line in done.stdout.splitlines()]
+    first = next(row for row in memory.rows if row.path == "features.conv1")
     assert [
         "parameters",
         f"{memory.parameters / MIB:,.2f}",
         f"{memory.at_peak['parameters'] / MIB:,.2f}",
     ] in lines
     assert ["peak", f"{memory.peak / MIB:,.2f}"] in lines
-    assert [
-        "conv1",
-        "Sequential",
-        f"{next(row for row in memory.rows if row.path == 'features.conv1').activations / MIB:,.2f}",
-    ] in lines
+    assert ["conv1", "Sequential", f"{first.activations / MIB:,.2f}"] in lines
     assert f"in the {memory.peak_phase} pass in {memory.peak_module}" in done.stdout
 
 
 def test_zoo_memory_as_json():
     record = json.loads(
-        run("memory", "lenet5", "--json", "--mode", "infer", "--optimizer", "none").stdout
+        run("memory", "lenet5", "--json", "--mode", "eval", "--optimizer", "none").stdout
     )
-    assert record["peak"] == zoo.memory("lenet5", mode="infer").peak
+    assert record["peak"] == zoo.memory("lenet5", mode="eval").peak
     assert len(record["rows"]) == len(zoo.profile("lenet5").rows)
     record = json.loads(run("memory", "vgg16", "--fit", "1MiB", "--device", "cpu", "--json").stdout)
     assert record == {"name": "vgg16", "max_batch_size": 0}
 
 
-def test_zoo_memory_probe_needs_fit():
-    done = run("memory", "lenet5", "--probe")
+def test_zoo_memory_confirm_needs_fit():
+    done = run("memory", "lenet5", "--confirm")
     assert isinstance(done.exception, UsageError)
     assert "give --fit" in str(done.exception)
 

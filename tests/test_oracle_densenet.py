@@ -12,8 +12,8 @@ from torch.utils.checkpoint import set_checkpoint_early_stop
 
 import zoo
 from zoo.errors import InputError
+from zoo.interfaces.network import BatchNorm
 from zoo.layers import init
-from zoo.layers.classifier import BatchNorm
 from zoo.models.densenet import DenseBlock, DenseLayer
 
 
@@ -107,7 +107,10 @@ BC = Case("densenet_bc100_k12_cifar10", pytorchcv_peer)
 CASES = [
     DENSENET121,
     Case(
-        "densenet121", torchvision_peer("densenet121"), size=64, fields={"memory_efficient": True}
+        "densenet121",
+        torchvision_peer("densenet121"),
+        size=64,
+        model_args={"memory_efficient": True},
     ),
     BASIC,
     BC,
@@ -255,6 +258,17 @@ def test_memory_efficient_keeps_less(name, at_most):
     assert efficient < at_most * plain
 
 
+def dense_block(layers, in_chans, *, bottleneck=True, memory_efficient):
+    return DenseBlock(
+        layers,
+        in_chans,
+        4,
+        bottleneck=bottleneck,
+        drop_rate=0.0,
+        memory_efficient=memory_efficient,
+    ).train()
+
+
 def test_memory_grows_linearly_with_depth():
     """Four times the layers keep four times as much, and without it more than seven
     times.
@@ -262,7 +276,7 @@ def test_memory_grows_linearly_with_depth():
     x = torch.randn(1, 16, 16, 16)
     ratios = []
     for efficient in (False, True):
-        short, long = (DenseBlock(n, 16, 4, True, 0.0, efficient).train() for n in (8, 32))
+        short, long = (dense_block(n, 16, memory_efficient=efficient) for n in (8, 32))
         ratios.append(kept_bytes(long, x) / kept_bytes(short, x))
     assert ratios[0] > 7
     assert ratios[1] < 4.5
@@ -280,7 +294,7 @@ class Convolutions(TorchDispatchMode):
 
 @pytest.mark.parametrize("bottleneck", [True, False])
 def test_no_convolution_is_computed_twice(bottleneck):
-    block = DenseBlock(3, 8, 4, bottleneck, 0.0, memory_efficient=True).train()
+    block = dense_block(3, 8, bottleneck=bottleneck, memory_efficient=True)
     x = torch.randn(1, 8, 8, 8, requires_grad=True)
     with Convolutions() as forward:
         loss = block(x).sum()
@@ -296,7 +310,7 @@ def test_no_convolution_is_computed_twice(bottleneck):
 
 def test_evaluation_recomputes_nothing():
     """Without training, and without gradients, the two are one."""
-    model, x = build(Case(BC.name, BC.peer, fields={"memory_efficient": True}))
+    model, x = build(Case(BC.name, BC.peer, model_args={"memory_efficient": True}))
     plain = zoo.create(BC.name).eval()
     plain.load_state_dict(model.state_dict())
     assert torch.equal(plain(x), model.eval()(x))
@@ -306,8 +320,8 @@ def test_evaluation_recomputes_nothing():
 
 def test_memory_efficient_networks_compile():
     x = torch.randn(2, 8, 8, 8)
-    block = DenseBlock(2, 8, 4, True, 0.0, memory_efficient=True).train()
-    plain = DenseBlock(2, 8, 4, True, 0.0, memory_efficient=False).train()
+    block = dense_block(2, 8, memory_efficient=True)
+    plain = dense_block(2, 8, memory_efficient=False)
     plain.load_state_dict(block.state_dict())
     torch.testing.assert_close(
         torch.compile(block, backend="aot_eager", fullgraph=True)(x), plain(x)
@@ -336,6 +350,7 @@ def test_initialisation():
     assert not model.head.bias.any()
 
 
-def test_wrong_fields():
-    with pytest.raises(InputError, match="knows 'imagenet' and 'cifar'"):
+def test_wrong_arguments():
+    expected = "DenseNet: stem='svhn': expected 'imagenet' or 'cifar'"
+    with pytest.raises(InputError, match=expected):
         zoo.create("densenet121", stem="svhn")

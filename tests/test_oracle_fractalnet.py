@@ -5,7 +5,7 @@ pool, against the paper's recursion; drop-path.
 import pytest
 import torch
 import torch.nn.functional as F
-from oracle import TOLERANCE, Case, build, dropless, error
+from oracle import TOLERANCE, Case, build, disable_drop_path, error
 from torch import nn
 
 import zoo
@@ -93,10 +93,10 @@ CASES = [
     Case("fractalnet_c1", plain_fractal(1), batch=4),
     Case("fractalnet_c4", plain_fractal(4), batch=4),
     Case("fractalnet_cifar10", plain_fractal(3), batch=4),
-    Case("fractalnet_c3", plain_fractal(3, alone=3), batch=4, fields={"column": 3}),
-    Case("fractalnet_c3", plain_fractal(3, alone=1), batch=4, fields={"column": 1}),
-    Case("fractalnet_c3", pytorchcv_peer(NARROW, 3), batch=4, fields={"pool": "join"}),
-    Case("fractalnet_c4", pytorchcv_peer(NARROW, 4), batch=4, fields={"pool": "join"}),
+    Case("fractalnet_c3", plain_fractal(3, alone=3), batch=4, model_args={"column": 3}),
+    Case("fractalnet_c3", plain_fractal(3, alone=1), batch=4, model_args={"column": 1}),
+    Case("fractalnet_c3", pytorchcv_peer(NARROW, 3), batch=4, model_args={"pool": "join"}),
+    Case("fractalnet_c4", pytorchcv_peer(NARROW, 4), batch=4, model_args={"pool": "join"}),
 ]
 
 
@@ -184,7 +184,7 @@ def test_global_drop_path():
     assert abs(draws.count(0) / 3000 - 0.5) < 0.04
     assert all(abs(draws.count(column) / 3000 - 1 / 6) < 0.03 for column in (1, 2, 3))
     assert not any(model.eval().draw_column() for _ in range(100))
-    ours, x = build(Case("fractalnet_c3", C3.peer, batch=4, fields={"global_share": 1.0}))
+    ours, x = build(Case("fractalnet_c3", C3.peer, batch=4, model_args={"global_share": 1.0}))
     ours.global_share = 1.0
     state = {key: value.clone() for key, value in ours.state_dict().items()}
     columns = [plain_fractal(3, alone)(state, True)(x) for alone in (1, 2, 3)]
@@ -229,7 +229,7 @@ def test_drop_path_acts_in_training_only_and_follows_the_seed(share):
     assert torch.equal(run(0, training=False), run(1, training=False))
     with torch.device("meta"):
         assert all(torch.equal(run(seed), logits) for seed, logits in enumerate(passes))
-    dropless(model)
+    disable_drop_path(model)
     assert torch.equal(run(0), run(1))
 
 
@@ -280,11 +280,11 @@ def test_a_column_as_a_network(column):
     assert torch.equal(built(x), alone(x))
 
 
-def test_wrong_fields():
+def test_wrong_arguments():
     for column in (-1, 4):
-        with pytest.raises(InputError, match="columns 1 to 3"):
+        with pytest.raises(InputError, match=f"FractalNet: column={column}: expected 1 to 3"):
             zoo.create("fractalnet_cifar10", column=column)
-    with pytest.raises(InputError, match="knows 'columns' and 'join'"):
+    with pytest.raises(InputError, match="FractalNet: pool='mean': expected 'columns' or 'join'"):
         zoo.create("fractalnet_c1", pool="mean")
-    with pytest.raises(InputError, match="5 blocks need as many rates"):
+    with pytest.raises(InputError, match="expected a rate for each of 5 blocks"):
         zoo.create("fractalnet_c1", drop_rate=(0.1,))

@@ -68,9 +68,11 @@ CASES = [
     Case(
         "highway_fc",
         plain_highway((0,), mean=False, act="tanh"),
-        fields={"activation": "tanh", "highways": (19,)},
+        model_args={"activation": "tanh", "highways": (19,)},
     ),
-    Case("highway_fc", plain_highway((0,), mean=False), fields={"widths": (71,), "gated": False}),
+    Case(
+        "highway_fc", plain_highway((0,), mean=False), model_args={"widths": (71,), "gated": False}
+    ),
 ]
 
 
@@ -173,10 +175,10 @@ def test_a_deep_highway_learns_where_a_plain_network_does_not():
     assert accuracy[False] < 0.5
 
 
-def test_wrong_fields():
-    with pytest.raises(InputError, match="knows 'relu', 'tanh'"):
+def test_wrong_arguments():
+    with pytest.raises(InputError, match="Highway: activation='gelu': expected 'relu' or 'tanh'"):
         zoo.create("highway_fc", activation="gelu")
-    with pytest.raises(InputError, match="3 stages need 4 rates"):
+    with pytest.raises(InputError, match="expected 4 rates for 3 stages"):
         zoo.create("highway_mnist16", drop_rate=(0.5, 0.5))
     rates = [
         module.p

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from oracle import TOLERANCE, Case, dropless, error
+from oracle import TOLERANCE, Case, disable_drop_path, error
 from torch import nn
 
 import zoo
@@ -15,7 +15,7 @@ def timm_peer(state, training):
         ours, theirs = zoo.create("inception_v4"), timm.create_model("inception_v4")
     ours.load_state_dict(state, assign=True)
     theirs.load_state_dict(zoo.export_state_dict(ours, "timm"), assign=True)
-    dropless(theirs)
+    disable_drop_path(theirs)
     return theirs.train(training)
 
 

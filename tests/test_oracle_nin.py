@@ -62,10 +62,13 @@ def plain_nin(name, last_pool="amax", head_relu=True):
 IMAGENET = Case("nin", plain_nin("nin"), size=131)
 CIFAR = Case("nin_cifar10", plain_nin("nin_cifar10"))
 CAFFE = Case(
-    "nin_cifar10", plain_nin("nin_cifar10", last_pool="mean"), fields={"pools": ("max", "avg")}
+    "nin_cifar10", plain_nin("nin_cifar10", last_pool="mean"), model_args={"pools": ("max", "avg")}
 )
 LINEAR = Case(
-    "nin_cifar10", plain_nin("nin_cifar10", head_relu=False), size=20, fields={"head_relu": False}
+    "nin_cifar10",
+    plain_nin("nin_cifar10", head_relu=False),
+    size=20,
+    model_args={"head_relu": False},
 )
 
 
@@ -121,6 +124,7 @@ def test_map_sizes(name, size):
 
 
 def test_wrong_pools():
-    for pools in (("max",), ("max", "mean")):
-        with pytest.raises(InputError, match="NiN needs 2, each 'max' or 'avg'"):
-            zoo.create("nin_cifar10", pools=pools)
+    with pytest.raises(InputError, match=r"NiN: pools=\('max',\): expected 2 of them"):
+        zoo.create("nin_cifar10", pools=("max",))
+    with pytest.raises(InputError, match="NiN: pools='mean': expected 'max' or 'avg'"):
+        zoo.create("nin_cifar10", pools=("max", "mean"))

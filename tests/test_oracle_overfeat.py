@@ -19,13 +19,13 @@ STRIDES = {
 POOLS = {"overfeat_fast": (2, 2, 0, 0, 2), "overfeat_accurate": (3, 2, 0, 0, 0, 3)}
 
 
-def narrow(table, **fields):
+def narrow(table, **model_args):
     """The network with a sixteenth of its maps."""
     return {
         "layers": tuple((channels // 16, *rest) for channels, *rest in table),
         "hidden": (96, 128),
         "num_classes": 20,
-        **fields,
+        **model_args,
     }
 
 
@@ -67,23 +67,25 @@ def plain_overfeat(name, padding=1):
 
 
 WHOLE = Case("overfeat_fast", plain_overfeat("overfeat_fast"), size=263, batch=1)
-FAST = Case("overfeat_fast", plain_overfeat("overfeat_fast"), size=295, fields=narrow(TABLE_1))
+FAST = Case("overfeat_fast", plain_overfeat("overfeat_fast"), size=295, model_args=narrow(TABLE_1))
 ACCURATE = Case(
-    "overfeat_accurate", plain_overfeat("overfeat_accurate"), size=257, fields=narrow(TABLE_3)
+    "overfeat_accurate", plain_overfeat("overfeat_accurate"), size=257, model_args=narrow(TABLE_3)
 )
 UNPADDED = Case(
     "overfeat_accurate",
     plain_overfeat("overfeat_accurate", 0),
     size=353,
-    fields=narrow(TABLE_3, padding=0),
+    model_args=narrow(TABLE_3, padding=0),
 )
 FAST_UNPADDED = Case(
-    "overfeat_fast", plain_overfeat("overfeat_fast", 0), size=375, fields=narrow(TABLE_1, padding=0)
+    "overfeat_fast",
+    plain_overfeat("overfeat_fast", 0),
+    size=375,
+    model_args=narrow(TABLE_1, padding=0),
 )
 
 
 CASES = {
-    "whole": (WHOLE, False),
     "fast": (FAST, False),
     "accurate": (ACCURATE, False),
     "accurate-train": (ACCURATE, True),
@@ -94,6 +96,11 @@ CASES = {
 @pytest.mark.parametrize(("case", "training"), CASES.values(), ids=CASES.keys())
 def test_full_logits(case, training):
     assert error(case, training) < TOLERANCE
+
+
+@pytest.mark.slow
+def test_full_logits_of_the_whole_network():
+    assert error(WHOLE) < TOLERANCE
 
 
 def drop_relu(model):
@@ -219,7 +226,7 @@ WINDOWS = [(FAST, 1, 231), (ACCURATE, 1, 221), (FAST, 0, 327), (ACCURATE, 0, 317
 @torch.no_grad()
 @pytest.mark.parametrize(("case", "padding", "window"), WINDOWS)
 def test_window_is_the_smallest_input(case, padding, window):
-    model = zoo.create(case.name, **{**case.fields, "padding": padding})
+    model = zoo.create(case.name, **{**case.model_args, "padding": padding})
     assert model.window == window
     assert model.forward_map(torch.zeros(1, 3, window, window)).shape == (1, 20, 1, 1)
     smaller = torch.zeros(1, 3, window - 1, window)

@@ -177,7 +177,7 @@ def small(unit="basic", order="full", shortcut="A", join="add", **fields):
         "preresnet110_cifar10",
         plain_preact(CIFAR, order, shortcut, join),
         batch=4,
-        fields=SMALL | changed,
+        model_args=SMALL | changed,
     )
 
 
@@ -186,7 +186,7 @@ CIFAR_164 = Case(
     "preresnet164_cifar10",
     pytorchcv_peer((2, 2, 2), CIFAR),
     batch=4,
-    fields={"stride_in": "3x3", **SMALL},
+    model_args={"stride_in": "3x3", **SMALL},
 )
 PLAIN_18 = Case("preresnet18", plain_preact(IMAGENET), size=64)
 ORDERS = {
@@ -331,7 +331,7 @@ def test_identity_units_pass_on_what_they_get():
     assert torch.equal(unit(x.clone()), x)
 
 
-@pytest.mark.parametrize("field", ["unit", "order", "shortcut", "join", "stride_in", "stem"])
-def test_unknown_values(field):
-    with pytest.raises(InputError, match=f"{field}='other': PreActResNet knows"):
-        zoo.create("preresnet18", **{field: "other"})
+@pytest.mark.parametrize("argument", ["unit", "order", "shortcut", "join", "stride_in", "stem"])
+def test_unknown_values(argument):
+    with pytest.raises(InputError, match=f"PreActResNet: {argument}='other': expected '"):
+        zoo.create("preresnet18", **{argument: "other"})

@@ -5,7 +5,7 @@ against a plain second implementation.
 import pytest
 import torch
 import torch.nn.functional as F
-from oracle import TOLERANCE, Case, build, error, torchvision_peer
+from oracle import TOLERANCE, Case, build, error, slow, torchvision_peer
 from torch import nn
 
 import zoo
@@ -98,7 +98,7 @@ IMAGENET = ("conv2_x", "conv3_x", "conv4_x", "conv5_x")
 CIFAR = ("stage1", "stage2", "stage3")
 OPTION_A = {
     pad: Case(
-        "resnet20_cifar10", plain_resnet(CIFAR, "A", pad), batch=4, fields={"shortcut_pad": pad}
+        "resnet20_cifar10", plain_resnet(CIFAR, "A", pad), batch=4, model_args={"shortcut_pad": pad}
     )
     for pad in ("after", "both")
 }
@@ -108,21 +108,21 @@ PLAIN = Case("plain18", plain_resnet(IMAGENET, ""), size=64)
 RESNET18 = Case("resnet18", torchvision_peer("resnet18"), size=64)
 CASES = [
     Case("resnet18", torchvision_peer("resnet18")),
-    Case("resnet34", torchvision_peer("resnet34"), size=64),
+    slow(Case("resnet34", torchvision_peer("resnet34"), size=64)),
     V1,
     V1_5,
     PLAIN,
-    Case("resnet18", plain_resnet(IMAGENET, "A"), size=64, fields={"shortcut": "A"}),
-    Case("resnet18", plain_resnet(IMAGENET, "C"), size=64, fields={"shortcut": "C"}),
+    Case("resnet18", plain_resnet(IMAGENET, "A"), size=64, model_args={"shortcut": "A"}),
+    Case("resnet18", plain_resnet(IMAGENET, "C"), size=64, model_args={"shortcut": "C"}),
     Case(
         "resnet50",
         plain_resnet(IMAGENET, "A", "both"),
         size=64,
-        fields={"shortcut": "A", "shortcut_pad": "both"},
+        model_args={"shortcut": "A", "shortcut_pad": "both"},
     ),
     *OPTION_A.values(),
-    Case("resnet20_cifar10", plain_resnet(CIFAR, "B"), batch=4, fields={"shortcut": "B"}),
-    Case("resnet56_cifar10", plain_resnet(CIFAR, "A"), batch=4),
+    Case("resnet20_cifar10", plain_resnet(CIFAR, "B"), batch=4, model_args={"shortcut": "B"}),
+    slow(Case("resnet56_cifar10", plain_resnet(CIFAR, "A"), batch=4)),
     Case("plain20_cifar10", plain_resnet(CIFAR, ""), batch=4),
 ]
 

@@ -36,7 +36,7 @@ def pytorchcv_peer(state, training):
 
 
 IMAGENET = Case("resnext50_32x4d", torchvision_peer("resnext50_32x4d"), size=64)
-CIFAR = Case("resnext29_8x64d_cifar10", pytorchcv_peer, fields={"blocks": (1, 1, 1)})
+CIFAR = Case("resnext29_8x64d_cifar10", pytorchcv_peer, model_args={"blocks": (1, 1, 1)})
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])

@@ -5,7 +5,7 @@ torchvision, and what dropping does and does not do.
 import pytest
 import torch
 import torch.nn.functional as F
-from oracle import TOLERANCE, Case, build, dropless, error
+from oracle import TOLERANCE, Case, build, disable_drop_path, error
 from torch import nn
 
 import zoo
@@ -79,13 +79,13 @@ def torchvision_peer(state, training):
     return theirs.train(training)
 
 
-CIFAR = Case("resnet110_sd_cifar10", plain_stochastic(), batch=4, fields=SMALL)
-IMAGENET = Case("resnet152_sd", torchvision_peer, size=64, fields={"blocks": (1, 2, 1, 1)})
+CIFAR = Case("resnet110_sd_cifar10", plain_stochastic(), batch=4, model_args=SMALL)
+IMAGENET = Case("resnet152_sd", torchvision_peer, size=64, model_args={"blocks": (1, 2, 1, 1)})
 UNIFORM = Case(
     "resnet110_sd_cifar10",
     plain_stochastic("uniform"),
     batch=4,
-    fields={**SMALL, "decay": "uniform"},
+    model_args={**SMALL, "decay": "uniform"},
 )
 
 
@@ -124,7 +124,10 @@ def test_dropped_blocks(seed):
     batch, forwards or backwards.
     """
     case = Case(
-        "resnet110_sd_cifar10", plain_stochastic(), batch=4, fields={**SMALL, "decay": "uniform"}
+        "resnet110_sd_cifar10",
+        plain_stochastic(),
+        batch=4,
+        model_args={**SMALL, "decay": "uniform"},
     )
     model, x = build(case)
     for block in stochastic(model):
@@ -247,7 +250,7 @@ def test_gradients(mode):
 def test_dropless_keeps_evaluation():
     model, x = fresh()
     before = model.eval()(x)
-    dropless(model)
+    disable_drop_path(model)
     assert torch.equal(model(x), before)
     state = torch.get_rng_state()
     model.train()(x)

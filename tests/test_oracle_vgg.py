@@ -4,13 +4,16 @@ implementation.
 
 import pytest
 import torch.nn.functional as F
-from oracle import TOLERANCE, Case, error, torchvision_peer
+from oracle import TOLERANCE, Case, error, slow, torchvision_peer
 from torch import nn
 
-STAGES = {
+import zoo
+from zoo.errors import InputError
+
+STAGES = {  # sheet: configurations A and C
     "vgg11_lrn": (1, 1, 2, 2, 2),
     "vgg16_1x1": (2, 2, 3, 3, 3),
-}  # sheet: configurations A and C
+}
 
 
 def plain_vgg(name):
@@ -40,21 +43,27 @@ def plain_vgg(name):
     return peer
 
 
-CASES = [
+VGG16_BN = Case("vgg16_bn", torchvision_peer("vgg16_bn"), size=96)
+NARROW = {"hidden": 256}
+LRN, ONE_BY_ONE = (Case(name, plain_vgg(name), batch=1, model_args=NARROW) for name in STAGES)
+OTHERS = [
+    Case("vgg16", torchvision_peer("vgg16")),
+    *(Case(name, plain_vgg(name)) for name in STAGES),
     *(
         Case(name, torchvision_peer(name), size=64)
         for name in ("vgg11", "vgg13", "vgg19", "vgg11_bn", "vgg13_bn", "vgg19_bn")
     ),
-    Case("vgg16", torchvision_peer("vgg16")),
-    Case("vgg16_bn", torchvision_peer("vgg16_bn"), size=96),
-    *(Case(name, plain_vgg(name)) for name in STAGES),
 ]
 
 
-@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_full_logits(case, training):
-    assert error(case, training) < TOLERANCE
+@pytest.mark.parametrize("case", [*map(slow, OTHERS), ONE_BY_ONE, LRN, VGG16_BN], ids=str)
+def test_full_logits(case):
+    assert error(case) < TOLERANCE
+
+
+@pytest.mark.parametrize("case", [VGG16_BN, *map(slow, OTHERS)], ids=str)
+def test_full_logits_in_training(case):
+    assert error(case, training=True) < TOLERANCE
 
 
 def drop_relu(model):
@@ -71,7 +80,12 @@ def lose_lrn(model):
 
 
 @pytest.mark.parametrize(
-    ("case", "mutate"), [(CASES[7], drop_relu), (CASES[7], swap_norms), (CASES[8], lose_lrn)]
+    ("case", "mutate"), [(VGG16_BN, drop_relu), (VGG16_BN, swap_norms), (LRN, lose_lrn)]
 )
 def test_the_oracle_sees_mistakes(case, mutate):
     assert error(case, mutate=mutate) > 10 * TOLERANCE
+
+
+def test_unknown_choices_are_named():
+    with pytest.raises(InputError, match="VGG: init='he': expected 'glorot' or 'paper'"):
+        zoo.create("vgg11", init="he", device="meta")

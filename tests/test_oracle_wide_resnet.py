@@ -84,7 +84,7 @@ def plain_wide(kernels):
 
 
 SMALL = {"blocks": (2, 2, 2)}
-CIFAR = Case("wrn40_4_cifar10", pytorchcv_peer, batch=4, fields=SMALL)
+CIFAR = Case("wrn40_4_cifar10", pytorchcv_peer, batch=4, model_args=SMALL)
 WIDE_50 = Case("wide_resnet50_2", torchvision_peer("wide_resnet50_2"), size=64)
 TYPES = ((1, 3, 1), (3, 1), (1, 3), (3, 1, 1), (3, 1, 3))
 CASES = [
@@ -95,7 +95,7 @@ CASES = [
             "wrn40_4_cifar10",
             plain_wide(kernels),
             batch=4,
-            fields={**SMALL, "widen": 2, "kernels": kernels},
+            model_args={**SMALL, "widen": 2, "kernels": kernels},
         )
         for kernels in TYPES
     ),
@@ -187,7 +187,7 @@ def test_dropout_between_the_convolutions(name, drop):
 
 
 def test_dropout_is_reproducible_and_for_training_only():
-    model, x = build(Case("wrn40_4_cifar10", pytorchcv_peer, fields={**SMALL, "widen": 1}))
+    model, x = build(Case("wrn40_4_cifar10", pytorchcv_peer, model_args={**SMALL, "widen": 1}))
     plain = model.eval()(x)
     for module in model.modules():
         if isinstance(module, nn.Dropout):
@@ -211,5 +211,7 @@ def test_initialisation_has_fan_in():
 
 @pytest.mark.parametrize("fields", [{"kernels": (3, 1)}, {"drop_rate": 0.3}])
 def test_what_the_imagenet_nets_do_not_have(fields):
-    with pytest.raises(InputError, match="WideResNet on ImageNet has"):
+    with pytest.raises(
+        InputError, match=r"WideResNet: kernels=.*: expected \(3, 3\) or .* no dropout, on ImageNet"
+    ):
         zoo.create("wide_resnet50_2", **fields)

@@ -65,8 +65,8 @@ def plain_zfnet(state, training):
 
 NARROW = {"channels": (24, 64, 96, 96, 64), "num_classes": 50}
 WHOLE = Case("zfnet", plain_zfnet, batch=1)
-OWN = Case("zfnet", plain_zfnet, fields=NARROW)
-LARGER = Case("zfnet", plain_zfnet, size=288, fields=NARROW)  # its last map has 8x8 pixels
+OWN = Case("zfnet", plain_zfnet, model_args=NARROW)
+LARGER = Case("zfnet", plain_zfnet, size=288, model_args=NARROW)  # its last map has 8x8 pixels
 CASES = {
     "whole": (WHOLE, False),
     "eval": (OWN, False),

@@ -62,17 +62,44 @@ def test_the_course_has_every_figure():
     text = (DOCS / "course.md").read_text(encoding="utf-8")
     headings = "\n".join(re.findall(r"^### (.*)$", text, re.MULTILINE))
     for figure in (
-        "28x28x6", "24x24x10", "(N - F) / stride + 1", "(F - 1) / 2", "76 parameters", "7x7", "LeNet-5", "CONV1-MAXPOOL1-NORM1", "34,944",
-        "60 million", "8 layers", "512, 1024, 512", "138 million", "96 MB", "22 layers", "5 million", "12 times", "854M", "672", "358M",
-        "152", "plain", "wide ResNet-50", "Stochastic depth", "50 times", "0.5 MB", "tanh", "logarithm", "sqrt(2 / n)",
-    ):  # fmt: skip
+        "28x28x6",
+        "24x24x10",
+        "(N - F) / stride + 1",
+        "(F - 1) / 2",
+        "76 parameters",
+        "7x7",
+        "LeNet-5",
+        "CONV1-MAXPOOL1-NORM1",
+        "34,944",
+        "60 million",
+        "8 layers",
+        "512, 1024, 512",
+        "138 million",
+        "96 MB",
+        "22 layers",
+        "5 million",
+        "12 times",
+        "854M",
+        "672",
+        "358M",
+        "152",
+        "plain",
+        "wide ResNet-50",
+        "Stochastic depth",
+        "50 times",
+        "0.5 MB",
+        "tanh",
+        "logarithm",
+        "sqrt(2 / n)",
+    ):
         assert figure in headings, figure
 
 
 def test_a_stale_page_is_seen(tmp_path, capsys):
     page = tmp_path / "page.md"
     page.write_text(
-        "Text **1**.\n\n```console\n$ zoo profile lenet5_modern --depth 0 | grep -c lenet5_modern\n3\n```\n\n"
+        "Text **1**.\n\n```console\n"
+        "$ zoo profile lenet5_modern --depth 0 | grep -c lenet5_modern\n3\n```\n\n"
         "```pycon\n>>> x = 1\n>>> for i in range(2):\n...     print(x + i)\n7\n```\n"
     )
     assert OUTPUTS.main(["--check", str(page)]) == 1

@@ -17,8 +17,8 @@ from click.testing import CliRunner
 from torch import nn
 
 import zoo
-from zoo.cli import cli, show
-from zoo.count import tree
+from zoo.cli import cli, console
+from zoo.count import module_table
 from zoo.errors import InputError, UsageError
 
 
@@ -43,8 +43,9 @@ def test_the_tree_of_modules():
         "share",
         "other",
         "MiB",
-        "kept",
-        "sees",
+        "saved",
+        "receptive",
+        "field",
     ]
     assert lines[0].split() == headers
     assert lines[2].split()[:7] == [
@@ -64,7 +65,8 @@ def test_the_tree_of_modules():
         "5x5",
     ]  # bias, tanh, two products
     assert lines[-4] == (
-        "lenet5, input 2x1x32x32: 60,000 parameters, 651,360 MACs (1,302,720 FLOPs), 4 convolutions or matrix products deep"
+        "lenet5, input 2x1x32x32: 60,000 parameters, 651,360 MACs (1,302,720 FLOPs), 4 "
+        "convolutions or matrix products deep"
     )
     assert "modules lie deeper: --depth 5 shows all" in done.stderr
     deep = run("lenet5", "--depth", "5")
@@ -72,7 +74,10 @@ def test_the_tree_of_modules():
     assert deep.stderr == ""
 
 
-@pytest.mark.parametrize(("size", "shape"), [("96", [1, 3, 96, 96]), ("3x64x96", [1, 3, 64, 96])])
+@pytest.mark.parametrize(
+    ("size", "shape"),
+    [("96", [1, 3, 96, 96]), ("64x96", [1, 3, 64, 96]), ("3x64x96", [1, 3, 64, 96])],
+)
 def test_another_size(size, shape):
     record = json.loads(run("resnet18", "--input-size", size, "--json").stdout)
     assert record["inputs"] == [shape]
@@ -90,7 +95,7 @@ def test_another_size(size, shape):
     } < set(record["rows"][0])
 
 
-@pytest.mark.parametrize("size", ["96x96", "big", "3x-1x4", ""])
+@pytest.mark.parametrize("size", ["1x3x96x96", "big", "3x-1x4", ""])
 def test_a_wrong_size(size):
     done = run("resnet18", "--input-size", size)
     assert done.exit_code != 0
@@ -102,7 +107,9 @@ def test_all_forms_hold_the_same_figures():
     table = run("alexnet", "--mode", "train", "--markdown", "--depth", "1").stdout
     assert table == profile.to_markdown(1) + "\n"
     header, _, whole, features, _, head = table.splitlines()
-    assert header.endswith("| MiB kept | sees | backward MACs | backward FLOPs | backward other |")
+    assert header.endswith(
+        "| MiB saved | receptive field | backward MACs | backward FLOPs | backward other |"
+    )
     assert whole.startswith(
         "| `alexnet` | AlexNet | 1x1000 | 60,965,224 | 724,406,816 | 1,448,813,632 | 100.0% |"
     )
@@ -126,17 +133,18 @@ def test_all_forms_hold_the_same_figures():
 
 
 def test_the_totals():
-    lines = tree.totals(zoo.profile("vgg16"))
+    lines = zoo.profile("vgg16").totals()
     assert lines[1:] == [
         "other operations: 33,258,984 (bias 13,556,712, activation 13,555,712, pooling 6,146,560)",
-        f"activations kept for a backward pass: {(72_757_152 - 2 * 4 * 4096 - 2 * 4096 * 4) / 2**20:,.2f} MiB "
+        f"activations saved for a backward pass: "
+        f"{(72_757_152 - 2 * 4 * 4096 - 2 * 4096 * 4) / 2**20:,.2f} MiB "
         f"({72_757_152 - 2 * 4 * 4096 - 2 * 4096 * 4:,} bytes)",
         "operators: 5 counted, 3 free, 0 not counted",
     ]
-    train = tree.totals(zoo.profile("lenet5_modern", mode="train"))
+    train = zoo.profile("lenet5_modern", mode="train").totals()
     assert (
-        train[2]
-        == "other operations of the backward pass: 14,602 (activation 6,508, bias 6,304, pooling 1,576, reduction 214)"
+        train[2] == "other operations of the backward pass: 14,602 (activation 6,508, bias 6,304, "
+        "pooling 1,576, reduction 214)"
     )
 
 
@@ -162,23 +170,23 @@ def test_operators():
     )
     assert "| aten::view | free |  |" in run("lenet5_modern", "--operators", "--markdown").stdout
     profile = zoo.profile(Fourier(), inputs=torch.empty(2, 4))
-    assert ["aten::_fft_r2c", "not counted", "", "1", "0", "0"] in tree.operators(profile)
-    assert ["aten::mm", "counted", "", "1", "12", "0"] in tree.operators(profile)
-    assert tree.totals(profile)[-1].endswith("1 not counted (aten::_fft_r2c called 1x)")
+    assert ["aten::_fft_r2c", "not counted", "", "1", "0", "0"] in profile.operator_table().cells()
+    assert ["aten::mm", "counted", "", "1", "12", "0"] in profile.operator_table().cells()
+    assert profile.totals()[-1].endswith("1 not counted (aten::_fft_r2c called 1x)")
 
 
 def test_bars():
-    assert [tree.bar(share) for share in (0, 1 / 64, 0.5, 0.99, 1)] == [
+    assert [module_table.bar(share) for share in (0, 1 / 64, 0.5, 0.99, 1)] == [
         " " * 8,
         "▏" + " " * 7,
         "████    ",
         "███████▉",
         "█" * 8,
     ]
-    assert all(len(tree.bar(i / 1000)) == 8 for i in range(1001))
+    assert all(len(module_table.bar(i / 1000)) == 8 for i in range(1001))
 
 
-def test_what_a_value_sees():
+def test_receptive_fields():
     seen = {row.path: row.receptive_field for row in zoo.profile("vgg16").rows}
     by_hand, field, jump = {}, 1, 1
     for stage, convolutions in enumerate((2, 2, 3, 3, 3), 1):
@@ -208,7 +216,7 @@ def test_a_terminal_shows_what_fits(monkeypatch, width):
         for line in done.stdout.split("\n\n")[0].splitlines()
     ]
     assert all(len(line) <= width for line in lines)
-    columns = {80: set(), 100: {"output"}, 200: {"kind", "FLOPs", "sees"}}[width]
+    columns = {80: set(), 100: {"output"}, 200: {"kind", "FLOPs", "receptive"}}[width]
     assert {"module", "MACs", "backward"} | columns <= set(lines[0].split())
     assert "████████ 100.0%" in lines[1] or width == 80
     assert len(lines) == 1 + len(zoo.profile("alexnet").rows)
@@ -223,11 +231,11 @@ def test_a_terminal_shows_what_fits(monkeypatch, width):
 def test_what_takes_long_is_said_on_stderr(monkeypatch, capsys):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
-    with show.waiting("counting"):
+    with console.status_after("counting"):
         pass
     assert "counting" not in capsys.readouterr().err
-    monkeypatch.setattr(show, "PATIENCE", 0.01)
-    with show.waiting("counting"):
+    monkeypatch.setattr(console, "PATIENCE", 0.01)
+    with console.status_after("counting"):
         time.sleep(0.3)
     out, err = capsys.readouterr()
     assert (out, "counting" in err) == ("", True)

@@ -25,9 +25,9 @@ def folder(variable, inside=""):
     return path if path.exists() else pytest.skip(f"{variable} has no {inside or 'such folder'}")
 
 
-def published(name, **fields):
+def published(name, **model_args):
     path = folder("ZOO_MIRROR", FILES[name])
-    return zoo.create(name, checkpoint_path=path, layout="akamaster", **fields).eval()
+    return zoo.create(name, checkpoint_path=path, layout="akamaster", **model_args).eval()
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_option_a_with_the_padding_of_the_weights(name, least, images):
 
 
 def test_the_other_padding_loads_and_is_wrong(images):
-    """13 % right: the field matters, and no shape tells."""
+    """13 % right: the argument matters, and no shape tells."""
     assert accuracy(published("resnet20_cifar10"), images) < 0.3
 
 

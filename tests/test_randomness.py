@@ -6,7 +6,7 @@ import inspect
 
 import pytest
 import torch
-from oracle import dropless, small_size, smallest_rows
+from oracle import disable_drop_path, small_size, smallest_rows, tiny
 from torch import nn
 
 import zoo
@@ -35,15 +35,18 @@ def outputs(model, x, seed):
 def test_random_parts(name):
     """With dropout and auxiliary heads wherever the constructor has them."""
     takes = inspect.signature(registry.family(name).build).parameters
-    fields = {"drop_rate": 0.3} if "drop_rate" in takes else {}
-    fields |= {"aux": True} if "aux" in takes else {}
-    model = zoo.create(name, **fields)
-    size = (
-        zoo.info(name).variant.input_size[1] if "aux" in takes else small_size(name)
-    )  # auxiliary heads need larger maps
+    args = tiny(name)
+    if "drop_rate" in takes:
+        args["drop_rate"] = 0.3
+    size = small_size(name)
+    if "aux" in takes:  # such heads need larger maps
+        args["aux"] = True
+        size = zoo.info(name).variant.image.size[1]
+    model = zoo.create(name, **args)
     x = torch.randn(2, model.in_chans, size, size)
     random = any(
-        isinstance(module, nn.Dropout) or hasattr(module, "dropless") for module in model.modules()
+        isinstance(module, nn.Dropout) or hasattr(module, "disable_drop_path")
+        for module in model.modules()
     )
     assert random or "drop_rate" not in takes
 
@@ -60,5 +63,5 @@ def test_random_parts(name):
     assert drawn == random
     assert random == any(not torch.equal(first, outputs(model, x, seed)[0]) for seed in SEEDS[1:])
 
-    dropless(model)
+    disable_drop_path(model)
     assert torch.equal(outputs(model, x, 0)[0], outputs(model, x, 1)[0])

@@ -6,8 +6,9 @@ from torch import nn
 
 import zoo
 from zoo import registry
-from zoo.errors import Note, UnknownModelError, UsageError, WeightsError
-from zoo.spec import Claims, Family, Paper, Variant
+from zoo.errors import UnknownModelError, UsageError, WeightsError, ZooWarning
+from zoo.formatting import natural_key
+from zoo.spec import Claims, Family, Paper, TensorInput, Variant
 
 
 def test_natural_order_and_filters():
@@ -23,7 +24,7 @@ def test_natural_order_and_filters():
     assert zoo.list_models("no such*") == []
     assert zoo.list_models(task="classify", family="vgg") == zoo.list_models(family="vgg")
     assert zoo.list_models(task="caption", family="vgg") == []
-    assert sorted(["resnet101", "resnet18", "resnet50"], key=registry.natural_key) == [
+    assert sorted(["resnet101", "resnet18", "resnet50"], key=natural_key) == [
         "resnet18",
         "resnet50",
         "resnet101",
@@ -39,7 +40,7 @@ def test_wrong_names_are_answered_with_near_ones():
         zoo.model_entrypoint("vg16")
     with pytest.raises(LookupError):
         zoo.info("")
-    with pytest.raises(UsageError, match="no field 'num_clases': did you mean num_classes"):
+    with pytest.raises(UsageError, match="no argument 'num_clases': did you mean num_classes"):
         zoo.create("vgg11", num_clases=3)
 
 
@@ -69,20 +70,26 @@ class Linear(nn.Module):
 
 
 def family(*names):
-    row = Variant({"width": 5}, Claims(30, 25), depth=1, input_size=(5,), task="language")
+    row = Variant(
+        model_args={"width": 5},
+        claims=Claims(30, 25),
+        depth=1,
+        inputs=(TensorInput((5,)),),
+        task="language",
+    )
     return Family(Paper("T", "A", 2000, "V"), Linear, dict.fromkeys(names, row))
 
 
 def test_register_in_this_process(monkeypatch):
     monkeypatch.setattr(registry, "_registered", {})
-    zoo.register(family("mine"))
+    zoo.register_family(family("mine"))
     assert "mine" in zoo.list_models()
     assert zoo.list_models(task="language") == ["mine"]
     assert zoo.info("mine").distribution == "this process"
     assert torch.equal(zoo.create("mine")(torch.ones(1, 5)), torch.ones(1, 5))
-    zoo.register(family("mine"))  # running a notebook's cell again
+    zoo.register_family(family("mine"))  # running a notebook's cell again
     with pytest.raises(UsageError, match="'vgg16' is already taken by classic-zoo"):
-        zoo.register(family("other", "vgg16"))
+        zoo.register_family(family("other", "vgg16"))
     assert not zoo.is_model("other"), "nothing half registered"
     with pytest.raises(UsageError, match="no image classifier"):
         zoo.create("mine", features_only=True)
@@ -119,7 +126,9 @@ def test_checkpoints(tmp_path):
                 zoo.create("vgg11_bn", checkpoint_path=tmp_path / file, layout=layout).eval()(x),
                 model(x),
             )
-    with pytest.warns(Note, match="own.safetensors has 5 classes, 7 are wanted: the body is kept"):
+    with pytest.warns(
+        ZooWarning, match="own.safetensors has 5 classes, 7 are wanted: the body is kept"
+    ):
         other = zoo.create("vgg11_bn", checkpoint_path=tmp_path / "own.safetensors", num_classes=7)
     assert other.pretrained_cfg["num_classes"] == other.num_classes == other.head.out_features == 7
     assert torch.equal(other.neck.fc7.weight, model.neck.fc7.weight)
@@ -148,7 +157,7 @@ def test_checkpoints(tmp_path):
         zoo.create("vgg11_bn", checkpoint_path=tmp_path / "own.safetensors", layout="kaffe")
     with pytest.raises(UsageError, match=r"not made by zoo\.create"):
         zoo.export_state_dict(torch.nn.Linear(1, 1), "torchvision")
-    with pytest.raises(UsageError, match=r"ResNet was not made by zoo\.create"):
+    with pytest.raises(UsageError, match=r"resnet18 was not made by zoo\.create"):
         zoo.export_state_dict(timm.create_model("resnet18"), "torchvision")
 
 

@@ -13,7 +13,7 @@ from zoo import registry
 from zoo.cli import cli
 from zoo.errors import ZooError
 from zoo.spec import Result
-from zoo.tables import page as pages
+from zoo.tables import html_report
 
 BROWSER = next(
     filter(
@@ -53,7 +53,7 @@ def html(tmp_path_factory):
                 Result("top-5 error %", 50.0, "ILSVRC-2012 val", "single network, 10 crops", ODD),
             ),
         )
-        zoo.register(replace(family, variants={ODD: odd}))
+        zoo.register_family(replace(family, variants={ODD: odd}))
         target = tmp_path_factory.mktemp("report") / "report.html"
         zoo.compare([*NETWORKS, ODD], layers=True).to_html(target)
     return target
@@ -277,7 +277,10 @@ def test_the_keyboard_alone_can_do_it(open_page, key):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_on_a_phone_only_the_table_scrolls_sideways(open_page, scheme):
     page = open_page(375, 740, scheme)
-    fits = "document.documentElement.scrollWidth <= innerWidth && document.body.scrollWidth <= innerWidth"
+    fits = (
+        "document.documentElement.scrollWidth <= innerWidth && document.body.scrollWidth "
+        "<= innerWidth"
+    )
     assert page.evaluate(fits)
     assert page.evaluate(
         "(box => box.scrollWidth > box.clientWidth)(document.getElementById('box'))"
@@ -364,5 +367,5 @@ def test_an_error_leaves_no_half_written_page(tmp_path, monkeypatch):
 
 
 def test_the_template_is_in_the_package():
-    assert pages.TEMPLATE.is_file()
-    assert pages.TEMPLATE.read_text(encoding="utf-8").count("@DATA@") == 1
+    assert html_report.TEMPLATE.is_file()
+    assert html_report.TEMPLATE.read_text(encoding="utf-8").count("@DATA@") == 1

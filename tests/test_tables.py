@@ -12,10 +12,10 @@ from click.testing import CliRunner
 
 import zoo
 from zoo import registry
-from zoo.cli import cli, show
-from zoo.errors import Note, PluginError, UsageError
-from zoo.spec import Printed
-from zoo.tables.text import figure, markdown, plain
+from zoo.cli import cli, console
+from zoo.errors import PluginError, UsageError, ZooWarning
+from zoo.formatting import figure, markdown, plain
+from zoo.spec import PrintedFigure
 
 
 def run(*args):
@@ -32,10 +32,10 @@ def wrong(monkeypatch):
     family = registry.family("lenet5")
     variant = family.variants["lenet5"]
     printed = (
-        Printed("macs", 1000, "Table 7"),
-        Printed("params", 61_000, "Table 8", unit=1000, reason="a misprint"),
+        PrintedFigure("macs", 1000, "Table 7"),
+        PrintedFigure("params", 61_000, "Table 8", resolution=1000, reason="a misprint"),
     )
-    zoo.register(
+    zoo.register_family(
         replace(
             family,
             variants={"wrong": replace(variant, claims=replace(variant.claims, printed=printed))},
@@ -49,23 +49,23 @@ def test_a_verification_as_data_and_as_text(wrong):
     assert not verification.ok
     assert json.loads(json.dumps(verification.to_dict()))["checks"][2:] == [
         {
-            "what": "macs",
-            "where": "Table 7",
+            "quantity": "macs",
+            "source": "Table 7",
             "printed": 1000,
             "computed": 325_680,
             "agrees": False,
             "reason": "",
-            "unit": 1,
+            "resolution": 1,
             "ok": False,
         },
         {
-            "what": "params",
-            "where": "Table 8",
+            "quantity": "params",
+            "source": "Table 8",
             "printed": 61_000,
             "computed": 60_000,
             "agrees": False,
             "reason": "a misprint",
-            "unit": 1000,
+            "resolution": 1000,
             "ok": True,
         },
     ]
@@ -81,9 +81,18 @@ def test_a_verification_as_data_and_as_text(wrong):
 
 
 def test_figures_as_text():
-    assert [figure(value) for value in (1234567, 4.8 * 2**20, 138e6, (3, 224, 224), ((1, 2), (3,)), "text", None, True, ())] == [
-        "1,234,567", "5,033,164.8", "138,000,000", "3x224x224", "1x2, 3", "text", "", "True", "",
-    ]  # fmt: skip
+    shown = {
+        1234567: "1,234,567",
+        4.8 * 2**20: "5,033,164.8",
+        138e6: "138,000,000",
+        (3, 224, 224): "3x224x224",
+        ((1, 2), (3,)): "1x2, 3",
+        "text": "text",
+        None: "",
+        True: "True",
+        (): "",
+    }
+    assert {value: figure(value) for value in shown} == shown
     assert (
         plain(["a", "number"], [["x", "1"], ["long", "23"]], ["a"])
         == "a     number\n----  ------\nx          1\nlong      23"
@@ -119,7 +128,7 @@ def test_zoo_verify_all(monkeypatch):
     entries = {**registry.entries(), "broken": registry.Entry("broken", point, "other 1.0")}
     monkeypatch.setattr(zoo, "list_models", lambda: ["lenet5", "broken", "lenet5_modern"])
     monkeypatch.setattr(registry, "entries", lambda: entries)
-    with pytest.warns(Note, match="left out: 'broken' comes from other 1.0"):
+    with pytest.warns(ZooWarning, match="left out: 'broken' comes from other 1.0"):
         done = run("verify", "--all")
     assert isinstance(run("verify", "broken").exception, PluginError)
     assert done.exit_code == 0
@@ -135,19 +144,21 @@ def test_zoo_verify_as_one_citable_table(wrong):
     assert header == "| network | paper | parameters | MACs | claims | verdict |"
     assert rules == "| :--- | :--- | ---: | ---: | ---: | :--- |"
     assert (
-        "NIPS, 2012, [doi:10.1145/3065386](https://doi.org/10.1145/3065386). | 61,100,840 | 714,188,480 | 2 | all hold |"
-        in alexnet
+        "NIPS, 2012, [doi:10.1145/3065386](https://doi.org/10.1145/3065386). | 61,100,840 | "
+        "714,188,480 | 2 | all hold |" in alexnet
     )
     assert lenet.startswith(
-        "| `lenet5` | Y. LeCun, L. Bottou, Y. Bengio, P. Haffner. *Gradient-Based Learning Applied to Document Recog"
+        "| `lenet5` | Y. LeCun, L. Bottou, Y. Bengio, P. Haffner. *Gradient-Based Learning "
+        "Applied to Document Recog"
     )
     assert lenet.endswith("| all hold; 1 differs from the paper for a reason |")
     assert (
-        "arXiv, 2016, [arXiv:1602.07360](https://arxiv.org/abs/1602.07360). | 1,235,496 | 349,151,936 | 3 |"
-        in squeezenet
+        "arXiv, 2016, [arXiv:1602.07360](https://arxiv.org/abs/1602.07360). | 1,235,496 | "
+        "349,151,936 | 3 |" in squeezenet
     )
     assert false.endswith(
-        "| 60,000 | 325,680 | 4 | 1 of 4 claims DO NOT HOLD: macs (Table 7): printed 1,000, computed 325,680 |"
+        "| 60,000 | 325,680 | 4 | 1 of 4 claims DO NOT HOLD: macs (Table 7): printed 1,000, "
+        "computed 325,680 |"
     )
     assert run("verify", "lenet5", "--markdown").stdout.splitlines()[2] == lenet
 
@@ -207,7 +218,7 @@ def shown(capsys):
 
 def test_a_wide_terminal_shows_everything(monkeypatch, capsys):
     terminal(monkeypatch, 250)
-    show.table(HEADERS, ROWS, left=("module", "kind", "text"), wrap="text", optional=("kind",))
+    console.table(HEADERS, ROWS, left=("module", "kind", "text"), wrap="text", optional=("kind",))
     lines = shown(capsys)
     assert lines[0].split() == HEADERS
     assert lines[1:] == ["  ".join(ROWS[0]).rstrip()]
@@ -215,8 +226,10 @@ def test_a_wide_terminal_shows_everything(monkeypatch, capsys):
 
 def test_a_narrow_terminal_wraps_and_leaves_out_and_says_so(monkeypatch, capsys):
     terminal(monkeypatch, 86)
-    with pytest.warns(Note, match="86 columns have no room for: kind"):
-        show.table(HEADERS, ROWS, left=("module", "kind", "text"), wrap="text", optional=("kind",))
+    with pytest.warns(ZooWarning, match="86 columns have no room for: kind"):
+        console.table(
+            HEADERS, ROWS, left=("module", "kind", "text"), wrap="text", optional=("kind",)
+        )
     lines = shown(capsys)
     assert lines[0].split() == ["module", "MACs", "text"]
     assert all(len(line) <= 86 for line in lines)
@@ -228,16 +241,16 @@ def test_a_narrow_terminal_wraps_and_leaves_out_and_says_so(monkeypatch, capsys)
 
 def test_even_the_narrowest_terminal_cuts_nothing_off(monkeypatch, capsys):
     terminal(monkeypatch, 30)
-    show.table(HEADERS[:1] + HEADERS[2:3], [[ROWS[0][0], "1,234,567"]], left=("module",))
+    console.table(HEADERS[:1] + HEADERS[2:3], [[ROWS[0][0], "1,234,567"]], left=("module",))
     assert ROWS[0][0] in "".join(line.split(" ")[0] for line in shown(capsys)[1:])
 
 
 def test_the_bar_comes_when_it_takes_long_and_goes_to_stderr(monkeypatch, capsys):
     terminal(monkeypatch, 80)
-    assert list(show.progress(["a", "b"])) == ["a", "b"]
+    assert list(console.progress(["a", "b"])) == ["a", "b"]
     assert capsys.readouterr() == ("", "")
-    monkeypatch.setattr(show, "PATIENCE", -1)
-    assert list(show.progress(["a", "b"])) == ["a", "b"]
+    monkeypatch.setattr(console, "PATIENCE", -1)
+    assert list(console.progress(["a", "b"])) == ["a", "b"]
     out, err = capsys.readouterr()
     assert out == ""
     assert "/2" in err

@@ -14,21 +14,29 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from zoo.errors import DataError, InputError, UsageError, WeightsError, ZooError
-from zoo.train.curves import draw_curves
-from zoo.train.loop import classify, evaluate, fit
-from zoo.train.optim import decay_groups, make_optimizer, warmup_cosine
-from zoo.train.progress import Progress
-from zoo.train.run import Run, RunFolder, check_free, load_weights
+from zoo.files import load_state, read_about, read_state
+from zoo.optimizers import make_optimizer
+from zoo.tasks.classify import Classify
+from zoo.training.curves import draw_curves
+from zoo.training.loop import Step, evaluate, fit
+from zoo.training.metrics import Mean, MetricAverager
+from zoo.training.parameters import decay_groups
+from zoo.training.progress import Progress
+from zoo.training.run import Run, RunFolder, check_free
+from zoo.training.schedule import warmup_cosine
 
 X = torch.randn(50, 4, generator=torch.Generator().manual_seed(1))
 LABELS = (X.sum(1) > 0).long()
 PAIRS = TensorDataset(X, LABELS)
+CLASSIFY = Classify().step(None)
+ACCURACY = {"metric": "accuracy", "higher_is_better": True}
+CURVES = Classify.chart_metrics
 
 
 def train(
     model,
     epochs=3,
-    step=classify,
+    step=CLASSIFY,
     after_epoch=lambda record, model: None,
     lr=0.05,
     show=False,
@@ -38,17 +46,17 @@ def train(
         pairs, batch_size=16, shuffle=True, generator=torch.Generator().manual_seed(0)
     )
     optimizer = make_optimizer("adamw", decay_groups(model), lr=lr)
-    schedule = warmup_cosine(optimizer, epochs * len(loader))
-    with Progress(epochs, len(pairs), show) as bar:
+    scheduler = warmup_cosine(optimizer, epochs * len(loader))
+    with Progress(epochs, len(pairs), metrics=CURVES, show=show) as bar:
         return fit(
             model,
             loader,
             DataLoader(pairs, batch_size=7),
             optimizer,
-            schedule,
+            scheduler,
+            step=step,
             epochs=epochs,
             accelerator=Accelerator(cpu=True),
-            step=step,
             progress=bar,
             after_epoch=after_epoch,
         )
@@ -75,55 +83,85 @@ def test_it_learns_and_says_so(capsys):
 def test_evaluation_is_the_mean_over_images_in_evaluation_mode():
     model = nn.Sequential(nn.Linear(4, 2), nn.Dropout(0.5))
     expected = nn.functional.cross_entropy(model.eval()(X), LABELS)
-    means = evaluate(model.train(), DataLoader(PAIRS, batch_size=7))  # the last batch has one image
+    loader = DataLoader(PAIRS, batch_size=7)  # the last batch has one image
+    means = evaluate(model.train(), loader, CLASSIFY)
     assert means["loss"] == pytest.approx(expected.item(), rel=1e-5)
     assert means["accuracy"] == pytest.approx((model(X).argmax(1) == LABELS).float().mean().item())
     assert not model.training
 
 
-def test_a_step_of_ones_own_decides_on_batch_loss_and_metrics():
-    def step(model, batch):
-        (x,) = batch
-        error = model(x)[:, 0] - 3 * x[:, 0]
-        return error.square().mean(), {"off": error.detach().abs().mean()}
+def test_a_custom_step_decides_on_batch_loss_and_metrics():
+    def error(outputs, batch):
+        return outputs[:, 0] - 3 * batch[0][:, 0]
 
-    history = train(nn.Linear(4, 1), epochs=30, step=step, pairs=TensorDataset(X))
+    def loss(outputs, batch, model):
+        models.append(model)
+        return error(outputs, batch).square().mean()
+
+    def metrics(outputs, batch):
+        return {"off": Mean(error(outputs, batch).abs().mean(), len(batch[0]))}
+
+    models, epochs = [], []
+    step = Step(
+        loss=loss,
+        metrics=metrics,
+        scores=lambda model: {"weight": model.weight[0, 0].item()},
+        begin_epoch=lambda *given: epochs.append(given),
+    )
+    model = nn.Linear(4, 1)
+    history = train(model, epochs=30, step=step, pairs=TensorDataset(X))
     assert history[-1]["val_loss"] < 0.2 * history[0]["val_loss"]
-    assert {"train_off", "val_off"} <= set(history[0])
-    assert "val_accuracy" not in history[0]
+    assert {"train_off", "val_off", "val_weight"} <= set(history[0])
+    assert not {"val_accuracy", "train_weight"} & set(history[0])
+    assert history[-1]["val_weight"] == model.weight[0, 0].item()
+    assert all(each is model for each in models), "the module itself"
+    assert epochs[:4] == [(1, True), (1, False), (2, True), (2, False)]
+
+
+def test_each_mean_has_its_own_count():
+    """A short last batch: 6 tokens in one, 2 in the other; the accuracy of 3 images and
+    of 1. A bare tensor counts the batch.
+    """
+    averager = MetricAverager()
+    for values, size in (
+        ({"loss": Mean(torch.tensor(2.0), 6), "accuracy": Mean(torch.tensor(1.0), 3)}, 4),
+        ({"loss": (torch.tensor(4.0), 2), "accuracy": Mean(torch.tensor(0.0), 1)}, 1),
+    ):
+        averager.add(torch.zeros(size, 2), {**values, "bare": torch.tensor(float(size))})
+    means = {"loss": (2 * 6 + 4 * 2) / 8, "accuracy": 0.75, "bare": (4 * 4 + 1 * 1) / 5}
+    assert averager.read() == pytest.approx(means)
+    assert averager.count == 8
 
 
 def test_a_loss_that_is_no_number_ends_training():
-    def step(model, batch):
-        loss, metrics = classify(model, batch)
-        return loss * math.nan, metrics
-
+    step = Step(loss=lambda outputs, batch, model: outputs.sum() * math.nan)
     with pytest.raises(
         ZooError, match=r"the loss became nan in epoch 1: lower the learning rate \(now 0.05\)"
     ):
         train(nn.Linear(4, 2), step=step)
-    with pytest.raises(ZooError, match="the loss became nan on the held-out images"):
-        evaluate(nn.Linear(4, 2), DataLoader(PAIRS), step, "on the held-out images")
+    with pytest.raises(ZooError, match="the loss became nan on the validation data"):
+        evaluate(nn.Linear(4, 2), DataLoader(PAIRS), step, where="on the validation data")
 
 
-def test_what_the_default_step_cannot_take():
-    with pytest.raises(UsageError, match="gives no logits"):
-        classify(nn.Linear(4, 2), (X[0], LABELS[:1]))
+def test_what_the_loss_of_classification_cannot_take():
+    model = nn.Linear(4, 2)
+    with pytest.raises(UsageError, match="Linear gives no logits"):
+        CLASSIFY.loss(model(X[0]), (X[0], LABELS[:1]), model)
     with pytest.raises(DataError, match="class number 9 with 2 classes"):
-        classify(nn.Linear(4, 2), (X[:3], torch.tensor([0, 9, 1])))
+        CLASSIFY.loss(model(X[:3]), (X[:3], torch.tensor([0, 9, 1])), model)
 
 
 # --------------------------------------------------------------------------- optimizers
 
 
 def test_schedule():
-    optimizer = make_optimizer("sgd", decay_groups(nn.Linear(2, 2)))
-    schedule = warmup_cosine(optimizer, 100)
+    optimizer = make_optimizer("nesterov", decay_groups(nn.Linear(2, 2)))
+    scheduler = warmup_cosine(optimizer, 100)
     rates = []
     for _ in range(100):
-        rates.append(schedule.get_last_lr()[0])
+        rates.append(scheduler.get_last_lr()[0])
         optimizer.step()
-        schedule.step()
+        scheduler.step()
     assert rates[:10] == pytest.approx([0.01 * (i + 1) / 10 for i in range(10)])
     assert rates[10] == pytest.approx(0.01)
     assert rates[55] == pytest.approx(0.005)
@@ -147,7 +185,7 @@ def test_only_weights_decay():
 
 def test_wrong_optimizers():
     for name, lr, expected in (
-        ("adam", None, "adamw, sgd"),
+        ("lion", None, "'adamw' or 'lbfgs'"),
         ("sgd", 0.0, "lr > 0"),
         ("sgd", math.nan, "lr > 0"),
     ):
@@ -175,7 +213,8 @@ def numbered(value):
 
 
 def test_run_folder_keeps_the_best_and_the_last(tmp_path):
-    with RunFolder(tmp_path / "a" / "run", "", {"classes": ["ä"]}) as folder:
+    config = {"classes": ["ä"], **ACCURACY}
+    with RunFolder(tmp_path / "a" / "run", "", config) as folder:
         for epoch, accuracy, loss in ((1, 0.5, 1.0), (2, 0.7, 1.0), (3, 0.7, 0.9), (4, 0.7, 0.95)):
             folder.epoch(record(epoch, accuracy, loss), numbered(epoch))
     assert {path.name for path in folder.path.iterdir()} == {
@@ -189,17 +228,39 @@ def test_run_folder_keeps_the_best_and_the_last(tmp_path):
         "who may read one may read all"
     )
     run = Run.open(folder.path)
-    assert run.config == {"classes": ["ä"]}
+    assert run.config == config
+    assert run.classes == ("ä",)
+    assert read_about(folder.path / "best.safetensors") == {"classes": ["ä"]}
     assert [line["epoch"] for line in run.history] == [1, 2, 3, 4]
-    assert (run.best["epoch"], run.accuracy) == (3, 0.7)
-    assert run.model(numbered(0)).weight.item() == 3
+    assert (run.best["epoch"], run.accuracy, run.score) == (3, 0.7, 0.7)
+    best = numbered(0).train()
+    assert run.load_best(best) is best
+    assert (best.weight.item(), best.training) == (3, False)
     last = numbered(0)
-    load_weights(last, folder.path / "last.safetensors")
+    load_state(last, read_state(folder.path / "last.safetensors"), "last")
     assert last.weight.item() == 4
-    with pytest.raises(UsageError, match="pass the module"):
-        run.model()
+    assert run.model is None
     with pytest.raises(WeightsError, match="does not fit Conv2d"):
-        run.model(nn.Conv2d(1, 1, 1))
+        run.load_best(nn.Conv2d(1, 1, 1))
+
+
+def test_the_metric_and_its_direction_select(tmp_path):
+    """As config.json says, so that a run from disk has the same best epoch."""
+    rows = [{"val_loss": 2.0, "val_bleu": 0.1}, {"val_loss": 1.0, "val_bleu": 0.3}]
+    rows += [{"val_loss": 0.5, "val_bleu": 0.2}]
+    for config, expected in (
+        ({"metric": "bleu", "higher_is_better": True}, 2),
+        ({"metric": "bleu", "higher_is_better": False}, 1),
+        ({"metric": "loss", "higher_is_better": False}, 3),
+        ({"metric": "accuracy", "higher_is_better": True}, 3),  # none was measured
+        ({}, 3),
+    ):
+        with RunFolder(tmp_path / f"{len(list(tmp_path.iterdir()))}", "", config) as folder:
+            for epoch, row in enumerate(rows, 1):
+                folder.epoch({"epoch": epoch, "train_loss": 1.0, **row}, numbered(epoch))
+        run = Run.open(folder.path)
+        assert run.best["epoch"] == expected
+        assert run.load_best(numbered(0)).weight.item() == expected
 
 
 def test_the_first_free_folder_is_taken(tmp_path, monkeypatch):
@@ -235,6 +296,19 @@ def test_an_interruption_before_the_first_epoch_leaves_nothing(tmp_path, error):
     assert not list((tmp_path / "mine").iterdir())
 
 
+def test_what_came_from_elsewhere_stays(tmp_path):
+    """A subfolder and a file that somebody else made meanwhile neither go nor hide the
+    error.
+    """
+    with pytest.raises(ValueError, match="mine"), RunFolder(tmp_path / "x", "", {}) as folder:
+        (folder.path / "logs").mkdir()
+        (folder.path / "logs" / "events").write_text("theirs")
+        (folder.path / "notes.txt").write_text("theirs")
+        raise ValueError("mine")
+    assert {path.name for path in (tmp_path / "x").iterdir()} == {"logs", "notes.txt"}
+    assert (tmp_path / "x" / "logs" / "events").read_text() == "theirs"
+
+
 def test_an_interruption_later_leaves_whole_files(tmp_path, monkeypatch):
     """The weights of the second epoch break off half way: what is there is the first
     epoch's.
@@ -244,14 +318,17 @@ def test_an_interruption_later_leaves_whole_files(tmp_path, monkeypatch):
         path.write_bytes(b"half")
         raise OSError("disk full")
 
-    with pytest.raises(OSError, match="disk full"), RunFolder(tmp_path / "x", "", {}) as folder:
+    with (
+        pytest.raises(ZooError, match=r"last\.safetensors cannot be written: disk full"),
+        RunFolder(tmp_path / "x", "", {}) as folder,
+    ):
         folder.epoch(record(1, 0.5), numbered(1))
         monkeypatch.setattr("safetensors.torch.save_file", half_written)
         folder.epoch(record(2, 0.9), numbered(2))
     run = Run.open(tmp_path / "x")
     assert len(run.history) == 1
-    assert run.model(numbered(0)).weight.item() == 1
-    assert not [path for path in run.path.iterdir() if "partial" in path.name]
+    assert run.load_best(numbered(0)).weight.item() == 1
+    assert not [path for path in run.path.iterdir() if path.name.startswith(".")]
     assert (run.path / "curves.png").stat().st_size > 1000
 
 
@@ -261,9 +338,18 @@ def test_shared_and_non_contiguous_weights_are_saved(tmp_path):
     model[0].weight.data = model[0].weight.data.t()
     with RunFolder(tmp_path / "x", "", {}) as folder:
         folder.epoch(record(1, 0.5), model)
-    fresh = Run.open(folder.path).model(nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)))
+    fresh = Run.open(folder.path).load_best(nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)))
     assert torch.equal(fresh[0].weight, model[0].weight)
     assert torch.equal(fresh[1].weight, model[0].weight)
+
+
+def test_a_module_whose_keys_begin_like_a_wrapper_s(tmp_path):
+    wrapped = nn.Sequential()
+    wrapped.add_module("module", numbered(3))
+    with RunFolder(tmp_path / "x", "", {}) as folder:
+        folder.epoch(record(1, 0.5), wrapped)
+    nn.init.zeros_(wrapped.module.weight)
+    assert Run.open(folder.path).load_best(wrapped).module.weight.item() == 3
 
 
 def test_damaged_run_folders(tmp_path):
@@ -272,11 +358,12 @@ def test_damaged_run_folders(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(DataError, match="is damaged"):
         Run.open(tmp_path)
+    run = Run(tmp_path, {}, [])
+    with pytest.raises(WeightsError, match="no such weights file"):
+        run.load_best(nn.Linear(1, 1))
     (tmp_path / "best.safetensors").write_bytes(b"nonsense")
-    with pytest.raises(WeightsError, match="cannot be read"):
-        load_weights(nn.Linear(1, 1), tmp_path / "best.safetensors")
-    with pytest.raises(WeightsError, match="cannot be read"):
-        load_weights(nn.Linear(1, 1), tmp_path / "gone.safetensors")
+    with pytest.raises(WeightsError, match="not a readable weights file"):
+        run.load_best(nn.Linear(1, 1))
 
 
 def test_a_run_without_accuracy(tmp_path):
@@ -284,11 +371,12 @@ def test_a_run_without_accuracy(tmp_path):
         {"epoch": 1, "train_loss": 2.0, "val_loss": 2.0},
         {"epoch": 2, "train_loss": 1.0, "val_loss": 1.0},
     ]
-    run = Run(tmp_path, {}, history)
+    run = Run(tmp_path, ACCURACY, history)
     assert run.best["epoch"] == 2
     assert math.isnan(run.accuracy)
-    draw_curves(history, history[1], tmp_path / "one.png")
-    draw_curves([record(1, 0.5)], record(1, 0.5), tmp_path / "two.png")
+    assert math.isnan(run.score)
+    draw_curves(history, history[1], tmp_path / "one.png", CURVES)
+    draw_curves([record(1, 0.5)], record(1, 0.5), tmp_path / "two.png", CURVES)
     sizes = [
         struct.unpack(">2I", (tmp_path / name).read_bytes()[16:24])
         for name in ("one.png", "two.png")
@@ -298,7 +386,7 @@ def test_a_run_without_accuracy(tmp_path):
 
 def test_curves_show_the_numbers(tmp_path):
     history = [record(epoch, 0.5 + epoch / 100, 1 / epoch) for epoch in range(1, 21)]
-    draw_curves(history, history[-1], tmp_path / "curves.png")
+    draw_curves(history, history[-1], tmp_path / "curves.png", CURVES)
     with Image.open(tmp_path / "curves.png") as image:
         colours = {colour for _, colour in image.convert("RGB").getcolors(1 << 20)}
     assert {(0x1F, 0x77, 0xB4), (0xD9, 0x5F, 0x02)} <= colours, "both curves are there"

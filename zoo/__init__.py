@@ -8,47 +8,49 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from zoo.api.comparing import compare as compare
-    from zoo.api.counting import profile as profile
-    from zoo.api.counting import second_opinion as second_opinion
-    from zoo.api.counting import verify as verify
+    from zoo.api.compare import compare as compare
+    from zoo.api.create import create as create
+    from zoo.api.create import create as create_model
+    from zoo.api.create import export_state_dict as export_state_dict
+    from zoo.api.create import load_state_dict as load_state_dict
+    from zoo.api.create import model_entrypoint as model_entrypoint
+    from zoo.api.cross_check import cross_check as cross_check
+    from zoo.api.finetune import finetune as finetune
+    from zoo.api.info import info as info
+    from zoo.api.list_models import is_model as is_model
+    from zoo.api.list_models import list_models as list_models
+    from zoo.api.list_models import list_pretrained as list_pretrained
     from zoo.api.memory import max_batch_size as max_batch_size
     from zoo.api.memory import memory as memory
-    from zoo.api.networks import create as create
-    from zoo.api.networks import create as create_model
-    from zoo.api.networks import export_state_dict as export_state_dict
-    from zoo.api.networks import info as info
-    from zoo.api.networks import is_model as is_model
-    from zoo.api.networks import list_models as list_models
-    from zoo.api.networks import list_pretrained as list_pretrained
-    from zoo.api.networks import load_state_dict as load_state_dict
-    from zoo.api.networks import model_entrypoint as model_entrypoint
-    from zoo.api.training import finetune as finetune
-    from zoo.api.training import predict as predict
-    from zoo.api.training import transforms as transforms
-    from zoo.count.formulas import add_formula as add_formula
-    from zoo.registry import register as register
+    from zoo.api.predict import predict as predict
+    from zoo.api.profile import profile as profile
+    from zoo.api.transforms import transforms as transforms
+    from zoo.api.verify import verify as verify
+    from zoo.count.costs import register_formula as register_formula
+    from zoo.registry import register_family as register_family
+    from zoo.tasks import register_task as register_task
 
 _PUBLIC = {
-    "add_formula": "zoo.count.formulas",
-    "compare": "zoo.api.comparing",
-    "create": "zoo.api.networks",
-    "export_state_dict": "zoo.api.networks",
-    "finetune": "zoo.api.training",
-    "info": "zoo.api.networks",
-    "is_model": "zoo.api.networks",
-    "list_models": "zoo.api.networks",
-    "list_pretrained": "zoo.api.networks",
-    "load_state_dict": "zoo.api.networks",
+    "compare": "zoo.api.compare",
+    "create": "zoo.api.create",
+    "cross_check": "zoo.api.cross_check",
+    "export_state_dict": "zoo.api.create",
+    "finetune": "zoo.api.finetune",
+    "info": "zoo.api.info",
+    "is_model": "zoo.api.list_models",
+    "list_models": "zoo.api.list_models",
+    "list_pretrained": "zoo.api.list_models",
+    "load_state_dict": "zoo.api.create",
     "max_batch_size": "zoo.api.memory",
     "memory": "zoo.api.memory",
-    "model_entrypoint": "zoo.api.networks",
-    "predict": "zoo.api.training",
-    "profile": "zoo.api.counting",
-    "register": "zoo.registry",
-    "second_opinion": "zoo.api.counting",
-    "transforms": "zoo.api.training",
-    "verify": "zoo.api.counting",
+    "model_entrypoint": "zoo.api.create",
+    "predict": "zoo.api.predict",
+    "profile": "zoo.api.profile",
+    "register_family": "zoo.registry",
+    "register_formula": "zoo.count.costs",
+    "register_task": "zoo.tasks",
+    "transforms": "zoo.api.transforms",
+    "verify": "zoo.api.verify",
 }
 
 __all__ = [*_PUBLIC, "create_model", "__version__"]

@@ -4,15 +4,16 @@ what to do.
 ZooError
 ├── UsageError            the request is wrong: the command line exits with code 2
 │   ├── UnknownModelError     no such name (the nearest names are in the message)
-│   └── InputError            an input, field or option that is not taken
+│   └── InputError            an input, argument or option that is not taken
 ├── PluginError           a third party's entry point is broken (the message names it)
 ├── WeightsError          a weights file or its layout does not fit
 └── DataError             a data set or an image file cannot be used
 
-Note is a warning category: something was done that the user should know of, and nothing
-is wrong.
+ZooWarning is a warning category: something was done that the user should know of, and
+nothing is wrong.
 """
 
+import difflib
 import warnings
 from collections.abc import Iterable
 
@@ -45,21 +46,31 @@ class DataError(ZooError):
     pass
 
 
-class Note(UserWarning):
+class ZooWarning(UserWarning):
     pass
 
 
-def note(message: str) -> None:
+def warn(message: str) -> None:
     """Say something that the user should know of; the command line prints it to stderr
     as `note: …`.
     """
-    warnings.warn(message, Note, stacklevel=3)
+    warnings.warn(message, ZooWarning, stacklevel=3)
 
 
-def check_choice(network: str, field: str, value: str, known: Iterable[str]) -> None:
-    """Raise InputError when a constructor's `field` has a value that is not in
-    `known`.
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`: did you mean …?` with the nearest of the known words, or nothing when none is
+    near.
+    """
+    near = difflib.get_close_matches(word.lower(), known, n=3, cutoff=0.6)
+    return f": did you mean {' or '.join(near)}?" if near else ""
+
+
+def check_choice(owner: str, argument: str, value: object, known: Iterable[object]) -> None:
+    """Raise InputError when an `argument` of `owner`, a class or function, has a value
+    that is not in `known`.
     """
     known = list(known)
     if value not in known:
-        raise InputError(f"{field}={value!r}: {network} knows {', '.join(map(repr, known))}")
+        *others, last = map(repr, known)
+        expected = f"{', '.join(others)} or {last}" if others else last
+        raise InputError(f"{owner}: {argument}={value!r}: expected {expected}")

@@ -7,14 +7,12 @@ installed metadata alone.
 
 from __future__ import annotations
 
-import difflib
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
-from zoo.errors import PluginError, UnknownModelError, UsageError, note
+from zoo.errors import PluginError, UnknownModelError, UsageError, nearest, warn
+from zoo.formatting import natural_key
 from zoo.spec import Family, Variant
 
 GROUP = "zoo.models"
@@ -28,7 +26,7 @@ class Entry:
     name: str
     point: EntryPoint | None  # None: registered in this process
     distribution: str  # name and version
-    rivals: tuple[str, ...] = ()  # other distributions that claim the same name
+    conflicts: tuple[str, ...] = ()  # other distributions that claim the same name
 
     @property
     def family(self) -> str:
@@ -39,7 +37,7 @@ class Entry:
         return module.rpartition(".")[2]
 
 
-_registered: dict[str, Family] = {}  # zoo.register
+_registered: dict[str, Family] = {}  # zoo.register_family
 
 
 @cache
@@ -51,9 +49,8 @@ def _installed() -> dict[str, Entry]:
         claims.setdefault(point.name, []).append((dist is None or dist.name != OWN, title, point))
     found = {}
     for name, offers in claims.items():
-        (_, distribution, point), *others = sorted(
-            offers, key=lambda offer: offer[:2]
-        )  # our own name is never taken over
+        # our own name is never taken over
+        (_, distribution, point), *others = sorted(offers, key=lambda offer: offer[:2])
         found[name] = Entry(name, point, distribution, tuple(other[1] for other in others))
     return found
 
@@ -63,17 +60,10 @@ def entries() -> dict[str, Entry]:
     found = _installed() | {name: Entry(name, None, "this process") for name in _registered}
     if not found:
         raise UsageError(
-            f"no networks are registered: {OWN} is not installed; run `pip install -e .` where its sources lie"
+            f"no networks are registered: {OWN} is not installed; run `pip install -e .` "
+            "where its sources lie"
         )
     return dict(sorted(found.items(), key=lambda item: natural_key(item[0])))
-
-
-def natural_key(name: str) -> list[tuple[int, str]]:
-    """Sort key in which numbers count as numbers."""
-    return [
-        (int(part), "") if part.isdigit() else (-1, part)
-        for part in re.split(r"(\d+)", name.lower())
-    ]
 
 
 def entry(name: str) -> Entry:
@@ -90,14 +80,6 @@ def entry(name: str) -> Entry:
     return known[name]
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """`: did you mean …?` with the nearest of the known words, or nothing when none is
-    near.
-    """
-    near = difflib.get_close_matches(word.lower(), known, n=3, cutoff=0.6)
-    return f": did you mean {' or '.join(near)}?" if near else ""
-
-
 def family(name: str) -> Family:
     """Import and return the family of `name`; whatever a third party's module does
     wrong becomes one PluginError.
@@ -107,8 +89,8 @@ def family(name: str) -> Family:
     found = entry(name)
     point = found.point
     assert point is not None
-    if found.rivals:
-        _warn_of_rivals(found)
+    if found.conflicts:
+        _check_conflicts(found)
     source = f"{name!r} comes from {found.distribution} ({point.value})"
     try:
         loaded = point.load()
@@ -125,22 +107,33 @@ def family(name: str) -> Family:
     return loaded
 
 
-def _warn_of_rivals(found: Entry) -> None:
+def _check_conflicts(found: Entry) -> None:
     if not found.distribution.startswith(OWN + " "):
-        claimants = ", ".join([found.distribution, *found.rivals])
+        claimants = ", ".join([found.distribution, *found.conflicts])
         raise PluginError(
             f"{found.name!r} is claimed by {claimants}: uninstall all but one of them"
         )
-    note(
-        f"{found.name!r} is the built-in network; {', '.join(found.rivals)} claims the name too and is ignored: rename it there"
+    warn(
+        f"{found.name!r} is the built-in network; {', '.join(found.conflicts)} claims the name "
+        "too and is ignored: rename it there"
     )
+
+
+def lookup(name: str) -> tuple[Entry, Family]:
+    """Where `name` comes from, and its family."""
+    found = family(name)
+    return (Entry(name, None, "this process") if name in _registered else entry(name)), found
 
 
 def variant(name: str) -> Variant:
     return family(name).variants[name]
 
 
-def register(new: Family) -> None:
+def is_registered(name: str) -> bool:
+    return name in _registered or name in _installed()
+
+
+def register_family(new: Family) -> None:
     """Add a family's networks for this process, as in a notebook; registering it again
     replaces it.
 
@@ -148,9 +141,8 @@ def register(new: Family) -> None:
     """
     for name in new.variants:
         if name in _installed():
-            raise UsageError(
-                f"{name!r} is already taken by {_installed()[name].distribution}: choose another name"
-            )
+            owner = _installed()[name].distribution
+            raise UsageError(f"{name!r} is already taken by {owner}: choose another name")
     for name in new.variants:
         _registered[name] = new
 

@@ -1,5 +1,5 @@
-"""What a model file declares beside its network: the paper, the rows of its table, and
-the figures to hold it to.
+"""What a model file declares beside its network: the paper, the rows of its table, the
+inputs of the networks, and the figures to hold them to.
 
 Standard library only at import time, so that anything may import it.
 """
@@ -9,17 +9,27 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from zoo.inputs import (
+    CIFAR10_MEAN,
+    CIFAR10_STD,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    ImageInput,
+    Input,
+    Preprocessing,
+    TensorInput,
+    TokenInput,
+    image_shape,
+)
 
 if TYPE_CHECKING:
     import torch
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)  # RGB in [0, 1]
-IMAGENET_STD = (0.229, 0.224, 0.225)
-CIFAR10_MEAN = (125.3 / 255, 123.0 / 255, 113.9 / 255)
-CIFAR10_STD = (63.0 / 255, 62.1 / 255, 66.7 / 255)
+# ---------------------------------------------------------------------------- the paper
 
 
 @dataclass(frozen=True)
@@ -35,44 +45,38 @@ class Paper:
 
     @property
     def url(self) -> str:
-        return (
-            f"https://doi.org/{self.doi}"
-            if self.doi
-            else f"https://arxiv.org/abs/{self.arxiv}"
-            if self.arxiv
-            else ""
-        )
+        if self.doi:
+            return f"https://doi.org/{self.doi}"
+        return f"https://arxiv.org/abs/{self.arxiv}" if self.arxiv else ""
 
     def __str__(self) -> str:
-        identifiers = [f"arXiv:{self.arxiv}"] * bool(self.arxiv) + [f"doi:{self.doi}"] * bool(
-            self.doi
-        )
-        return (
-            ". ".join(
-                [self.authors, self.title, ", ".join([self.venue, str(self.year), *identifiers])]
-            )
-            + "."
-        )
+        where = [self.venue, str(self.year)]
+        if self.arxiv:
+            where.append(f"arXiv:{self.arxiv}")
+        if self.doi:
+            where.append(f"doi:{self.doi}")
+        return f"{self.authors}. {self.title}. {', '.join(where)}."
 
 
 @dataclass(frozen=True)
-class Printed:
+class PrintedFigure:
     """A figure that the paper prints, and that can be recomputed from the network.
 
-    `what` is a column of the profile (`params`, `macs`, `flops`, `output`), `depth`,
-    `bytes` (parameters in single precision), or free text with `by`, a function of the
-    model that computes it. `module` limits it to one module's row. `unit` is the value
-    of the last printed digit: a figure agrees when rounding or cutting off the computed
-    one there gives it. `reason` says why the paper's figure differs: with it the figure
-    must disagree, without it it must agree.
+    `quantity` is a column of the profile (`params`, `macs`, `flops`, `output`),
+    `depth`, `bytes` (parameters in single precision), or free text with `compute`, a
+    function of the model. `module` limits it to one module's row. `resolution` is the
+    value of the last printed digit: a figure agrees when rounding or cutting off the
+    computed one there gives it. `reason` says why the paper's figure differs: with it
+    the figure must disagree, without it it must agree.
     """
 
-    what: str
+    quantity: str
     value: Any
-    where: str  # section, table or figure of the paper
-    unit: float = 1
+    source: str  # section, table or figure of the paper
+    _: KW_ONLY
+    resolution: float = 1
     module: str = ""
-    by: Callable[[Any], Any] | None = None
+    compute: Callable[[Any], Any] | None = None
     reason: str = ""
 
     def agrees(self, computed: Any) -> bool:
@@ -81,12 +85,10 @@ class Printed:
         """
         if not isinstance(self.value, (int, float)) or isinstance(self.value, bool):
             return bool(computed == self.value)
-        steps = computed / self.unit
-        printed = self.value / self.unit
-        return any(
-            math.isclose(n, printed, rel_tol=1e-9)
-            for n in (math.floor(steps), math.floor(steps + 0.5))
-        )
+        steps = computed / self.resolution
+        printed = self.value / self.resolution
+        shown = (math.floor(steps), math.floor(steps + 0.5))
+        return any(math.isclose(number, printed, rel_tol=1e-9) for number in shown)
 
 
 @dataclass(frozen=True)
@@ -98,8 +100,8 @@ class Result:
     metric: str  # e.g. "top-1 error %"
     value: float
     data: str  # data set and split
-    protocol: str  # networks, crops (of the input size if none is named), scales, augmentation; the same words compare
-    where: str
+    protocol: str  # networks, crops, scales, augmentation; the same words compare
+    source: str  # section, table or figure of the paper
 
 
 @dataclass(frozen=True)
@@ -113,45 +115,84 @@ class Claims:
 
     params: int
     macs: int
-    printed: tuple[Printed, ...] = ()
+    printed: tuple[PrintedFigure, ...] = ()
+
+
+# ------------------------------------------------------------------------- the networks
 
 
 @dataclass(frozen=True)
-class Variant:
-    """One row of a family's table: the constructor's fields, and what must hold for the
-    network that they give.
+class Origin:
+    """What `zoo.create` built a network from: names and numbers, never modules."""
+
+    architecture: str
+    tag: str = ""  # of the weights
+    model_args: Mapping[str, Any] = field(default_factory=dict)  # that differ from the row's
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """Another network, by name, that `create` builds and hands to the constructor.
+
+    `output`: what it gives: the output of a module (a path such as
+    `features.stage5.relu4`), "pre_logits" or "logits"; nothing behind it is built.
     """
 
-    fields: Mapping[str, Any]
+    name: str
+    output: str = "pre_logits"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One row of a family's table: the constructor's arguments, and what must hold for
+    the network that they give.
+    """
+
+    model_args: Mapping[str, Any]
     claims: Claims
     depth: int  # layers with weights on the longest path, as the paper counts
-    input_size: tuple[int, ...] = (3, 224, 224)  # (C, H, W)
-    min_input: int = 1  # smallest height and width
-    fixed_input: bool = False  # only input_size is possible
-    mean: tuple[float, ...] = IMAGENET_MEAN  # of inputs in [0, 1], per channel
-    std: tuple[float, ...] = IMAGENET_STD
-    task: str = "classify"  # classify, caption, language, seq2seq, vqa
+    inputs: tuple[Input, ...] = (ImageInput(),)  # one per positional argument of forward
+    task: str = "classify"
+    backbones: Mapping[str, Backbone] = field(default_factory=dict)  # by argument
     results: tuple[Result, ...] = ()
+    tiny: Mapping[str, Any] | None = None  # model_args of a small net for real passes in tests
     note: str = ""  # what this row is, where the name does not say it
 
-    def example_inputs(
-        self, batch_size: int = 1, *, device: str = "cpu", in_chans: int = 0
-    ) -> tuple[torch.Tensor, ...]:
-        """Positional arguments of one forward pass: here one normal-distributed image
-        batch (N, C, H, W).
-        """
-        import torch
+    @property
+    def image(self) -> ImageInput | None:
+        """The first input that is an image."""
+        return next((each for each in self.inputs if isinstance(each, ImageInput)), None)
 
-        channels, *size = self.input_size
-        return (torch.randn(batch_size, in_chans or channels, *size, device=device) if device != "meta" else
-                torch.empty(batch_size, in_chans or channels, *size, device=device),)  # fmt: skip
+    def input_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Without the batch."""
+        return tuple(each.shape(self.model_args) for each in self.inputs)
+
+    def describe_inputs(self) -> str:
+        return " and ".join(map(str, self.inputs))
+
+    def example_inputs(
+        self,
+        batch_size: int = 1,
+        *,
+        device: torch.device | str = "cpu",
+        model_args: Mapping[str, Any] | None = None,
+    ) -> tuple[torch.Tensor, ...]:
+        """Positional arguments of one forward pass; `model_args` differ from the
+        row's.
+        """
+        args = {**self.model_args, **(model_args or {})}
+        return tuple(
+            each.example(batch_size, device=device, model_args=args) for each in self.inputs
+        )
 
 
 @dataclass(frozen=True)
 class Family:
-    """One paper's networks: `build(**fields)` gives the module of a variant.
+    """One paper's networks: `build(**model_args)` gives the module of a variant.
 
-    `step(model, batch) -> (loss, metrics)` is there where the family has its own loss;
+    `loss(outputs, batch, model) -> loss` is there where the family has its own: it
+    takes what `forward` returns in either mode, and the module itself, never a wrapper;
+    the loss is the mean over the batch, or a pair (mean, count) with its own count.
     `weights` is the TOML with the records of a third party's weights (this package's
     lie in its own weights folder).
     """
@@ -160,25 +201,14 @@ class Family:
     build: Callable[..., Any]
     variants: Mapping[str, Variant]
     weights: str | Path | None = None
-    step: Callable[..., Any] | None = None
+    loss: Callable[..., Any] | None = None
 
     @property
     def doc(self) -> str:
-        """The head of the model file: the reading taken and every departure from the
-        paper.
-        """
+        """The head of the model file: the reading taken and every departure."""
         return (getattr(sys.modules.get(self.build.__module__), "__doc__", None) or "").strip()
 
 
-__all__ = [
-    "CIFAR10_MEAN",
-    "CIFAR10_STD",
-    "IMAGENET_MEAN",
-    "IMAGENET_STD",
-    "Claims",
-    "Family",
-    "Paper",
-    "Printed",
-    "Result",
-    "Variant",
-]
+__all__ = ["CIFAR10_MEAN", "CIFAR10_STD", "IMAGENET_MEAN", "IMAGENET_STD", "Backbone", "Claims"]
+__all__ += ["Family", "ImageInput", "Input", "Origin", "Paper", "Preprocessing", "PrintedFigure"]
+__all__ += ["Result", "TensorInput", "TokenInput", "Variant", "image_shape"]

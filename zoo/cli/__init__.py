@@ -11,7 +11,7 @@ from importlib import import_module
 import click
 
 import zoo
-from zoo.errors import Note, UsageError, ZooError
+from zoo.errors import UsageError, ZooError, ZooWarning, nearest
 
 VERBS = {
     "list": "names of the networks",
@@ -43,8 +43,6 @@ class Verbs(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in VERBS and not args[0].startswith("-"):
-            from zoo.registry import nearest
-
             raise UsageError(
                 f"there is no verb {args[0]!r}{nearest(args[0], VERBS)}; `zoo --help` shows all"
             )
@@ -71,11 +69,11 @@ def main() -> None:
     """Run the command line: an error is one line on stderr, and exit code 2 for wrong
     use or 1 for a failure.
     """
-    warnings.simplefilter("default", Note)
+    warnings.simplefilter("default", ZooWarning)
     shown = warnings.showwarning
 
     def showwarning(message, category, *rest, **options):  # type: ignore[no-untyped-def]
-        if issubclass(category, Note):
+        if issubclass(category, ZooWarning):
             click.echo(f"note: {message}", err=True)
         else:
             shown(message, category, *rest, **options)

@@ -2,44 +2,36 @@
 
 from __future__ import annotations
 
-import json
+from typing import TYPE_CHECKING
 
 import click
 
 import zoo
-from zoo.cli.profile import InputSize
+from zoo.cli import options
+
+if TYPE_CHECKING:
+    from zoo.tables.compare import Comparison
 
 
 @click.command("compare", short_help="many networks in one table, two pictures or a web page")
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
-@click.option(
-    "--input-size",
-    type=InputSize(),
-    metavar="224|3x224x224",
-    help="Images of this size instead of the networks' own.",
-)
+@click.argument("names", nargs=-1, required=True, metavar="WHAT...")
+@options.INPUT_SIZE
 @click.option(
     "--recount",
     is_flag=True,
     help="Build and count each network instead of trusting the counts beside it.",
 )
 @click.option(
-    "--memory",
+    "--memory-batch-size",
     type=click.IntRange(1),
     metavar="BATCH",
-    help="Add the predicted memory of training and inference, fp32 on a GPU.",
+    help="Add the predicted memory of training and inference, fp32 on a GPU, at this batch size.",
 )
 @click.option(
-    "--measure",
-    is_flag=True,
-    help="Add the measured time per image of a forward pass on this machine.",
-)
-@click.option(
-    "--batch-size",
+    "--latency-batch-size",
     type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="Images in each measured pass.",
+    metavar="BATCH",
+    help="Add the measured time per image of a forward pass of this many on this machine.",
 )
 @click.option(
     "--sort",
@@ -54,16 +46,17 @@ from zoo.cli.profile import InputSize
     default="",
     help="Results of one protocol only, as in --protocol 'top-1 single crop'.",
 )
-@click.option("--json", "form", flag_value="json", help="Print JSON.")
-@click.option(
-    "--csv", "form", flag_value="csv", help="Print comma-separated values, sizes in bytes."
-)
-@click.option("--markdown", "form", flag_value="markdown", help="Print a Markdown table.")
+@options.forms(csv="Print comma-separated values, sizes in bytes.")
 @click.option(
     "--plot", metavar="FILE.png|svg", help="Draw the reported accuracy instead of printing a table."
 )
-@click.option("--kind", type=click.Choice(["operations", "accuracy"]), default="operations", show_default=True,
-              help="What --plot draws: accuracy against operations, or accuracy per network.")  # fmt: skip
+@click.option(
+    "--kind",
+    type=click.Choice(["operations", "accuracy"]),
+    default="operations",
+    show_default=True,
+    help="What --plot draws: accuracy against operations, or accuracy per network.",
+)
 @click.option(
     "--html",
     metavar="FILE.html",
@@ -71,11 +64,10 @@ from zoo.cli.profile import InputSize
 )
 def command(
     names: tuple[str, ...],
-    input_size: int | tuple[int, ...] | None,
+    input_size: str | None,
     recount: bool,
-    memory: int | None,
-    measure: bool,
-    batch_size: int,
+    memory_batch_size: int | None,
+    latency_batch_size: int | None,
     sort: str,
     descending: bool,
     protocol: str,
@@ -84,8 +76,8 @@ def command(
     kind: str,
     html: str | None,
 ) -> None:
-    """Depth, parameters, MACs and FLOPs of networks at their own input size. NAME can
-    be a shell pattern.
+    """Depth, parameters, MACs and FLOPs of networks at their own input size. WHAT is a
+    name, a shell pattern, or a run folder.
 
     A MAC is one multiply-add of a convolution or matrix product, biases excluded; FLOPs
     are twice the MACs. The depth is the paper's: layers with weights on the longest
@@ -98,16 +90,16 @@ def command(
     Example: zoo compare alexnet 'vgg*' resnet50
              zoo compare '*' --sort macs --descending --csv
              zoo compare '*' --plot operations.svg
-             zoo compare 'resnet*' --memory 32 --html report.html
+             zoo compare 'resnet*' --memory-batch-size 32 --html report.html
     """
-    from zoo.cli.show import progress, table
+    from zoo.cli.console import emit, progress
 
     comparison = zoo.compare(
         names,
         input_size=input_size,
         recount=recount,
-        memory=memory,
-        measure=batch_size if measure else None,
+        memory_batch_size=memory_batch_size,
+        latency_batch_size=latency_batch_size,
         layers=bool(html),
         protocol=protocol,
         sort=sort,
@@ -119,21 +111,19 @@ def command(
     if html:
         comparison.to_html(html)
         click.echo(f"{html}: {len(comparison.rows)} networks")
-    if form == "json":
-        click.echo(json.dumps(comparison.to_dict(), indent=2))
-    elif form == "csv":
-        click.echo(comparison.to_csv(), nl=False)
-    elif form == "markdown":
-        click.echo(comparison.to_markdown())
-    elif not plot and not html:
-        titles = comparison.titles
-        optional = [
-            titles[column] for column in ("reported", "weights", "year", "input") if column != sort
-        ]
-        table(
-            list(titles.values()),
-            comparison.cells(),
-            left=("name", titles["reported"]),
-            wrap=titles["reported"],
-            optional=optional,
-        )
+    if form or not (plot or html):
+        emit(comparison, form, lambda comparison: _show(comparison, sort))
+
+
+def _show(comparison: Comparison, sort: str) -> None:
+    from zoo.cli.console import table
+
+    titles = comparison.titles
+    first_to_go = ("reported", "weights", "year", "input")
+    table(
+        list(titles.values()),
+        comparison.cells(),
+        left=("name", titles["reported"]),
+        wrap=titles["reported"],
+        optional=[titles[column] for column in first_to_go if column != sort],
+    )

@@ -1,10 +1,11 @@
 """zoo list"""
 
-import json
+from __future__ import annotations
 
 import click
 
 import zoo
+from zoo.cli import options
 
 
 @click.command("list", short_help="names of the networks")
@@ -15,24 +16,26 @@ import zoo
     "--task", default="", help="Only networks for this task, e.g. classify (imports torch)."
 )
 @click.option("--pretrained", is_flag=True, help="List name.tag of the weights instead.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+@options.forms("json")
 def command(
     patterns: tuple[str, ...],
     exclude: tuple[str, ...],
     family: tuple[str, ...],
     task: str,
     pretrained: bool,
-    as_json: bool,
+    form: str | None,
 ) -> None:
     """Names of the networks that match one of the shell PATTERNS (none: all).
 
     Example: zoo list 'resnet*' --exclude '*cifar*'
     """
+    from zoo.cli.console import emit
+
     names = zoo.list_models(
         patterns, exclude_filters=exclude, family=family, task=task, pretrained=pretrained
     )
     if pretrained:
         names = [tagged for tagged in zoo.list_pretrained() if tagged.partition(".")[0] in names]
-    click.echo(json.dumps(names) if as_json else "\n".join(names), nl=as_json or bool(names))
+    emit(names, form, lambda names: click.echo("\n".join(names), nl=bool(names)))
     if not names:
         click.echo("no network matches", err=True)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import zoo
-from zoo.cli.profile import InputSize
+from zoo.cli import options
 from zoo.errors import UsageError
+from zoo.optimizers import OPTIMIZERS
 
-OPTIMIZERS = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "lbfgs", "none")
+if TYPE_CHECKING:
+    from zoo.count.memory.predict import Memory
+
 LOWER = ["bfloat16", "float16"]
 
 
@@ -19,40 +21,27 @@ LOWER = ["bfloat16", "float16"]
     "memory",
     short_help="memory of a training step or an inference pass, predicted; and which batch fits",
 )
-@click.argument("name")
-@click.option(
-    "--batch-size", type=click.IntRange(1), default=1, show_default=True, help="Images in the step."
-)
-@click.option(
-    "--mode",
-    type=click.Choice(["train", "infer"]),
-    default="train",
-    show_default=True,
-    help="A whole step, or a forward pass.",
-)
+@click.argument("what")
+@options.batch_size("Examples in the step.")
+@options.mode("train", "A whole step, or a forward pass.")
 @click.option(
     "--optimizer",
-    type=click.Choice(OPTIMIZERS),
+    type=click.Choice([*OPTIMIZERS, "none"]),
     default="momentum",
     show_default=True,
     help="momentum is SGD with 0.9.",
 )
-@click.option(
-    "--input-size",
-    type=InputSize(),
-    metavar="224|3x224x224",
-    help="Images of this size instead of the network's own.",
-)
+@options.INPUT_SIZE
 @click.option(
     "--dtype",
     type=click.Choice(["float32", *LOWER]),
-    help="Of parameters and images.  [default: float32]",
+    help="Of parameters and inputs.  [default: float32]",
 )
 @click.option("--autocast", type=click.Choice(LOWER), help="Mixed precision in this type.")
 @click.option(
     "--checkpointing",
     is_flag=True,
-    help="Stages are computed again in the backward pass instead of kept.",
+    help="Stages are computed again in the backward pass instead of saved.",
 )
 @click.option(
     "--device",
@@ -66,27 +55,21 @@ LOWER = ["bfloat16", "float16"]
     metavar="24GiB|auto",
     help="The largest batch for a memory of this size, or for what is free now.",
 )
-@click.option("--probe", is_flag=True, help="With --fit: run the step on the GPU.")
-@click.option(
-    "--depth",
-    type=click.IntRange(0),
-    default=2,
-    show_default=True,
-    help="Levels of the module tree to show.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, with the modules of all levels.")
+@click.option("--confirm", is_flag=True, help="With --fit: run the step on the GPU.")
+@options.depth(2)
+@options.forms("json", json="Print JSON, with the modules of all levels.")
 def command(
-    name: str,
+    what: str,
     batch_size: int,
     mode: str,
     fit: str | None,
-    probe: bool,
+    confirm: bool,
     depth: int,
-    as_json: bool,
-    **options: Any,
+    form: str | None,
+    **step: Any,
 ) -> None:
-    """Memory of one step of the network NAME, predicted without running it and without
-    a GPU.
+    """Memory of one step of WHAT, a network's name or a run folder, predicted without
+    running it and without a GPU.
 
     A training step is forward pass, loss, backward pass and optimizer step, with the
     optimizer's state in place. "At the peak" is what is there when the most is. 1 MiB
@@ -94,58 +77,51 @@ def command(
 
     Example: zoo memory resnet50 --batch-size 64 --optimizer adamw --autocast bfloat16
     """
-    from zoo.cli.show import table
-    from zoo.count.text import mib
+    from zoo.cli.console import emit
 
-    if probe and not fit:
+    if confirm and not fit:
         raise UsageError(
-            "--probe tries the batch that --fit finds: give --fit 24GiB or --fit auto too"
+            "--confirm tries the batch that --fit finds: give --fit 24GiB or --fit auto too"
         )
-    if options["optimizer"] == "none":
-        options["optimizer"] = None
+    if step["optimizer"] == "none":
+        step["optimizer"] = None
+    found: dict[str, Any] = {}
     if fit:
-        batch_size = zoo.max_batch_size(name, fit, mode, probe=probe, **options)
-        if not as_json:
-            how = "tried" if probe else "predicted"
-            click.echo(
-                f"largest batch of {name} in {fit}: {batch_size or 'not even one image fits'} ({how})\n"
-            )
+        batch_size = zoo.max_batch_size(what, fit, mode, confirm=confirm, **step)
+        found = {"max_batch_size": batch_size}
+        if not form:
+            fitting = batch_size or "not even one example fits"
+            how = "tried" if confirm else "predicted"
+            click.echo(f"largest batch of {what} in {fit}: {fitting} ({how})\n")
         if not batch_size:
-            if as_json:
-                click.echo(json.dumps({"name": name, "max_batch_size": 0}))
+            emit({"name": what, **found}, form, lambda _: None)
             return
-    memory = zoo.memory(name, batch_size, mode, **options)
-    if as_json:
-        click.echo(
-            json.dumps(
-                {**({"max_batch_size": batch_size} if fit else {}), **memory.to_dict()}, indent=2
-            )
-        )
-        return
-    sizes = {
-        "parameters": memory.parameters,
-        "buffers": memory.buffers,
-        "optimizer state": memory.optimizer_state,
-        "inputs": memory.input_bytes,
-        "gradients": memory.gradients,
-        "activations": memory.activations,
-    }
+    memory = zoo.memory(what, batch_size, mode, **step)
+    emit({**found, **memory.to_dict()}, form, lambda _: _show(memory, depth))
+
+
+def _show(memory: Memory, depth: int) -> None:
+    from zoo.cli.console import table
+    from zoo.formatting import mib
+
+    whole = memory.whole()
     rows = [
-        [kind, mib(sizes[kind]) if kind in sizes else "", mib(size)]
+        [kind, mib(whole[kind]) if kind in whole else "", mib(size)]
         for kind, size in memory.at_peak.items()
-        if size or sizes.get(kind)
+        if size or whole.get(kind)
     ]
     table(["MiB", "whole", "at the peak"], [*rows, ["peak", "", mib(memory.peak)]], left=("MiB",))
     modules = [
-        ["  " * row.level + (row.path.rpartition(".")[2] or name), row.kind, mib(row.activations)]
+        ["  " * row.level + row.path.rpartition(".")[2], row.kind, mib(row.activations)]
         for row in memory.rows
         if 0 < row.level <= depth and row.activations
     ]
     if modules:
         click.echo()
-        table(["module", "kind", "activations kept, MiB"], modules, left=("module", "kind"))
+        table(["module", "kind", "activations saved, MiB"], modules, left=("module", "kind"))
     click.echo(f"\n{memory}")
     if memory.reserved is not None:
         click.echo(
-            f"torch's caching allocator takes up to {mib(memory.reserved)} MiB of the card for it; the driver and libraries come on top"
+            f"torch's caching allocator takes up to {mib(memory.reserved)} MiB of the card for it; "
+            "the driver and libraries come on top"
         )

@@ -16,32 +16,13 @@ Conventions
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from zoo.errors import UsageError
-
 Formula = Callable[..., int]  # (arguments of the operator, output=its output) -> operations
-
-KINDS = (
-    "bias",
-    "normalisation",
-    "activation",
-    "softmax",
-    "pooling",
-    "interpolation",
-    "elementwise",
-    "reduction",
-    "lookup",
-    "random",
-)
-
 
 # ------------------------------------------------------------------------ multiply-adds
 
@@ -63,8 +44,21 @@ def convolution(
     return (x if transposed else output).numel() * prod(weight.shape[1:])
 
 
-def convolution_backward(grad: Any, x: Any, weight: Any, sizes: Any, stride: Any, padding: Any, dilation: Any, transposed: bool,
-                         out_padding: Any, groups: int, mask: Any, *, output: Any) -> int:  # fmt: skip
+def convolution_backward(
+    grad: Any,
+    x: Any,
+    weight: Any,
+    sizes: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    transposed: bool,
+    out_padding: Any,
+    groups: int,
+    mask: Any,
+    *,
+    output: Any,
+) -> int:
     """As much as the forward pass for the input's gradient, and again for the weight's,
     where they are asked for.
     """
@@ -139,38 +133,28 @@ MACS: dict[str, Formula] = {
 # --------------------------------------------------------------------- other operations
 
 
-def each(cost: int = 1) -> Formula:
+def per_output(cost: int = 1) -> Formula:
     """`cost` per value of the (first) output."""
-    return lambda *_, output, **__: cost * first(output)
+    return lambda *_, output, **__: cost * numel_of_first(output)
 
 
-def source(cost: int = 1) -> Formula:
+def per_input(cost: int = 1) -> Formula:
     """`cost` per value of the first tensor among the arguments."""
-    return lambda *args, output, **__: cost * first(args)
+    return lambda *args, output, **__: cost * numel_of_first(args)
 
 
-def first(values: Any) -> int:
+def numel_of_first(values: Any) -> int:
     """The number of values of the first tensor."""
     if isinstance(values, Tensor):
         return values.numel()
-    return (
-        next(
-            (
-                first(part)
-                for part in values
-                if isinstance(part, (Tensor, tuple, list)) and first(part)
-            ),
-            0,
-        )
-        if values
-        else 0
-    )
+    parts = [part for part in values or () if isinstance(part, (Tensor, tuple, list))]
+    return next(filter(None, map(numel_of_first, parts)), 0)
 
 
 def window(x: Any, kernel: Any, *_: Any, output: Any, **__: Any) -> int:
     """One operation per value in the window of each output."""
     dims = len(kernel) if len(kernel) > 1 else x.ndim - 2
-    return first(output) * prod(kernel if len(kernel) > 1 else kernel * dims)
+    return numel_of_first(output) * prod(kernel if len(kernel) > 1 else kernel * dims)
 
 
 def window_backward(grad: Any, x: Any, kernel: Any, *_: Any, output: Any, **__: Any) -> int:
@@ -179,7 +163,7 @@ def window_backward(grad: Any, x: Any, kernel: Any, *_: Any, output: Any, **__: 
 
 def convolution_bias(x: Any, weight: Any, bias: Any, *_: Any, output: Any) -> int:
     """One addition per output value, where there is a bias."""
-    return 0 if bias is None else first(output)
+    return 0 if bias is None else numel_of_first(output)
 
 
 def bias_backward(grad: Any, *args: Any, output: Any) -> int:
@@ -213,76 +197,81 @@ def group_norm(x: Any, weight: Any, *_: Any, output: Any, **__: Any) -> int:
     return (6 if weight is None else 8) * x.numel()
 
 
-ROWS: tuple[tuple[str, Formula, str], ...] = (  # kind, cost, operators
+# fmt: off
+ROWS: tuple[tuple[str, Formula, str], ...] = (
+    # kind, cost, operators
     ("bias", convolution_bias, "convolution"),
     ("bias", bias_backward, "convolution_backward"),
-    ("bias", each(), "addmm addbmm baddbmm addmv addr _addmm_activation"),
+    ("bias", per_output(), "addmm addbmm baddbmm addmv addr _addmm_activation"),
     ("normalisation", batch_norm, "native_batch_norm cudnn_batch_norm miopen_batch_norm _native_batch_norm_legit"),
-    ("normalisation", source(6), "_batch_norm_with_update _native_batch_norm_legit_functional"),
+    ("normalisation", per_input(6), "_batch_norm_with_update _native_batch_norm_legit_functional"),
     ("normalisation", no_training, "_batch_norm_no_update _native_batch_norm_legit_no_training"),
     ("normalisation", layer_norm, "native_layer_norm"),
     ("normalisation", group_norm, "native_group_norm"),
-    ("normalisation", source(4), "_fused_rms_norm"),  # a square, a sum, two products
-    ("normalisation", source(3), "_weight_norm_interface"),
-    ("normalisation", source(4), "batch_norm_update_stats"),
+    ("normalisation", per_input(4), "_fused_rms_norm"),  # a square, a sum, two products
+    ("normalisation", per_input(3), "_weight_norm_interface"),
+    ("normalisation", per_input(4), "batch_norm_update_stats"),
     # of its input: two sums over values and products (3), then the input's gradient (5)
-    ("normalisation", source(8), "native_batch_norm_backward cudnn_batch_norm_backward native_layer_norm_backward"),
-    ("normalisation", source(8), "native_group_norm_backward batch_norm_backward"),
-    ("normalisation", source(8), "_fused_rms_norm_backward _weight_norm_interface_backward miopen_batch_norm_backward"),
-    ("activation", each(), "relu threshold hardtanh hardswish hardsigmoid elu selu celu leaky_relu prelu _prelu_kernel rrelu_with_noise"),
-    ("activation", each(), "gelu silu mish softplus softshrink hardshrink log_sigmoid_forward glu tanh sigmoid relu6"),
-    ("activation", each(), "threshold_backward hardtanh_backward hardswish_backward hardsigmoid_backward elu_backward"),
-    ("activation", each(), "leaky_relu_backward _prelu_kernel_backward rrelu_with_noise_backward gelu_backward silu_backward"),
-    ("activation", each(), "mish_backward softplus_backward softshrink_backward"),
-    ("activation", each(), "hardshrink_backward log_sigmoid_backward glu_backward tanh_backward"),
-    ("activation", each(), "sigmoid_backward"),
-    ("activation", each(9), "_thnn_fused_lstm_cell _thnn_fused_gru_cell"),  # gates of one unit: sigmoids, tanhs, products, sums
-    ("softmax", each(5), "_softmax _log_softmax _safe_softmax _masked_softmax softmax log_softmax"),
+    ("normalisation", per_input(8), "native_batch_norm_backward cudnn_batch_norm_backward native_layer_norm_backward"),
+    ("normalisation", per_input(8), "native_group_norm_backward batch_norm_backward"),
+    ("normalisation", per_input(8), "_fused_rms_norm_backward _weight_norm_interface_backward miopen_batch_norm_backward"),
+    ("activation", per_output(), "relu threshold hardtanh hardswish hardsigmoid elu selu celu leaky_relu prelu _prelu_kernel"),
+    ("activation", per_output(), "gelu silu mish softplus softshrink hardshrink log_sigmoid_forward glu tanh sigmoid relu6"),
+    ("activation", per_output(), "threshold_backward hardtanh_backward hardswish_backward hardsigmoid_backward elu_backward"),
+    ("activation", per_output(), "leaky_relu_backward _prelu_kernel_backward rrelu_with_noise_backward gelu_backward silu_backward"),
+    ("activation", per_output(), "mish_backward softplus_backward softshrink_backward rrelu_with_noise"),
+    ("activation", per_output(), "hardshrink_backward log_sigmoid_backward glu_backward tanh_backward"),
+    ("activation", per_output(), "sigmoid_backward"),
+    ("activation", per_output(9), "_thnn_fused_lstm_cell _thnn_fused_gru_cell"),  # gates of one unit: sigmoids, tanhs, products, sums
+    ("softmax", per_output(5), "_softmax _log_softmax _safe_softmax _masked_softmax softmax log_softmax"),
     # a product and a sum for the row's total, a product and a difference to apply it
-    ("softmax", each(4), "_softmax_backward_data _log_softmax_backward_data _masked_softmax_backward"),
+    ("softmax", per_output(4), "_softmax_backward_data _log_softmax_backward_data _masked_softmax_backward"),
     ("pooling", window, "avg_pool2d avg_pool3d max_pool2d_with_indices max_pool3d_with_indices"),
     ("pooling", window, "fractional_max_pool2d fractional_max_pool3d"),
-    ("pooling", source(), "_adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool2d adaptive_max_pool3d max_unpool2d max_unpool3d"),
+    ("pooling", per_input(), "_adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool2d adaptive_max_pool3d max_unpool2d max_unpool3d"),
     ("pooling", window_backward, "avg_pool2d_backward avg_pool3d_backward"),
-    ("pooling", source(), "max_pool2d_with_indices_backward max_pool3d_with_indices_backward adaptive_max_pool2d_backward"),
-    ("pooling", source(), "adaptive_max_pool3d_backward fractional_max_pool2d_backward fractional_max_pool3d_backward"),
-    ("pooling", each(), "_adaptive_avg_pool2d_backward _adaptive_avg_pool3d_backward"),
-    ("interpolation", each(), "upsample_nearest1d upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d"),
-    ("interpolation", each(), "_upsample_nearest_exact2d _upsample_nearest_exact3d affine_grid_generator"),
-    ("interpolation", each(3), "upsample_linear1d"),  # 2^d values, a product each, and their sum
-    ("interpolation", each(7), "upsample_bilinear2d _upsample_bilinear2d_aa grid_sampler_2d"),
-    ("interpolation", each(15), "upsample_trilinear3d grid_sampler_3d"),
-    ("interpolation", each(31), "upsample_bicubic2d _upsample_bicubic2d_aa _upsample_lanczos2d_aa"),
-    ("interpolation", source(), "upsample_nearest1d_backward upsample_nearest2d_backward upsample_nearest3d_backward"),
-    ("interpolation", source(), "_upsample_nearest_exact1d_backward _upsample_nearest_exact2d_backward _upsample_nearest_exact3d_backward"),
-    ("interpolation", source(3), "upsample_linear1d_backward"),
-    ("interpolation", source(7), "upsample_bilinear2d_backward _upsample_bilinear2d_aa_backward grid_sampler_2d_backward"),
-    ("interpolation", source(15), "upsample_trilinear3d_backward grid_sampler_3d_backward"),
-    ("interpolation", source(31), "upsample_bicubic2d_backward _upsample_bicubic2d_aa_backward"),
-    ("elementwise", each(), "floor_divide masked_fill masked_scatter cross linalg_cross bucketize searchsorted isin tril_indices"),
-    ("elementwise", each(), "native_dropout_backward huber_loss mse_loss smooth_l1_loss binary_cross_entropy"),
-    ("elementwise", each(), "binary_cross_entropy_with_logits mse_loss_backward smooth_l1_loss_backward huber_loss_backward"),
-    ("elementwise", each(), "binary_cross_entropy_backward col2im _cdist_forward _euclidean_dist bitwise_not logical_not"),
-    ("reduction", source(), "all any argmax argmin amax amin aminmax max min mean sum prod trace count_nonzero nansum median nanmedian"),
-    ("reduction", source(), "mode cumsum cumprod cummax cummin _cummax_helper"),
-    ("reduction", source(), "_cummin_helper kthvalue topk sort logsumexp logcumsumexp histc"),
-    ("reduction", source(), "nll_loss_forward nll_loss2d_forward _ctc_loss bincount unique_consecutive unique_dim _unique2 hash_tensor"),
-    ("reduction", source(4), "std var std_mean var_mean"),
-    ("reduction", source(2), "norm linalg_vector_norm renorm"),
-    ("lookup", each(), "embedding embedding_renorm _embedding_bag _embedding_bag_forward_only gather index index_select take"),
-    ("lookup", each(), "index_add index_copy index_fill index_put index_reduce _index_put_impl _unsafe_index _unsafe_index_put"),
-    ("lookup", each(), "_unsafe_masked_index scatter scatter_add scatter_reduce put masked_select nonzero nonzero_static"),
-    ("lookup", each(), "repeat_interleave"),
-    ("lookup", source(), "embedding_dense_backward nll_loss_backward nll_loss2d_backward _embedding_bag_dense_backward select_backward"),
-    ("lookup", source(), "_unsafe_masked_index_put_accumulate slice_backward diagonal_backward"),
-    ("random", each(), "bernoulli cauchy exponential geometric log_normal multinomial normal normal_functional poisson rand rand_like"),
-    ("random", each(), "randint randint_like randn randn_like random randperm uniform native_dropout"),
-)  # fmt: skip
+    ("pooling", per_input(), "max_pool2d_with_indices_backward max_pool3d_with_indices_backward adaptive_max_pool2d_backward"),
+    ("pooling", per_input(), "adaptive_max_pool3d_backward fractional_max_pool2d_backward fractional_max_pool3d_backward"),
+    ("pooling", per_output(), "_adaptive_avg_pool2d_backward _adaptive_avg_pool3d_backward"),
+    ("interpolation", per_output(), "upsample_nearest1d upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d"),
+    ("interpolation", per_output(), "_upsample_nearest_exact2d _upsample_nearest_exact3d affine_grid_generator"),
+    ("interpolation", per_output(3), "upsample_linear1d"),  # 2^d values, a product each, and their sum
+    ("interpolation", per_output(7), "upsample_bilinear2d _upsample_bilinear2d_aa grid_sampler_2d"),
+    ("interpolation", per_output(15), "upsample_trilinear3d grid_sampler_3d"),
+    ("interpolation", per_output(31), "upsample_bicubic2d _upsample_bicubic2d_aa _upsample_lanczos2d_aa"),
+    ("interpolation", per_input(), "upsample_nearest1d_backward upsample_nearest2d_backward upsample_nearest3d_backward"),
+    ("interpolation", per_input(), "_upsample_nearest_exact1d_backward _upsample_nearest_exact2d_backward"),
+    ("interpolation", per_input(), "_upsample_nearest_exact3d_backward"),
+    ("interpolation", per_input(3), "upsample_linear1d_backward"),
+    ("interpolation", per_input(7), "upsample_bilinear2d_backward _upsample_bilinear2d_aa_backward grid_sampler_2d_backward"),
+    ("interpolation", per_input(15), "upsample_trilinear3d_backward grid_sampler_3d_backward"),
+    ("interpolation", per_input(31), "upsample_bicubic2d_backward _upsample_bicubic2d_aa_backward"),
+    ("elementwise", per_output(), "floor_divide masked_fill masked_scatter cross linalg_cross bucketize searchsorted isin tril_indices"),
+    ("elementwise", per_output(), "native_dropout_backward huber_loss mse_loss smooth_l1_loss binary_cross_entropy"),
+    ("elementwise", per_output(), "binary_cross_entropy_with_logits mse_loss_backward smooth_l1_loss_backward huber_loss_backward"),
+    ("elementwise", per_output(), "binary_cross_entropy_backward col2im _cdist_forward _euclidean_dist bitwise_not logical_not"),
+    ("reduction", per_input(), "all any argmax argmin amax amin aminmax max min mean sum prod trace count_nonzero nansum median nanmedian"),
+    ("reduction", per_input(), "mode cumsum cumprod cummax cummin _cummax_helper"),
+    ("reduction", per_input(), "_cummin_helper kthvalue topk sort logsumexp logcumsumexp histc"),
+    ("reduction", per_input(), "nll_loss_forward nll_loss2d_forward _ctc_loss bincount unique_consecutive unique_dim _unique2 hash_tensor"),
+    ("reduction", per_input(4), "std var std_mean var_mean"),
+    ("reduction", per_input(2), "norm linalg_vector_norm renorm"),
+    ("lookup", per_output(), "embedding embedding_renorm _embedding_bag _embedding_bag_forward_only gather index index_select take"),
+    ("lookup", per_output(), "index_add index_copy index_fill index_put index_reduce _index_put_impl _unsafe_index _unsafe_index_put"),
+    ("lookup", per_output(), "_unsafe_masked_index scatter scatter_add scatter_reduce put masked_select nonzero nonzero_static"),
+    ("lookup", per_output(), "repeat_interleave"),
+    ("lookup", per_input(), "embedding_dense_backward nll_loss_backward nll_loss2d_backward _embedding_bag_dense_backward select_backward"),
+    ("lookup", per_input(), "_unsafe_masked_index_put_accumulate slice_backward diagonal_backward"),
+    ("random", per_output(), "bernoulli cauchy exponential geometric log_normal multinomial normal normal_functional poisson rand"),
+    ("random", per_output(), "rand_like randint randint_like randn randn_like random randperm uniform native_dropout"),
+)
+# fmt: on
 
 OTHER: dict[str, tuple[str, Formula]] = {
     f"aten::{name}": (kind, cost) for kind, cost, names in ROWS for name in names.split()
 }
 
+# fmt: off
 # New memory, copies and checks. Views, and elementwise operators that are in no table,
 # are known by their schema and tags.
 FREE = {
@@ -301,127 +290,5 @@ FREE = {
         "_linalg_check_errors _reshape_copy value_selecting_reduction_backward is_nonzero equal _is_any_true _is_all_true",
     )
     for name in names.split()
-}  # fmt: skip
-
-
-@dataclass(frozen=True, eq=False)
-class Cost:
-    """What one operator costs. `kind` is that of its other operations, "free" where it
-    has none, "" for one that is not known.
-    """
-
-    name: str
-    macs: Formula | None
-    kind: str
-    other: Formula | None
-    out: tuple[str, ...] = ()  # the arguments in which an `out=` form gives its output
-
-    def of(self, args: Any, kwargs: Any, output: Any) -> tuple[int, int]:
-        """Multiply-adds, and other operations, of one call. Raises UsageError when a
-        formula does not take the arguments.
-        """
-        kwargs = {key: value for key, value in kwargs.items() if key not in self.out}
-        try:
-            macs = self.macs(*args, **kwargs, output=output) if self.macs else 0
-            return macs, self.other(*args, **kwargs, output=output) if self.other else 0
-        except Exception as error:
-            raise UsageError(
-                f"the formula of {self.name} fails: {type(error).__name__}: {error}"
-            ) from error
-
-
-_costs: dict[Any, Cost] = {}
-
-
-def cost(operator: Any) -> Cost:
-    """The cost of an `OpOverload`."""
-    found = _costs.get(operator)
-    if found is None:
-        found = _costs[operator] = _look_up(operator)
-    return found
-
-
-def _look_up(operator: Any) -> Cost:
-    name = _plain(operator._schema.name)
-    if name in MACS or name in OTHER:
-        kind, other = OTHER.get(name, ("free", None))
-        return Cost(
-            name,
-            MACS.get(name),
-            kind,
-            other,
-            tuple([each.name for each in operator._schema.arguments if each.is_out]),
-        )
-    if (
-        name in FREE
-        or operator.is_view
-        or torch.Tag.inplace_view in operator.tags
-        or operator.namespace == "profiler"
-    ):
-        return Cost(name, None, "free", None)
-    return (
-        Cost(name, None, "elementwise", each())
-        if _elementwise(operator, name)
-        else Cost(name, None, "", None)
-    )
-
-
-def _plain(name: str) -> str:
-    """In place costs as the plain form; `__and__` is a plain form."""
-    return name if name.endswith("__") else name.removesuffix("_")
-
-
-def _elementwise(operator: Any, name: str) -> bool:
-    """Whether any overload says so: the tag is missing from some of them, in-place ones
-    above all.
-    """
-    plain = getattr(
-        getattr(torch.ops, operator.namespace), name.partition("::")[2], operator.overloadpacket
-    )
-    return any(
-        torch.Tag.pointwise in getattr(plain, overload).tags for overload in plain.overloads()
-    )
-
-
-def add_formula(
-    operator: str,
-    macs: Formula | None = None,
-    other: Formula | None = None,
-    kind: str = "elementwise",
-) -> None:
-    """Tell the counters what an operator of your own costs, in this process:
-    `zoo.add_formula("mylib::op", lambda x, w, output: …)`.
-
-    `operator`: its name in torch's dispatcher, for all its overloads, in-place and
-    `out=` forms. `macs` and `other` take the operator's arguments and its `output`, and
-    return the number of multiply-adds and of other operations, which are listed under
-    `kind`; with neither, the operator is free. It replaces what was known. Raises
-    UsageError for a name that is none.
-    """
-    if not re.fullmatch(r"\w+::\w+", operator):
-        raise UsageError(
-            f"{operator!r} is no operator's name: give namespace::name, as in torch.library"
-        )
-    name = _plain(operator)
-    for table in (MACS, OTHER):
-        table.pop(name, None)
-    if macs:
-        MACS[name] = macs
-    if other:
-        OTHER[name] = kind, other
-    if not macs and not other:
-        FREE.add(name)
-    for known in [known for known in _costs if _plain(known._schema.name) == name]:
-        del _costs[known]
-
-
-def table() -> Iterator[tuple[str, str]]:
-    """The kinds of operations with the operators that they have, for the
-    documentation.
-    """
-    yield "MACs", ", ".join(sorted(name.removeprefix("aten::") for name in MACS))
-    for kind in KINDS:
-        if names := sorted(
-            name.removeprefix("aten::") for name, (k, _) in OTHER.items() if k == kind
-        ):
-            yield kind, ", ".join(names)
+}
+# fmt: on

@@ -12,6 +12,7 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_map_only
 
+from zoo.count.torch_internals import compiled_module
 from zoo.errors import UsageError
 
 META = torch.device("meta")
@@ -59,18 +60,20 @@ def copy_on_meta(model: nn.Module) -> nn.Module:
 def copy_of_zeros(model: nn.Module) -> nn.Module:
     """The same with zeros on the CPU."""
     cpu = torch.device("cpu")
-    return _copy(
-        model,
-        lambda tensor: _made_anew(tensor, cpu, lambda tensor: torch.zeros_like(tensor, device=cpu)),
-    )
+
+    def zeros(tensor: Tensor) -> Tensor:
+        return _made_anew(tensor, cpu, lambda tensor: torch.zeros_like(tensor, device=cpu))
+
+    return _copy(model, zeros)
 
 
 def copy_of_numbers(model: nn.Module) -> nn.Module:
     """The same with the model's own numbers, on its device."""
-    return _copy(
-        model,
-        lambda tensor: _made_anew(tensor, tensor.device, lambda tensor: tensor.detach().clone()),
-    )
+
+    def same(tensor: Tensor) -> Tensor:
+        return _made_anew(tensor, tensor.device, lambda tensor: tensor.detach().clone())
+
+    return _copy(model, same)
 
 
 def _copy(model: nn.Module, copy_tensor: Callable[[Tensor], Tensor]) -> nn.Module:
@@ -80,8 +83,9 @@ def _copy(model: nn.Module, copy_tensor: Callable[[Tensor], Tensor]) -> nn.Modul
     try:
         return copy.deepcopy(model, memo)
     except Exception as error:
+        kind = type(model).__name__
         raise UsageError(
-            f"{type(model).__name__} cannot be copied to be counted: {type(error).__name__}: {error}"
+            f"{kind} cannot be copied to be counted: {type(error).__name__}: {error}"
         ) from error
 
 
@@ -90,7 +94,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
     while True:
         if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
             model = model.module
-        elif isinstance(inside := getattr(model, "_orig_mod", None), nn.Module):
+        elif (inside := compiled_module(model)) is not None:
             model = inside
         else:
             return model
@@ -109,8 +113,6 @@ def tensors(value: Any) -> Iterator[Tensor]:
 
 def shapes(value: Any) -> tuple[Any, ...]:
     """The shape of a tensor; of anything nested the tuple of its tensors' shapes."""
-    return (
-        tuple(value.shape)
-        if isinstance(value, Tensor)
-        else tuple(tuple(tensor.shape) for tensor in tensors(value))
-    )
+    if isinstance(value, Tensor):
+        return tuple(value.shape)
+    return tuple(tuple(tensor.shape) for tensor in tensors(value))

@@ -2,7 +2,7 @@
 part of UCI's Optical Recognition of Handwritten Digits (E. Alpaydin, C. Kaynak, 1998).
 They need no download.
 
-`python -m zoo.data.digits FOLDER [COUNT]` writes some of the held-out ones as PNG
+`python -m zoo.data.digits FOLDER [COUNT]` writes some of the validation digits as PNG
 files.
 """
 
@@ -13,13 +13,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from zoo.data.sets import Data, Images
+from zoo.data.datasets import DataSplit, ImageDataset
 from zoo.errors import UsageError
 
 
 @cache
 def _load() -> tuple[tuple[Any, ...], tuple[int, ...], tuple[tuple[int, ...], ...]]:
-    """Images, their digits, and the indices to train on and to hold out."""
+    """Images, their digits, and the indices for training and for validation."""
     import numpy
     from PIL import Image
     from sklearn.datasets import load_digits
@@ -37,34 +37,35 @@ def _load() -> tuple[tuple[Any, ...], tuple[int, ...], tuple[tuple[int, ...], ..
     )
 
 
-def open_digits() -> Data:
-    """1,437 digits to train on and 360 held out: always the same stratified fifth, so
-    that accuracies compare.
+def open_digits() -> DataSplit:
+    """1,437 digits for training and 360 for validation: always the same stratified
+    fifth, so that accuracies compare.
     """
     images, digits, parts = _load()
-    train, val = (Images([images[i] for i in part], [digits[i] for i in part]) for part in parts)
-    classes = tuple(map(str, range(10)))
-    return Data(
-        "digits",
-        "digits (scikit-learn)",
-        classes,
-        train,
-        val,
-        "fixed stratified fifth held out",
+    train, val = (
+        ImageDataset([images[i] for i in part], [digits[i] for i in part]) for part in parts
+    )
+    return DataSplit(
+        name="digits",
+        source="digits (scikit-learn)",
+        split="a fixed stratified fifth for validation",
+        train=train,
+        val=val,
+        classes=tuple(map(str, range(10))),
         size=(8, 8),
     )
 
 
 def export_digits(folder: str | Path, count: int = 10) -> list[Path]:
-    """Write `count` held-out digits, each class in turn, as PNG files whose names carry
-    the true digit: `3_digit0042.png`.
+    """Write `count` validation digits, each class in turn, as PNG files whose names
+    carry the true digit: `3_digit0042.png`.
     """
-    images, digits, (_, held_out) = _load()
-    queues = [[index for index in held_out if digits[index] == digit] for digit in range(10)]
+    images, digits, (_, val) = _load()
+    queues = [[index for index in val if digits[index] == digit] for digit in range(10)]
     rounds = max(map(len, queues))
     order = [queue[turn] for turn in range(rounds) for queue in queues if turn < len(queue)]
     if not 1 <= count <= len(order):
-        raise UsageError(f"count={count}: there are 1 to {len(order)} held-out digits to write")
+        raise UsageError(f"count={count}: there are 1 to {len(order)} validation digits to write")
     Path(folder).mkdir(parents=True, exist_ok=True)
     paths = []
     for index in order[:count]:

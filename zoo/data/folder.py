@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 
+from zoo.data.datasets import DataSplit, ImageDataset, check_fraction, stratified_split
 from zoo.data.image import EXTENSIONS, inspect_image, is_image_name
-from zoo.data.sets import Data, Images, check_fraction, stratified
-from zoo.errors import DataError, UsageError, note
+from zoo.errors import DataError, UsageError, warn
 
 VAL = ("val", "valid", "validation")
 Listing = dict[str, list[Path]]  # class: its image files
@@ -22,9 +22,9 @@ Listing = dict[str, list[Path]]  # class: its image files
 
 def open_folder(
     folder: str | Path, *, val_fraction: float | None = None, seed: int = 0, progress: bool = True
-) -> Data:
+) -> DataSplit:
     """Read a folder with `train/` and `val/`, or with the class folders themselves, of
-    which a part is then held out.
+    which a part then becomes the validation data.
 
     Every image is decoded once. Unreadable ones are left out and said; whatever makes
     training impossible raises DataError (UsageError for a wrong path) here, before it
@@ -43,7 +43,7 @@ def open_folder(
     parts = _parts(root)
     if len(parts) == 2 and val_fraction is not None:
         raise UsageError(
-            f"{root} has its own held-out images in {parts[1].name}/: leave val_fraction out"
+            f"{root} has its own validation images in {parts[1].name}/: leave val_fraction out"
         )
     listings = [_listing(part) for part in parts]
     _check_classes(root, parts, listings)
@@ -60,25 +60,24 @@ def open_folder(
             if len(readable) < needed:
                 count = f"{len(readable)} readable image" if readable else "no readable image"
                 raise DataError(
-                    f"class {name!r} has {count} in {part}: needs {needed} or more, or remove that folder"
+                    f"class {name!r} has {count} in {part}: "
+                    f"needs {needed} or more, or remove that folder"
                 )
             images += readable
             targets += [target] * len(readable)
         samples.append((images, targets))
     if len(parts) == 2:
-        (train, val), split = (
-            [Images(*sample) for sample in samples],
-            f"{parts[0].name}/ and {parts[1].name}/",
-        )
+        train, val = (ImageDataset(*sample) for sample in samples)
+        split = f"{parts[0].name}/ and {parts[1].name}/"
     else:
         images, targets = samples[0]
         train, val = (
-            Images([images[i] for i in part], [targets[i] for i in part])
-            for part in stratified(targets, fraction, seed)
+            ImageDataset([images[i] for i in part], [targets[i] for i in part])
+            for part in stratified_split(targets, fraction, seed)
         )
-        split = f"stratified, {fraction:.0%} held out, seed {seed}"
+        split = f"stratified, {fraction:.0%} for validation, seed {seed}"
     widths, heights = zip(*(size for _, size in found.values()), strict=True)
-    return Data(
+    return DataSplit(
         name=root.resolve().name or "images",
         source=str(root.resolve()),
         classes=classes,
@@ -87,7 +86,7 @@ def open_folder(
         split=split,
         size=(int(median(widths)), int(median(heights))),
         skipped={str(file.relative_to(root)): reason for file, reason in skipped.items()},
-        kinds=Counter(kind for kind, _ in found.values()),
+        image_modes=Counter(mode for mode, _ in found.values()),
     )
 
 
@@ -102,10 +101,8 @@ def _parts(root: Path) -> list[Path]:
     if val and not any(folder.name not in VAL for folder in _folders(root)):
         raise DataError(f"{root} has {val.name}/ but no train/")
     if train.is_dir():
-        note(
-            f"{root} has train/ but no val/: a part of train/ is held out"
-            + (", test/ is not used" if (root / "test").is_dir() else "")
-        )
+        unused = ", test/ is not used" if (root / "test").is_dir() else ""
+        warn(f"{root} has train/ but no val/: a part of train/ is for validation{unused}")
         return [train]
     return [root]
 
@@ -136,16 +133,15 @@ def _listing(part: Path) -> Listing:
         listing[folder.name].sort()
     loose = sum(is_image_name(path) for path in part.iterdir() if path.is_file())
     if not listing:
-        raise DataError(
-            f"{part} has no class folders"
-            + f", but {loose} images: put each into its class folder" * bool(loose)
-        )
+        found = f", but {loose} images: put each into its class folder" if loose else ""
+        raise DataError(f"{part} has no class folders{found}")
     if loose:
-        note(f"{loose} images in {part} are in no class folder: they are left out")
+        warn(f"{loose} images in {part} are in no class folder: they are left out")
     if others:
-        kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(5))
-        note(
-            f"{others.total()} files in {part} are no images by their names ({kinds}): they are left out"
+        suffixes = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(5))
+        warn(
+            f"{others.total()} files in {part} are no images by their names ({suffixes}): "
+            "they are left out"
         )
     return listing
 
@@ -153,25 +149,28 @@ def _listing(part: Path) -> Listing:
 def _check_classes(root: Path, parts: list[Path], listings: list[Listing]) -> None:
     if not any(files for listing in listings for files in listing.values()):
         raise DataError(
-            f"there are no images in {root}: its folders hold no file named {' '.join(sorted(EXTENSIONS))}"
+            f"there are no images in {root}: "
+            f"its folders hold no file named {' '.join(sorted(EXTENSIONS))}"
         )
     for part, other, listing, rest in zip(
         parts, parts[::-1], listings, listings[::-1], strict=True
     ):
         if only := [name for name in listing if name not in rest]:
             raise DataError(
-                f"class {_names(only)} is in {part.name}/ but not in {other.name}/ of {root}: every class needs images in both"
+                f"class {_names(only)} is in {part.name}/ but not in {other.name}/ of {root}: "
+                "every class needs images in both"
             )
         if len(listing) == 1:
             raise DataError(
-                f"{part} has only one class, {next(iter(listing))!r}: needs two or more class folders"
+                f"{part} has only one class, {next(iter(listing))!r}: "
+                "needs two or more class folders"
             )
 
 
 def scan(
     files: list[Path], *, progress: bool = True
 ) -> tuple[dict[Path, tuple[str, tuple[int, int]]], dict[Path, str]]:
-    """Decode every file: kind and size of the readable ones, the reason for the
+    """Decode every file: mode and size of the readable ones, the reason for the
     others.
     """
     from rich.console import Console
@@ -179,9 +178,8 @@ def scan(
 
     found, skipped = {}, {}
     with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
-        warnings.simplefilter(
-            "ignore"
-        )  # Pillow's remarks on odd metadata; set here, as it is not safe in threads
+        # Pillow's remarks on odd metadata; set here, as it is not safe in threads
+        warnings.simplefilter("ignore")
         console = Console(stderr=True)
         hidden = not (progress and console.is_terminal)
         results: Iterable[tuple[str, tuple[int, int]] | DataError] = pool.map(_try_inspect, files)
@@ -206,15 +204,11 @@ def _try_inspect(file: Path) -> tuple[str, tuple[int, int]] | DataError:
 def _say_skipped(skipped: dict[Path, str], total: int) -> None:
     if skipped:
         named = ", ".join(f"{file} ({reason})" for file, reason in list(skipped.items())[:5])
-        more = (
-            f" and {len(skipped) - 5} more, all named in the run's config.json"
-            if len(skipped) > 5
-            else ""
-        )
-        note(f"{len(skipped)} of {total} images cannot be read and are skipped: {named}{more}")
+        rest = len(skipped) - 5
+        more = f" and {rest} more, all named in the run's config.json" if rest > 0 else ""
+        warn(f"{len(skipped)} of {total} images cannot be read and are skipped: {named}{more}")
 
 
 def _names(names: list[str]) -> str:
-    return ", ".join(map(repr, names[:5])) + (
-        f" and {len(names) - 5} more" if len(names) > 5 else ""
-    )
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(map(repr, names[:5])) + more

@@ -11,22 +11,10 @@ from zoo.errors import DataError, InputError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-EXTENSIONS = frozenset(
-    [
-        ".bmp",
-        ".gif",
-        ".jfif",
-        ".jpeg",
-        ".jpg",
-        ".pbm",
-        ".pgm",
-        ".png",
-        ".ppm",
-        ".tif",
-        ".tiff",
-        ".webp",
-    ]
-)
+EXTENSIONS = frozenset([
+    ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff",
+    ".webp",
+])  # fmt: skip
 
 
 def is_image_name(path: Path) -> bool:
@@ -43,9 +31,8 @@ def open_image(path: str | Path) -> Image:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # Pillow's remarks on odd metadata; what matters is an error
+            # Pillow's remarks on odd metadata; what matters is an error
+            warnings.simplefilter("ignore")
             with Image.open(path) as image:
                 image.load()
                 return ImageOps.exif_transpose(image)
@@ -70,7 +57,7 @@ def convert(image: Image, channels: int) -> Image:
         image = _to_8_bit(image)
     elif image.mode == "F":
         raise DataError("its pixels are floating-point numbers of unknown range")
-    if _kind(image) == "transparent":
+    if _mode(image) == "transparent":
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("L" if channels == 1 else "RGB")
@@ -87,26 +74,26 @@ def _to_8_bit(image: Image) -> Image:
 
 
 def inspect_image(path: Path) -> tuple[str, tuple[int, int]]:
-    """Kind and size (width, height) of an image file after decoding all of it. Raises
-    DataError with the reason alone.
+    """Mode in words and size (width, height) of an image file after decoding all of it.
+    Raises DataError with the reason alone.
     """
     from PIL import Image
 
     try:
         with Image.open(path) as image:
-            kind, size = _kind(image), image.size
-            image.draft(
-                image.mode, (size[0] // 8, size[1] // 8)
-            )  # JPEG: reads every byte, computes an eighth of the pixels
+            mode, size = _mode(image), image.size
+            # JPEG: reads every byte, computes an eighth of the pixels
+            image.draft(image.mode, (size[0] // 8, size[1] // 8))
             image.load()
-            if kind not in ("colour", "grey"):
+            if mode not in ("colour", "grey"):
                 convert(image, 3)
-            return kind, size
+            return mode, size
     except Exception as error:  # as above
         raise DataError(_reason(error)) from error
 
 
-def _kind(image: Image) -> str:
+def _mode(image: Image) -> str:
+    """In words: colour, grey, palette, transparent, 16 bit, or Pillow's own name."""
     if image.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         return "transparent"
     if image.mode.startswith("I"):

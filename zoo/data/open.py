@@ -6,9 +6,9 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from zoo.data.datasets import DataSplit, from_dataset
 from zoo.data.digits import open_digits
 from zoo.data.folder import open_folder
-from zoo.data.sets import Data, from_dataset
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def open_data(
     val_fraction: float | None = None,
     seed: int = 0,
     progress: bool = True,
-) -> Data:
+) -> DataSplit:
     """`digits`, a folder of images, a Dataset or a DataLoader; `val` and `classes` go
     with the last two only.
     """
@@ -31,12 +31,13 @@ def open_data(
         return from_dataset(data, val, classes, val_fraction=val_fraction, seed=seed)
     if val is not None or classes is not None:
         raise UsageError(
-            "val= and classes= belong to a Dataset or DataLoader: a folder has its own val/ and class folders"
+            "val= and classes= belong to a Dataset or DataLoader: "
+            "a folder has its own val/ and class folders"
         )
     if data != "digits":
         return open_folder(os.fspath(data), val_fraction=val_fraction, seed=seed, progress=progress)
     if val_fraction is not None:
         raise UsageError(
-            "val_fraction: digits has a fixed held-out fifth, so that accuracies compare"
+            "val_fraction: digits has a fixed fifth for validation, so that accuracies compare"
         )
     return open_digits()

@@ -1,18 +1,17 @@
-"""Preprocessing: from an image to the tensor that a network takes, by the keys of
-timm's `pretrained_cfg`.
-"""
+"""Preprocessing: from an image to the tensor that a network takes."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from zoo.data.image import convert
-from zoo.errors import InputError
+from zoo.errors import check_choice
+from zoo.spec import Preprocessing
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 AUGMENTATIONS = ("photo", "small", "none")
 
@@ -31,17 +30,15 @@ class Channels:
 
         if isinstance(image, Image):
             return convert(image, self.channels)
-        return (
-            functional.rgb_to_grayscale(image)
-            if self.channels == 1
-            else functional.grayscale_to_rgb(image)
-        )
+        if self.channels == 1:
+            return functional.rgb_to_grayscale(image)
+        return functional.grayscale_to_rgb(image)
 
     def __repr__(self) -> str:
         return f"Channels({self.channels})"
 
 
-class Nudge:
+class RandomAffineBorder:
     """Turn by up to `degrees`, move by up to `shift` of the size and scale by up to
     `zoom` at random; (C, H, W) floating point.
 
@@ -50,12 +47,8 @@ class Nudge:
     """
 
     def __init__(self, degrees: float = 10, shift: float = 0.08, zoom: float = 0.1) -> None:
-        self.ranges = (
-            math.radians(degrees),
-            zoom,
-            2 * shift,
-            2 * shift,
-        )  # shifts in units of half the size
+        # shifts are in units of half the size
+        self.ranges = (math.radians(degrees), zoom, 2 * shift, 2 * shift)
 
     def __call__(self, image: Tensor) -> Tensor:
         import torch
@@ -74,42 +67,55 @@ class Nudge:
         return F.grid_sample(image[None], grid, padding_mode="border", align_corners=False)[0]
 
     def __repr__(self) -> str:
-        return "Nudge()"
+        return "RandomAffineBorder()"
 
 
 def build_transform(
-    cfg: Mapping[str, Any], *, train: bool = False, augment: str = "photo"
+    preprocessing: Preprocessing, *, train: bool = False, augment: str = "photo"
 ) -> Callable[[Any], Any]:
-    """torchvision v2 transform, image to tensor (C, H, W), by cfg's `input_size`,
-    `mean`, `std`, `interpolation` and
+    """torchvision v2 transform, image to tensor (C, H, W), as `preprocessing` says.
 
-    - `crop_mode` "center": the shorter side becomes size / `crop_pct`, then the centre;
-      "squash": stretched to the size.
-    - in training, by `augment`: "photo" cuts out a random part (8 to 100 % of the area)
-      and mirrors half of them; "small" turns, moves and scales a little and mirrors
-      nothing, as mirrored digits are no digits; "none" is as in evaluation.
+    In training, by `augment`: "photo" cuts out a random part (8 to 100 % of the area)
+    and mirrors half of them; "small" turns, moves and scales a little and mirrors
+    nothing, as mirrored digits are no digits; "none" is as in evaluation. Raises
+    InputError for another one.
     """
     import torch
     from torchvision.transforms import InterpolationMode, v2
 
-    if augment not in AUGMENTATIONS:
-        raise InputError(f"augment={augment!r}: choose one of {', '.join(AUGMENTATIONS)}")
-    channels, *size = cfg["input_size"]
-    how = InterpolationMode(cfg["interpolation"])
+    check_choice("transforms", "augment", augment, AUGMENTATIONS)
+    channels, *size = preprocessing.input_size
+    how = InterpolationMode(preprocessing.interpolation)
     small = train and augment == "small"
     if train and augment == "photo":
         geometry = [v2.RandomResizedCrop(size, interpolation=how), v2.RandomHorizontalFlip()]
-    elif small or cfg["crop_mode"] == "squash":
+    elif small or preprocessing.crop_mode == "squash":
         geometry = [v2.Resize(size, how)]
     else:
-        geometry = [v2.Resize(int(max(size) / cfg["crop_pct"]), how), v2.CenterCrop(size)]
-    tensor = [v2.ToImage(), v2.ToPureTensor(), v2.ToDtype(torch.float32, scale=True)]
-    return v2.Compose(
-        [
-            Channels(channels),
-            *geometry,
-            *tensor,
-            *[Nudge()] * small,
-            v2.Normalize(cfg["mean"], cfg["std"]),
-        ]
-    )
+        shorter = int(max(size) / preprocessing.crop_pct)
+        geometry = [v2.Resize(shorter, how), v2.CenterCrop(size)]
+    steps = [
+        Channels(channels),
+        *geometry,
+        v2.ToImage(),
+        v2.ToPureTensor(),
+        v2.ToDtype(torch.float32, scale=True),
+    ]
+    if small:
+        steps.append(RandomAffineBorder())
+    return v2.Compose([*steps, v2.Normalize(preprocessing.mean, preprocessing.std)])
+
+
+def preprocessing_of(model: nn.Module) -> Preprocessing:
+    """What a module takes: its own `preprocessing`, else by its `pretrained_cfg` as in
+    timm, else ImageNet's; the channels are those of its first convolution.
+    """
+    from torch import nn
+
+    own = getattr(model, "preprocessing", None)
+    if isinstance(own, Preprocessing):
+        return own
+    known = Preprocessing.from_dict(getattr(model, "pretrained_cfg", None) or {})
+    convolutions = (each for each in model.modules() if isinstance(each, nn.Conv2d))
+    first = next(convolutions, None)
+    return known.with_channels(first.in_channels) if first else known

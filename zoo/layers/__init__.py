@@ -1,3 +1,1 @@
-"""Parts that three or more papers use, and the interface that every image classifier
-offers.
-"""
+"""Parts that three or more papers use."""

@@ -40,9 +40,8 @@ def truncated_normal_(tensor: Tensor | None, std: float) -> None:
     """
     if tensor is None or tensor.is_meta:
         return
-    if has_torch_function_unary(
-        tensor
-    ):  # a mode such as SkipInit is on; torch's trunc_normal_, unlike its others, does not ask it
+    # A mode such as SkipInit: trunc_normal_, unlike torch's others, does not ask it.
+    if has_torch_function_unary(tensor):
         handle_torch_function(truncated_normal_, (tensor,), tensor, std)
     else:
         nn.init.trunc_normal_(tensor, std=std, a=-2 * std, b=2 * std)
@@ -63,7 +62,8 @@ def he_normal_(weight: Tensor, fan: str = "out") -> None:
     """N(0, 2 / fan-out) or, with `fan` "in", N(0, 2 / fan-in): He et al. 2015
     (arXiv:1502.01852), eq. 14 and eq. 10.
     """
-    normal_(weight, math.sqrt(2 / fans(weight)[fan == "out"]))
+    fan_in, fan_out = fans(weight)
+    normal_(weight, math.sqrt(2 / (fan_out if fan == "out" else fan_in)))
 
 
 def glorot_uniform_(weight: Tensor) -> None:
@@ -83,3 +83,12 @@ def reset_norm_(norm: nn.modules.batchnorm._BatchNorm) -> None:
         with torch.no_grad():
             if tensor is not None and not tensor.is_meta:
                 tensor.fill_(value)
+
+
+def init_tensorflow_(module: nn.Module, std: float = 0.1) -> None:
+    """Convolutions and linear layers as TensorFlow's Inception networks draw them:
+    truncated normal weights, biases 0.
+    """
+    if isinstance(module, (nn.Conv2d, nn.Linear)):
+        truncated_normal_(module.weight, std)
+        constant_(module.bias, 0)

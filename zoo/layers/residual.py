@@ -6,15 +6,20 @@ CIFAR-10 frame of section 4.2, shortcut options of section 3.3 and blocks of Fig
 No convolution has a bias.
 """
 
+from __future__ import annotations
+
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.errors import check_choice
 from zoo.layers import init
-from zoo.layers.classifier import Classifier
+
+if TYPE_CHECKING:
+    from zoo.interfaces.classifier import Classifier
 
 STEMS = ("imagenet", "cifar")
 
@@ -23,14 +28,15 @@ def conv(in_chans: int, out_chans: int, kernel: int, stride: int = 1, groups: in
     """A convolution without bias that keeps the size up to its stride: (N, C, H, W) to
     (N, out_chans, H / stride, W / stride).
     """
+    padding = kernel // 2
     return nn.Conv2d(
-        in_chans, out_chans, kernel, stride, padding=kernel // 2, groups=groups, bias=False
+        in_chans, out_chans, kernel, stride, padding=padding, groups=groups, bias=False
     )
 
 
 class PadShortcut(nn.Module):
     """Option A: the identity, subsampled by `stride`, with `before` and `after` zero
-    maps around it.
+    channels around it.
     """
 
     def __init__(self, stride: int, before: int, after: int) -> None:
@@ -48,12 +54,18 @@ class PadShortcut(nn.Module):
 
 
 def make_shortcut(
-    option: str, in_chans: int, out_chans: int, stride: int, pad: str = "after", norm: bool = True
+    option: str,
+    in_chans: int,
+    out_chans: int,
+    stride: int,
+    *,
+    pad: str = "after",
+    norm: bool = True,
 ) -> nn.Module:
     """The shortcut of a block under option "A", "B" or "C" of section 3.3.
 
-    `pad`: where option A has its zero maps, "after" the identity's or "both". `norm`:
-    whether a projection has a batch norm.
+    `pad`: where option A has its zero channels, "after" the identity's or "both".
+    `norm`: whether a projection has a batch norm.
     """
     if option != "C" and stride == 1 and in_chans == out_chans:
         return nn.Identity()
@@ -97,7 +109,7 @@ class Bottleneck(nn.Module):
     """1x1, 3x3 and 1x1 (Figure 5, right): (N, C, H, W) to (N, out_chans, H / stride, W
     / stride). `downsample` None: plain.
 
-    `width`: maps of the inner convolutions, in `groups` groups. `stride_in`: which
+    `width`: channels of the inner convolutions, in `groups` groups. `stride_in`: which
     convolution is strided, "1x1" or "3x3".
     """
 
@@ -116,7 +128,7 @@ class Bottleneck(nn.Module):
         self.conv1 = conv(in_chans, width, 1, first)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu1 = nn.ReLU(inplace=True)
-        self.conv2 = conv(width, width, 3, second, groups)
+        self.conv2 = conv(width, width, 3, second, groups=groups)
         self.bn2 = nn.BatchNorm2d(width)
         self.relu2 = nn.ReLU(inplace=True)
         self.conv3 = conv(width, out_chans, 1)
@@ -137,18 +149,21 @@ class Bottleneck(nn.Module):
         return self.relu(out)
 
 
-def add_stem(net: Classifier, stem: str, maps: int, norm: bool = True, relu: bool = True) -> None:
+def add_stem(
+    net: Classifier, stem: str, width: int, *, norm: bool = True, relu: bool = True
+) -> None:
     """The first convolution as the stage `conv1`: 7x7 with stride 2 ("imagenet"), or
     3x3 ("cifar").
     """
     check_choice(type(net).__name__, "stem", stem, STEMS)
     kernel, stride = (7, 2) if stem == "imagenet" else (3, 1)
-    layers = OrderedDict[str, nn.Module](conv=conv(net.in_chans, maps, kernel, stride))
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    layers["conv"] = conv(net.in_chans, width, kernel, stride)
     if norm:
-        layers["bn"] = nn.BatchNorm2d(maps)
+        layers["bn"] = nn.BatchNorm2d(width)
     if relu:
         layers["relu"] = nn.ReLU(inplace=True)
-    net.add_stage("conv1", nn.Sequential(layers), maps, stride)  # (N, maps, H / stride, W / stride)
+    net.add_stage("conv1", nn.Sequential(layers), width, stride)  # (N, width, H / stride, ...)
 
 
 def add_stages(
@@ -156,38 +171,31 @@ def add_stages(
     stem: str,
     blocks: Sequence[int],
     out_chans: int,
+    *,
     block: Callable[[int, int, int], nn.Module],
 ) -> int:
-    """The stages after the stem, `blocks[i]` blocks in the i-th; the number of their
-    last output's maps.
+    """The stages after the stem, with `blocks[i]` blocks in the i-th; returns the
+    channels of the last output.
 
     `block(in_chans, out_chans, stride)` makes one. The first stage gives `out_chans`
-    maps at the stem's size, on ImageNet pooled to half of it; each further one twice as
-    many of half the size.
+    channels at the stem's size, on ImageNet pooled to half of it; each further one
+    twice as many at half the size.
     """
     channels, reduction = net.feature_info[-1]["num_chs"], net.feature_info[-1]["reduction"]
     imagenet = stem == "imagenet"
-    for number, count in enumerate(blocks):
-        stage: OrderedDict[str, nn.Module] = OrderedDict()
-        if imagenet and number == 0:
-            stage["pool"] = nn.MaxPool2d(3, 2, padding=1)
+    for number, count in enumerate(blocks, 1):
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        if imagenet and number == 1:
+            layers["pool"] = nn.MaxPool2d(3, 2, padding=1)
         for i in range(count):
-            stage[str(i)] = block(channels, out_chans, 2 if number > 0 and i == 0 else 1)
+            layers[str(i)] = block(channels, out_chans, 2 if number > 1 and i == 0 else 1)
             channels = out_chans
-        reduction *= 2 if imagenet or number > 0 else 1
-        net.add_stage(
-            f"conv{number + 2}_x" if imagenet else f"stage{number + 1}",
-            nn.Sequential(stage),
-            channels,
-            reduction,
-        )
+        reduction *= 2 if imagenet or number > 1 else 1
+        name = f"conv{number + 1}_x" if imagenet else f"stage{number}"
+        stage = nn.Sequential(layers)  # (N, channels, H / reduction, W / reduction)
+        net.add_stage(name, stage, channels, reduction)
         out_chans *= 2
     return channels
-
-
-def pooling() -> nn.Sequential:
-    """The mean of each map: (N, C, H, W) to (N, C)."""
-    return nn.Sequential(OrderedDict(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten()))
 
 
 def init_he_(module: nn.Module, fan: str = "out") -> None:

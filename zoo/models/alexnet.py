@@ -6,7 +6,7 @@ Convolutional Neural Networks. NIPS 2012, reprinted as doi:10.1145/3065386. Laye
 section 3.5 and Fig. 2; normalisation: 3.3; pooling: 3.4; initialisation: section 5.
 
 alexnet is the network of the paper as one graph: the two towers are two groups in
-conv2, conv4 and conv5, and what a tower sees of the other is what the paper says.
+conv2, conv4 and conv5, and the towers are connected where the paper says.
 caffenet is BVLC's reference network: it pools before it normalises, its fully connected
 layers start at N(0, 0.005²), and its normalisation has Caffe's constants (k=1,
 alpha=1e-4 times the mean, here 2e-5 times the sum). BVLC's own weights of `alexnet`
@@ -21,8 +21,8 @@ mean and standard deviation. No initialisation is printed for it: Glorot's is ou
 Readings and departures
 - The input is 227, not the printed 224: (224 - 11) / 4 is no integer, and without
   padding only 227 to 230 pixels give maps of 55x55.
-- Normalisation sums over neighbouring maps across the border of the towers; on two GPUs
-  each tower may have stopped there.
+- Normalisation sums over neighbouring channels across the border of the towers; on two
+  GPUs each tower may have stopped there.
 - Maps of other sizes than 6x6 are averaged to that before fc6, as torchvision does;
   inputs of 227 and 224 are not changed by it.
 - The mean image is a mean per channel, and dropout scales in training, not at test
@@ -37,32 +37,34 @@ from typing import Any
 import torch
 from torch import nn
 
-from zoo.errors import InputError
+from zoo.errors import check_choice
+from zoo.figures import error_rates
+from zoo.interfaces.classifier import Classifier
 from zoo.layers import init
-from zoo.layers.classifier import Classifier
-from zoo.layers.norm import krizhevsky_lrn
-from zoo.spec import Claims, Family, Paper, Printed, Result, Variant
+from zoo.layers.neck import fully_connected
+from zoo.layers.norm import alexnet_lrn
+from zoo.spec import Claims, Family, ImageInput, Paper, PrintedFigure, Variant
 
 KERNELS = (11, 5, 3, 3, 3)  # of the five convolutions
 REDUCTIONS = (8, 16, 16, 16, 32)  # conv1 has stride 4; pools follow conv1, conv2 and conv5
-UNIT_BIAS = (
+UNIT_BIAS = (  # section 5
     "features.stage2.conv",
     "features.stage4.conv",
     "features.stage5.conv",
     "neck.fc6",
     "neck.fc7",
-)  # section 5
+)
 
 
 class AlexNet(Classifier):
-    """AlexNet (section 3.5); the fields are what its versions differ in.
+    """AlexNet (section 3.5); the arguments are what its versions differ in.
 
     Input (N, in_chans, H, W). `channels` of the five convolutions; `groups` of conv2,
     conv4 and conv5; `padding` of conv1; `order` of what follows conv1 and conv2:
-    "norm-pool", "pool-norm" or "pool"; `lrn_k` and `lrn_alpha` (times the sum) of the
-    normalisation; `ceil_mode` of the pools; `drop_first`: dropout on the inputs of fc6
-    and fc7 instead of their outputs; `init`: "paper", "caffe" or "glorot". Raises
-    InputError for an unknown `order` or `init`.
+    "norm-pool", "pool-norm" or "pool"; `hidden`: the width of fc6 and fc7; `lrn_k` and
+    `lrn_alpha` (times the sum) of the normalisation; `ceil_mode` of the pools;
+    `drop_first`: dropout on the inputs of fc6 and fc7 instead of their outputs; `init`:
+    "paper", "caffe" or "glorot". Raises InputError for an unknown `order` or `init`.
     """
 
     def __init__(
@@ -75,51 +77,45 @@ class AlexNet(Classifier):
         lrn_alpha: float = 1e-4,
         ceil_mode: bool = True,
         drop_first: bool = False,
+        hidden: int = 4096,
         num_classes: int = 1000,
         in_chans: int = 3,
         drop_rate: float = 0.5,
         init: str = "paper",
     ) -> None:
         super().__init__(num_classes, in_chans)
-        if order not in ("norm-pool", "pool-norm", "pool"):
-            raise InputError(f"order={order!r}: AlexNet knows 'norm-pool', 'pool-norm' and 'pool'")
-        if init not in ("paper", "caffe", "glorot"):
-            raise InputError(f"init={init!r}: AlexNet knows 'paper', 'caffe' and 'glorot'")
+        check_choice("AlexNet", "order", order, ("norm-pool", "pool-norm", "pool"))
+        check_choice("AlexNet", "init", init, ("paper", "caffe", "glorot"))
         self.init = init
-        for i, (width, kernel, reduction) in enumerate(
-            zip(channels, KERNELS, REDUCTIONS, strict=True)
+        first = order.split("-")
+        steps = {1: first, 2: first, 5: ["pool"]}  # after the convolution of a stage
+        for number, (width, kernel, reduction) in enumerate(
+            zip(channels, KERNELS, REDUCTIONS, strict=True), 1
         ):
             layers: OrderedDict[str, nn.Module] = OrderedDict()
-            if i == 0:
+            if number == 1:
                 layers["conv"] = nn.Conv2d(in_chans, width, kernel, stride=4, padding=padding)
             else:
                 layers["conv"] = nn.Conv2d(
-                    in_chans, width, kernel, padding=kernel // 2, groups=1 if i == 2 else groups
+                    in_chans,
+                    width,
+                    kernel,
+                    padding=kernel // 2,
+                    groups=1 if number == 3 else groups,
                 )
             layers["relu"] = nn.ReLU(inplace=True)
-            for step in order.split("-") if i < 2 else ["pool"] * (i == 4):
-                layers[step] = (
-                    nn.MaxPool2d(3, 2, ceil_mode=ceil_mode)
-                    if step == "pool"
-                    else krizhevsky_lrn(lrn_k, lrn_alpha)
-                )
-            self.add_stage(
-                f"stage{i + 1}", nn.Sequential(layers), width, reduction
-            )  # (N, width, H / reduction, ...)
+            for step in steps.get(number, ()):
+                if step == "pool":
+                    layers["pool"] = nn.MaxPool2d(3, 2, ceil_mode=ceil_mode)
+                else:
+                    layers["norm"] = alexnet_lrn(lrn_k, lrn_alpha)
+            stage = nn.Sequential(layers)  # (N, width, H / reduction, W / reduction)
+            self.add_stage(f"stage{number}", stage, width, reduction)
             in_chans = width
-        self.num_features = 4096
-        hidden: OrderedDict[str, nn.Module] = OrderedDict(
-            pool=nn.AdaptiveAvgPool2d(6),  # (N, 256, 6, 6)
-            flatten=nn.Flatten(),  # (N, 9216)
+        self.neck = fully_connected(
+            in_chans, side=6, hidden=hidden, drop_rate=drop_rate, drop_first=drop_first
         )
-        for number, width in ((6, channels[-1] * 6 * 6), (7, 4096)):
-            if drop_first:
-                hidden[f"drop{number}"] = nn.Dropout(drop_rate)
-            hidden[f"fc{number}"] = nn.Linear(width, 4096)  # (N, 4096)
-            hidden[f"relu{number}"] = nn.ReLU(inplace=True)
-            if not drop_first:
-                hidden[f"drop{number}"] = nn.Dropout(drop_rate)
-        self.neck = nn.Sequential(hidden)
+        self.head_hidden_size = hidden
         self.head = self.make_head(num_classes)  # (N, num_classes)
         self.init_weights()
 
@@ -136,9 +132,7 @@ class AlexNet(Classifier):
 
 
 def neurons(*layers: int) -> Callable[[AlexNet], int]:
-    """The number of outputs of the layers with these numbers from 1 to 8 (none: all) at
-    227x227.
-    """
+    """The outputs of the layers with these numbers, 1 to 8 (none: all), at 227x227."""
 
     def count(model: AlexNet) -> int:
         counts = []
@@ -165,22 +159,38 @@ def input_side(model: AlexNet) -> int:
     return 54 * conv.stride[0] + conv.kernel_size[0] - 2 * conv.padding[0]
 
 
-def errors(data: str, protocol: str, top1: float, top5: float) -> tuple[Result, Result]:
-    return (
-        Result("top-1 error %", top1, data, protocol, "6"),
-        Result("top-5 error %", top5, data, protocol, "6"),
-    )
-
-
 NEURONS = (186_624, 64_896, 64_896, 43_264, 4096, 4096, 1000)  # Fig. 2, from the second layer
-SHAPES = (
+SHAPES = (  # section 3.5
     (96, 3, 11, 11),
     (256, 48, 5, 5),
     (384, 256, 3, 3),
     (384, 192, 3, 3),
     (256, 192, 3, 3),
-)  # section 3.5
+)
 CHANNELS = (96, 256, 384, 384, 256)
+INPUT = ImageInput((3, 227, 227), min_size=39, std=(1 / 255,) * 3)  # RGB 0..255 minus the mean
+
+
+def paper_figures() -> tuple[PrintedFigure, ...]:
+    """What the paper prints of its network."""
+    neurons_of_1 = "55x55x96 are 290,400; 253,440 are 55x48x96"
+    side = "(224 - 11) / 4 is no integer: 55x55 maps need 227"
+    figures = [
+        PrintedFigure("params", 60e6, "abstract", resolution=1e6),
+        PrintedFigure("neurons", 650_000, "abstract", resolution=10_000, compute=neurons()),
+        PrintedFigure(
+            "neurons of layer 1", 253_440, "Fig. 2", compute=neurons(1), reason=neurons_of_1
+        ),
+        PrintedFigure("input side", 224, "3.5", compute=input_side, reason=side),
+    ]
+    for i, count in enumerate(NEURONS, 2):
+        name = f"neurons of layer {i}"
+        figures.append(PrintedFigure(name, count, "Fig. 2", compute=neurons(i)))
+    for i, shape in enumerate(SHAPES, 1):
+        figures.append(PrintedFigure(f"kernels of conv{i}", shape, "3.5", compute=kernels(i)))
+    return tuple(figures)
+
+
 # fmt: off
 FAMILY = Family(
     paper=Paper(
@@ -193,33 +203,21 @@ FAMILY = Family(
     build=AlexNet,
     variants={
         "alexnet": Variant(
-            fields={"channels": CHANNELS, "groups": 2, "padding": 0, "order": "norm-pool"},
-            claims=Claims(
-                params=60_965_224,
-                macs=724_406_816,
-                printed=(
-                    Printed("params", 60e6, "abstract", unit=1e6),
-                    Printed("neurons", 650_000, "abstract", unit=10_000, by=neurons()),
-                    Printed("neurons of layer 1", 253_440, "Fig. 2", by=neurons(1), reason="55x55x96 are 290,400; 253,440 are 55x48x96"),
-                    *(Printed(f"neurons of layer {i}", n, "Fig. 2", by=neurons(i)) for i, n in enumerate(NEURONS, 2)),
-                    *(Printed(f"kernels of conv{i}", shape, "3.5", by=kernels(i)) for i, shape in enumerate(SHAPES, 1)),
-                    Printed("input side", 224, "3.5", by=input_side, reason="(224 - 11) / 4 is no integer: 55x55 maps need 227"),
-                ),
-            ),
+            model_args={"channels": CHANNELS, "groups": 2, "padding": 0, "order": "norm-pool"},
+            claims=Claims(params=60_965_224, macs=724_406_816, printed=paper_figures()),
             depth=8,
-            input_size=(3, 227, 227),
-            min_input=39,
-            std=(1 / 255,) * 3,
+            inputs=(INPUT,),
             results=(
-                *errors("ILSVRC-2010 test", "single network, 10 crops", 37.5, 17.0),
-                *errors("ILSVRC-2012 val", "single network, 10 crops", 40.7, 18.2),
-                *errors("ILSVRC-2012 val", "5 networks, 10 crops", 38.1, 16.4),
-                Result("top-5 error %", 16.4, "ILSVRC-2012 test", "5 networks, 10 crops", "6"),
+                *error_rates(top1=37.5, top5=17.0, data="ILSVRC-2010 test", protocol="single network, 10 crops", source="6"),
+                *error_rates(top1=40.7, top5=18.2, protocol="single network, 10 crops", source="6"),
+                *error_rates(top1=38.1, top5=16.4, protocol="5 networks, 10 crops", source="6"),
+                *error_rates(top5=16.4, data="ILSVRC-2012 test", protocol="5 networks, 10 crops", source="6"),
             ),
+            tiny={"hidden": 64},
             note="the network of 2012, two towers",
         ),
         "caffenet": Variant(
-            fields={
+            model_args={
                 "channels": CHANNELS,
                 "groups": 2,
                 "padding": 0,
@@ -230,13 +228,12 @@ FAMILY = Family(
             },
             claims=Claims(params=60_965_224, macs=724_406_816),
             depth=8,
-            input_size=(3, 227, 227),
-            min_input=39,
-            std=(1 / 255,) * 3,
+            inputs=(INPUT,),
+            tiny={"hidden": 64},
             note="BVLC's reference CaffeNet: pooling before normalisation",
         ),
         "alexnet_owt": Variant(
-            fields={
+            model_args={
                 "channels": (64, 192, 384, 256, 256),
                 "groups": 1,
                 "padding": 2,
@@ -247,7 +244,8 @@ FAMILY = Family(
             },
             claims=Claims(params=61_100_840, macs=714_188_480),
             depth=8,
-            min_input=63,
+            inputs=(ImageInput(min_size=63),),
+            tiny={"hidden": 64},
             note="one tower, of One weird trick for parallelizing convolutional neural networks (arXiv:1404.5997), as in torchvision",
         ),
     },

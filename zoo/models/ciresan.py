@@ -27,9 +27,10 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
+from zoo.figures import stage_outputs
+from zoo.interfaces.classifier import Classifier
 from zoo.layers import init
-from zoo.layers.classifier import Classifier
-from zoo.spec import Claims, Family, Paper, Printed, Result, Variant
+from zoo.spec import Claims, Family, ImageInput, Paper, Result, Variant
 
 SIDE = 29
 
@@ -50,15 +51,14 @@ class MLP(Classifier):
         super().__init__(num_classes, in_chans)
         inputs = in_chans * SIDE * SIDE
         for number, width in enumerate(widths, 1):
-            layers: OrderedDict[str, nn.Module] = OrderedDict(
-                flatten=nn.Flatten(),  # (N, inputs)
-                linear=nn.Linear(inputs, width),  # (N, width)
-                act=ScaledTanh(),
-                maps=nn.Unflatten(1, (width, 1, 1)),  # (N, width, 1, 1)
-            )
+            layers: OrderedDict[str, nn.Module] = OrderedDict()
+            layers["flatten"] = nn.Flatten()  # (N, inputs)
+            layers["linear"] = nn.Linear(inputs, width)  # (N, width)
+            layers["act"] = ScaledTanh()
+            layers["maps"] = nn.Unflatten(1, (width, 1, 1))  # (N, width, 1, 1)
             self.add_stage(f"fc{number}", nn.Sequential(layers), width, SIDE)
             inputs = width
-        self.num_features = inputs
+        self.head_hidden_size = inputs
         self.neck = nn.Flatten()
         self.head = self.make_head(num_classes)  # (N, num_classes)
         self.init_weights()
@@ -69,39 +69,28 @@ class MLP(Classifier):
             init.uniform_(module.bias, 0.05)
 
 
-def row(widths, params, macs, results=()) -> Variant:  # type: ignore[no-untyped-def]
+def row(
+    *, widths: tuple[int, ...], params: int, macs: int, note: str, results: tuple[Result, ...] = ()
+) -> Variant:
     """A row of Table 1."""
+    outputs = {f"fc{i}": (width, 1, 1) for i, width in enumerate(widths, 1)}
     return Variant(
-        fields={"widths": widths},
-        claims=Claims(
-            params,
-            macs,
-            tuple(
-                Printed("output", (w, 1, 1), "Table 1", module=f"features.fc{i}")
-                for i, w in enumerate(widths, 1)
-            ),
-        ),
+        model_args={"widths": widths},
+        claims=Claims(params, macs, stage_outputs("Table 1", outputs)),
         depth=len(widths) + 1,
-        input_size=(1, SIDE, SIDE),
-        min_input=SIDE,
-        fixed_input=True,
-        mean=(0.5,),
-        std=(0.5,),
+        inputs=(ImageInput((1, SIDE, SIDE), min_size=SIDE, fixed=True, mean=(0.5,), std=(0.5,)),),
         results=results,
-        note="-".join(map(str, (*widths, 10)))
-        if len(set(widths)) > 1
-        else f"{len(widths)} x {widths[0]} - 10",
+        tiny={"widths": (60, 40)},
+        note=note,
     )
 
 
-BEST = (
-    Result(
-        "test error %",
-        0.35,
-        "MNIST test",
-        "single network, chosen on validation data, trained with deformed digits",
-        "abstract",
-    ),
+BEST = Result(
+    "test error %",
+    0.35,
+    data="MNIST test",
+    protocol="single network, chosen on validation data, trained with deformed digits",
+    source="abstract",
 )
 # fmt: off
 FAMILY = Family(
@@ -115,10 +104,13 @@ FAMILY = Family(
     ),
     build=MLP,
     variants={
-        "ciresan_mlp1": row((1000, 500), 1_347_510, 1_346_000),
-        "ciresan_mlp2": row((1500, 1000, 500), 3_269_510, 3_266_500),
-        "ciresan_mlp3": row((2000, 1500, 1000, 500), 6_692_010, 6_687_000),
-        "ciresan_mlp4": row((2500, 2000, 1500, 1000, 500), 12_115_010, 12_107_500, BEST),
-        "ciresan_mlp5": row((1000,) * 9, 8_860_010, 8_851_000),
+        # Table 1: architecture; exact counts
+        "ciresan_mlp1": row(widths=(1000, 500), params=1_347_510, macs=1_346_000, note="1000-500-10"),
+        "ciresan_mlp2": row(widths=(1500, 1000, 500), params=3_269_510, macs=3_266_500, note="1500-1000-500-10"),
+        "ciresan_mlp3": row(widths=(2000, 1500, 1000, 500), params=6_692_010, macs=6_687_000, note="2000-1500-1000-500-10"),
+        "ciresan_mlp4": row(
+            widths=(2500, 2000, 1500, 1000, 500), params=12_115_010, macs=12_107_500, note="2500-2000-1500-1000-500-10", results=(BEST,),
+        ),
+        "ciresan_mlp5": row(widths=(1000,) * 9, params=8_860_010, macs=8_851_000, note="9 x 1000 - 10"),
     },
 )

@@ -21,7 +21,7 @@ Readings
   column in the whole network; the others are not computed). The authors' generator has
   the global case as tied copies of the columns in each mini-batch instead.
 - Dropout stands between convolution and batch norm, as in the authors' generator. What
-  the batch norms then average in training is not what they see in evaluation, which
+  the batch norms then average in training is not what they get in evaluation, which
   tells after a short training: `drop_rate=0` there.
 
 Departures
@@ -40,10 +40,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from zoo.errors import InputError
+from zoo.errors import InputError, check_choice
+from zoo.figures import CIFAR10_TEST, error_rates, halved, stage_outputs
+from zoo.interfaces.classifier import Classifier
+from zoo.interfaces.network import frozen_statistics
 from zoo.layers import init
-from zoo.layers.classifier import Classifier, frozen_statistics
-from zoo.spec import Claims, Family, Paper, Printed, Result, Variant
+from zoo.layers.neck import global_pool
+from zoo.spec import Claims, Family, ImageInput, Paper, PrintedFigure, Result, Variant
 
 
 def conv_unit(in_chans: int, out_chans: int, drop_rate: float) -> nn.Module:
@@ -77,7 +80,7 @@ class Join(nn.Module):
             maps = [x for x, keep in zip(maps, kept.tolist(), strict=True) if keep]
         return sum(maps[1:], maps[0]) / len(maps)
 
-    def dropless(self) -> None:
+    def disable_drop_path(self) -> None:
         """Keep everything from now on."""
         self.drop_prob = 0.0
 
@@ -96,14 +99,14 @@ class FractalBlock(nn.Module):
         in_chans: int,
         out_chans: int,
         columns: int,
+        *,
         drop_rate: float,
         drop_path: float,
         pool: str,
     ) -> None:
         super().__init__()
-        self.spans = {
-            c: 2 ** (columns - c) for c in range(1, columns + 1)
-        }  # of a column's convolutions, in steps of the deepest column's
+        # Of a column's convolutions, in steps of the deepest column's.
+        self.spans = {c: 2 ** (columns - c) for c in range(1, columns + 1)}
         self.only = 0  # the column that is left alone
         self.columns = nn.ModuleDict()
         for c in range(1, columns + 1):
@@ -129,11 +132,11 @@ class FractalBlock(nn.Module):
         for step in range(1, self.spans[1] + 1):
             ending = [c for c, span in self.spans.items() if step % span == 0]
             for c in ending:
-                maps[c] = self.columns[str(c)].get_submodule(str(step // self.spans[c] - 1))(
-                    maps[c]
-                )  # (N, out_chans, H, W)
+                index = step // self.spans[c] - 1
+                unit = self.columns[str(c)].get_submodule(str(index))
+                maps[c] = unit(maps[c])  # (N, out_chans, H, W)
             if step == self.spans[1] and self.pool_first:
-                maps = {c: self.pool(x) for c, x in maps.items()}  # (N, out_chans, H/2, W/2)
+                maps = {c: self.pool(each) for c, each in maps.items()}  # (N, ..., H/2, W/2)
             if len(ending) > 1:
                 maps.update(dict.fromkeys(ending, self.join([maps[c] for c in ending])))
         return maps[1] if self.pool_first else self.pool(maps[1])  # the last join is everywhere
@@ -163,38 +166,33 @@ class FractalNet(Classifier):
         drop_rate: float | tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.4),
     ) -> None:
         super().__init__(num_classes, in_chans)
-        if pool not in ("columns", "join"):
-            raise InputError(f"pool={pool!r}: FractalNet knows 'columns' and 'join'")
-        rates = (
-            (drop_rate,) * len(channels)
-            if isinstance(drop_rate, (int, float))
-            else tuple(drop_rate)
-        )
-        if len(rates) != len(channels):
+        check_choice("FractalNet", "pool", pool, ("columns", "join"))
+        if isinstance(drop_rate, (int, float)):
+            drop_rate = (drop_rate,) * len(channels)
+        if len(drop_rate) != len(channels):
             raise InputError(
-                f"drop_rate={drop_rate}: {len(channels)} blocks need as many rates, or one for all"
+                f"FractalNet: drop_rate={drop_rate}: expected a rate for each of "
+                f"{len(channels)} blocks, or one for all"
             )
         self.columns = columns
         self.global_share = global_share
         self.drawn = 0  # the column of this mini-batch
-        for number, (width, rate) in enumerate(zip(channels, rates, strict=True), 1):
-            block = FractalBlock(in_chans, width, columns, rate, drop_path, pool)
-            self.add_stage(
-                f"block{number}", block, width, 2**number
-            )  # (N, width, H / 2^number, ...)
+        for number, (width, rate) in enumerate(zip(channels, drop_rate, strict=True), 1):
+            block = FractalBlock(
+                in_chans, width, columns, drop_rate=rate, drop_path=drop_path, pool=pool
+            )  # (N, width, H / 2^number, W / 2^number)
+            self.add_stage(f"block{number}", block, width, 2**number)
             in_chans = width
         if column:
             self._keep(column)
-        self.num_features = in_chans
-        self.neck = nn.Sequential(
-            OrderedDict(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten())
-        )  # (N, channels[-1])
+        self.neck = global_pool()  # (N, channels[-1])
+        self.head_hidden_size = in_chans
         self.head = self.make_head(num_classes)  # (N, num_classes)
         self.init_weights()
 
     def _keep(self, column: int) -> None:
         if not 1 <= column <= self.columns:
-            raise InputError(f"column={column}: this network has columns 1 to {self.columns}")
+            raise InputError(f"FractalNet: column={column}: expected 1 to {self.columns}")
         for block in self.features:
             assert isinstance(block, FractalBlock)
             block.keep(column)
@@ -211,9 +209,8 @@ class FractalNet(Classifier):
     def run_stage(self, stage: nn.Module, x: Tensor) -> Tensor:
         if stage is self.features[0]:
             self.drawn = self.draw_column()
-        if (
-            self.grad_checkpointing and self.training
-        ):  # as in Classifier, with the column as an argument: the next pass draws another
+        if self.grad_checkpointing and self.training:
+            # As in Network, with the column as an argument: the next pass draws anew.
             return checkpoint(
                 stage,
                 x,
@@ -224,18 +221,16 @@ class FractalNet(Classifier):
         return stage(x, self.drawn)
 
     def draw_column(self) -> int:
-        """Global drop-path: the one column that all blocks run, or 0: all, as always in
-        evaluation.
-        """
+        """Global drop-path: the column that all blocks run; 0 (evaluation): all."""
         if not self.training or torch.rand((), device="cpu") >= self.global_share:
             return 0
         return int(torch.randint(1, self.columns + 1, (), device="cpu"))
 
-    def dropless(self) -> None:
+    def disable_drop_path(self) -> None:
         """Keep all columns from now on."""
         self.global_share = 0.0
 
-    def expected_shares(self) -> dict[str, float]:
+    def keep_probabilities(self) -> dict[str, float]:
         """How often each column runs in training: local drop-path leaves out what is
         computed, only global drop-path saves.
         """
@@ -253,39 +248,52 @@ class FractalNet(Classifier):
             init.constant_(module.bias, 0)
 
 
-def printed(
-    depth: int, millions: float, where: str, channels: tuple[int, ...], reason: str = ""
-) -> tuple[Printed, ...]:
+def paper_figures(
+    *, depth: int, millions: float, source: str, channels: tuple[int, ...], reason: str = ""
+) -> tuple[PrintedFigure, ...]:
     """What the paper prints of a network: its convolutions in depth, its parameters in
-    millions, and its maps.
+    millions, and its channels per block; `reason` why the parameters differ.
     """
+    linear = "the paper leaves the linear layer out"
+    names = [f"block{n}" for n in range(1, len(channels) + 1)]
     return (
-        Printed("depth", depth, where, reason="the paper leaves the linear layer out"),
-        Printed("params", round(millions * 1e6), where, unit=1e5, reason=reason),
-        *(
-            Printed(
-                "output", (c, 32 >> n, 32 >> n), "filters per block", module=f"features.block{n}"
-            )
-            for n, c in enumerate(channels, 1)
-        ),
+        PrintedFigure("depth", depth, source, reason=linear),
+        PrintedFigure("params", round(millions * 1e6), source, resolution=1e5, reason=reason),
+        *stage_outputs("filters per block", halved(names, channels, side=16)),
     )
 
 
-def study(columns: int, millions: float, params: int, macs: int) -> Variant:
+def study(*, columns: int, millions: float, params: int, macs: int) -> Variant:
     """A network of the depth study."""
     channels = (16, 32, 64, 128, 128)
     depth = len(channels) * 2 ** (columns - 1)
+    printed = paper_figures(depth=depth, millions=millions, source="depth study", channels=channels)
+    count = "1 column" if columns == 1 else f"{columns} columns"
     return Variant(
-        fields={"channels": channels, "columns": columns, "num_classes": 100},
-        claims=Claims(params, macs, printed(depth, millions, "depth study", channels)),
+        model_args={"channels": channels, "columns": columns, "num_classes": 100},
+        claims=Claims(params, macs, printed),
         depth=depth,
-        input_size=(3, 32, 32),
-        min_input=32,
-        note=f"depth study on CIFAR-100, {columns} column{'s' * (columns > 1)}",
+        inputs=(ImageInput((3, 32, 32), min_size=32),),
+        tiny={"columns": min(columns, 2)},
+        note=f"depth study on CIFAR-100, {count}",
     )
 
 
-REASON = "the expansion rule gives 33.7M; 38.6M fit only if 1x1 convolutions widen before the blocks, which the released generator lacks"
+def error(value: float, protocol: str) -> tuple[Result, ...]:
+    """A top-1 error of fractalnet_cifar10."""
+    protocol = f"single network, {protocol}"
+    return error_rates(top1=value, data=CIFAR10_TEST, protocol=protocol, source="Table 1")
+
+
+WIDTHS = (64, 128, 256, 512, 512)
+TABLE_1 = paper_figures(
+    depth=20,
+    millions=38.6,
+    source="Table 1",
+    channels=WIDTHS,
+    reason="the expansion rule gives 33.7M; 38.6M fit only if 1x1 convolutions widen before the "
+    "blocks, which the released generator lacks",
+)
 # fmt: off
 FAMILY = Family(
     paper=Paper(
@@ -298,24 +306,25 @@ FAMILY = Family(
     build=FractalNet,
     variants={
         "fractalnet_cifar10": Variant(
-            fields={"channels": (64, 128, 256, 512, 512), "columns": 3},
-            claims=Claims(33_724_618, 845_222_912, printed(20, 38.6, "Table 1", (64, 128, 256, 512, 512), REASON)),
+            model_args={"channels": WIDTHS, "columns": 3},
+            claims=Claims(33_724_618, 845_222_912, TABLE_1),
             depth=20,
-            input_size=(3, 32, 32),
-            min_input=32,
+            inputs=(ImageInput((3, 32, 32), min_size=32),),
             results=(
-                Result("top-1 error %", 7.33, "CIFAR-10 test", "single network, no augmentation, drop-path and dropout", "Table 1"),
-                Result("top-1 error %", 4.60, "CIFAR-10 test", "single network, shifts and mirroring, drop-path and dropout", "Table 1"),
-                Result("top-1 error %", 10.18, "CIFAR-10 test", "single network, no augmentation", "Table 1"),
-                Result("top-1 error %", 5.22, "CIFAR-10 test", "single network, shifts and mirroring", "Table 1"),
+                *error(7.33, "no augmentation, drop-path and dropout"),
+                *error(4.60, "shifts and mirroring, drop-path and dropout"),
+                *error(10.18, "no augmentation"),
+                *error(5.22, "shifts and mirroring"),
             ),
+            tiny={"channels": (16, 32, 64, 128, 128)},
             note="three columns",
         ),
-        "fractalnet_c1": study(1, 0.3, 258_292, 4_583_936),
-        "fractalnet_c2": study(2, 0.8, 847_716, 19_182_080),
-        "fractalnet_c3": study(3, 2.1, 2_125_204, 53_834_240),
-        "fractalnet_c4": study(4, 4.8, 4_778_820, 128_594_432),
-        "fractalnet_c5": study(5, 10.2, 10_184_692, 283_570_688),
-        "fractalnet_c6": study(6, 21.1, 21_095_076, 598_979_072),
+        # columns; printed parameters in millions; exact counts
+        "fractalnet_c1": study(columns=1, millions=0.3, params=258_292, macs=4_583_936),
+        "fractalnet_c2": study(columns=2, millions=0.8, params=847_716, macs=19_182_080),
+        "fractalnet_c3": study(columns=3, millions=2.1, params=2_125_204, macs=53_834_240),
+        "fractalnet_c4": study(columns=4, millions=4.8, params=4_778_820, macs=128_594_432),
+        "fractalnet_c5": study(columns=5, millions=10.2, params=10_184_692, macs=283_570_688),
+        "fractalnet_c6": study(columns=6, millions=21.1, params=21_095_076, macs=598_979_072),
     },
 )

@@ -34,17 +34,20 @@ import math
 from collections import OrderedDict
 from functools import partial
 
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
-from zoo.errors import InputError
+from zoo.errors import InputError, check_choice
+from zoo.figures import error_rates, stage_outputs
+from zoo.interfaces.classifier import AuxHead, Classifier, auxiliary_loss
 from zoo.layers import init
-from zoo.layers.branches import Branches, conv_bn_relu
-from zoo.layers.classifier import AuxHead, Classifier
-from zoo.layers.norm import krizhevsky_lrn
-from zoo.spec import Claims, Family, Paper, Printed, Result, Variant
+from zoo.layers.inception import Branches, conv_bn_relu
+from zoo.layers.neck import global_pool
+from zoo.layers.norm import alexnet_lrn
+from zoo.spec import Claims, Family, ImageInput, Paper, PrintedFigure, Result, Variant
 
-TABLE_1 = {  # #1x1, #3x3 reduce, #3x3, #5x5 reduce, #5x5, pool proj; output; params in K (1024) and ops in M as printed
+# Table 1: #1x1, #3x3 reduce, #3x3, #5x5 reduce, #5x5, pool proj; output; params in K
+# (1024) and ops in M as printed
+TABLE_1 = {
     "3a": ((64, 96, 128, 16, 32, 32), (256, 28, 28), 159, 128),
     "3b": ((128, 128, 192, 32, 96, 64), (480, 28, 28), 380, 304),
     "4a": ((192, 96, 208, 16, 48, 64), (512, 14, 14), 364, 73),
@@ -55,7 +58,7 @@ TABLE_1 = {  # #1x1, #3x3 reduce, #3x3, #5x5 reduce, #5x5, pool proj; output; pa
     "5a": ((256, 160, 320, 32, 128, 128), (832, 7, 7), 1072, 54),
     "5b": ((384, 192, 384, 48, 128, 128), (1024, 7, 7), 1388, 71),
 }
-AUX_BLOCKS = ("inception4a", "inception4d")  # whose outputs the auxiliary classifiers see
+AUX_BLOCKS = ("inception4a", "inception4d")  # whose outputs the auxiliary classifiers take
 AUX_WEIGHT = 0.3  # of each auxiliary loss
 
 
@@ -69,8 +72,8 @@ class NaiveInception(Branches):
     """Figure 2(a): 1x1, 3x3, 5x5 and a max pool side by side: (N, C, H, W) to (N, n1x1
     + n3x3 + n5x5 + C, H, W).
 
-    The example of Stanford's course CS231n, 28x28x256 with 128, 192 and 96 maps, costs
-    854,196,224 MACs.
+    The example of Stanford's course CS231n, 28x28x256 with 128, 192 and 96 filters,
+    costs 854,196,224 MACs.
     """
 
     def __init__(self, in_chans: int, n1x1: int, n3x3: int, n5x5: int) -> None:
@@ -86,9 +89,9 @@ class Inception(Branches):
     """Figure 2(b), with 1x1 bottlenecks: (N, C, H, W) to (N, n1x1 + n3x3 + n5x5 +
     pool_proj, H, W). The arguments are Table 1's columns.
 
-    The course's example with bottlenecks of 64 maps and pool_proj=64 costs 271,351,808
-    MACs. Its slide prints 358M for the same layers: 86,704,128 more, which is its 3x3
-    convolution counted twice.
+    The course's example with bottlenecks of 64 filters and pool_proj=64 costs
+    271,351,808 MACs. Its slide prints 358M for the same layers: 86,704,128 more, which
+    is its 3x3 convolution counted twice.
     """
 
     def __init__(
@@ -100,6 +103,7 @@ class Inception(Branches):
         n5x5_reduce: int,
         n5x5: int,
         pool_proj: int,
+        *,
         kernel_5x5: int = 5,
         batch_norm: bool = False,
     ) -> None:
@@ -135,41 +139,40 @@ class GoogLeNet(Classifier):
         drop_rate: float = 0.4,
     ) -> None:
         super().__init__(num_classes, in_chans)
-        if kernel_5x5 % 2 == 0 or pool4 not in (2, 3):
-            raise InputError(
-                f"kernel_5x5={kernel_5x5}, pool4={pool4}: needs an odd kernel, and a pool of 2 or 3"
-            )
+        if kernel_5x5 % 2 == 0:
+            raise InputError(f"GoogLeNet: kernel_5x5={kernel_5x5}: expected an odd number")
+        check_choice("GoogLeNet", "pool4", pool4, (2, 3))
         self.batch_norm = batch_norm
         conv = conv_bn_relu if batch_norm else conv_relu
         pool = partial(nn.MaxPool2d, stride=2, ceil_mode=True)
-        norm = nn.Identity if batch_norm else partial(krizhevsky_lrn, k=1.0, alpha=1e-4 / 5)
-        self.add_stage(
-            "stage1", nn.Sequential(OrderedDict(conv1=conv(in_chans, 64, 7, 2))), 64, 2
-        )  # (N, 64, H/2, W/2)
-        stage: OrderedDict[str, nn.Module] = OrderedDict(pool1=pool(3), norm1=norm())
-        stage.update(conv2_reduce=conv(64, 64, 1), conv2=conv(64, 192, 3), norm2=norm())
-        self.add_stage("stage2", nn.Sequential(stage), 192, 4)  # (N, 192, H/4, W/4)
+        norm = nn.Identity if batch_norm else partial(alexnet_lrn, k=1.0, alpha=1e-4 / 5)
+        stage = nn.Sequential(OrderedDict(conv1=conv(in_chans, 64, 7, 2)))
+        self.add_stage("stage1", stage, 64, 2)  # (N, 64, H/2, W/2)
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        layers["pool1"] = pool(3)  # (N, 64, H/4, W/4)
+        layers["norm1"] = norm()
+        layers["conv2_reduce"] = conv(64, 64, 1)
+        layers["conv2"] = conv(64, 192, 3)  # (N, 192, H/4, W/4)
+        layers["norm2"] = norm()
+        self.add_stage("stage2", nn.Sequential(layers), 192, 4)
         channels, auxiliary = 192, nn.ModuleDict()
         for number in (3, 4, 5):
-            stage = OrderedDict({f"pool{number - 1}": pool(pool4 if number == 5 else 3)})
+            layers = OrderedDict({f"pool{number - 1}": pool(pool4 if number == 5 else 3)})
             for row in (row for row in TABLE_1 if row.startswith(str(number))):
                 filters, (out_chans, _, _), _, _ = TABLE_1[row]
                 name = f"inception{row}"
-                stage[name] = Inception(channels, *filters, kernel_5x5, batch_norm)
+                layers[name] = Inception(
+                    channels, *filters, kernel_5x5=kernel_5x5, batch_norm=batch_norm
+                )
                 channels = out_chans
                 if aux and name in AUX_BLOCKS:
                     auxiliary[name] = self.make_aux(channels)
-            self.add_stage(
-                f"stage{number}", nn.Sequential(stage), channels, 2**number
-            )  # (N, 480 | 832 | 1024, H/2^number, ...)
+            stage = nn.Sequential(layers)  # (N, 480 | 832 | 1024, H / 2^number, W / 2^number)
+            self.add_stage(f"stage{number}", stage, channels, 2**number)
         if aux:
-            self.aux = auxiliary
-        self.num_features = channels
-        self.neck = nn.Sequential(
-            OrderedDict(
-                pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), drop=nn.Dropout(drop_rate)
-            )
-        )  # (N, 1024)
+            self.set_aux(auxiliary)
+        self.neck = global_pool(drop_rate=drop_rate)  # (N, 1024)
+        self.head_hidden_size = channels
         self.head = self.make_head(num_classes)  # (N, num_classes)
         self.init_weights()
 
@@ -177,104 +180,108 @@ class GoogLeNet(Classifier):
         """An auxiliary classifier on a map (N, channels, H/16, W/16), 14x14 at 224
         (section 5).
         """
+        conv = conv_bn_relu if self.batch_norm else conv_relu
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         if not self.batch_norm:
             layers["pool"] = nn.AvgPool2d(5, 3)  # (N, channels, 4, 4)
         layers["resize"] = nn.AdaptiveAvgPool2d(4)
-        layers["conv"] = (conv_bn_relu if self.batch_norm else conv_relu)(
-            channels, 128, 1
-        )  # (N, 128, 4, 4)
+        layers["conv"] = conv(channels, 128, 1)  # (N, 128, 4, 4)
         layers["flatten"] = nn.Flatten()  # (N, 2048)
-        layers.update(
-            fc1=nn.Linear(2048, 1024), relu1=nn.ReLU(inplace=True), drop=nn.Dropout(0.7)
-        )  # (N, 1024)
-        return AuxHead(
-            nn.Sequential(layers), 1024, self.num_classes, smallest=1 if self.batch_norm else 5
-        )
+        layers["fc1"] = nn.Linear(2048, 1024)  # (N, 1024)
+        layers["relu1"] = nn.ReLU(inplace=True)
+        layers["drop"] = nn.Dropout(0.7)
+        smallest = 1 if self.batch_norm else 5
+        return AuxHead(nn.Sequential(layers), 1024, self.num_classes, smallest=smallest)
 
     def init_module(self, name: str, module: nn.Module) -> None:
-        if isinstance(module, (nn.Conv2d, nn.Linear)):
-            if self.batch_norm:
-                init.truncated_normal_(module.weight, std=0.01)
-                init.constant_(module.bias, 0)
-            else:
-                init.uniform_(module.weight, math.sqrt(3 / init.fans(module.weight)[0]))
-                init.constant_(module.bias, 0 if name.endswith("head") else 0.2)
+        if self.batch_norm:
+            init.init_tensorflow_(module, std=0.01)
+        elif isinstance(module, (nn.Conv2d, nn.Linear)):
+            init.uniform_(module.weight, math.sqrt(3 / init.fans(module.weight)[0]))
+            init.constant_(module.bias, 0 if name.endswith("head") else 0.2)
 
 
-def step(model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-    """Loss and accuracy of images (N, C, H, W) and labels (N,): cross-entropy, in
-    training plus 0.3 of each auxiliary one (section 5).
-    """
-    images, labels = batch
-    outputs = model(images)
-    logits, *auxiliary = outputs if isinstance(outputs, tuple) else (outputs,)
-    loss = F.cross_entropy(logits, labels) + AUX_WEIGHT * sum(
-        F.cross_entropy(aux, labels) for aux in auxiliary
-    )
-    return loss, {"accuracy": (logits.detach().argmax(1) == labels).float().mean()}
+OUTPUTS = {  # Table 1
+    "stage1": (64, 112, 112),
+    "stage2.pool1": (64, 56, 56),
+    "stage2": (192, 56, 56),
+    "stage3.pool2": (192, 28, 28),
+    "stage4.pool3": (480, 14, 14),
+    "stage5.pool4": (832, 7, 7),
+    **{f"stage{row[0]}.inception{row}": output for row, (_, output, _, _) in TABLE_1.items()},
+}
+COSTS = {  # Table 1: params in K, ops in M
+    "stage1": (2.7, 34),
+    "stage2": (112, 360),
+    **{f"stage{row[0]}.inception{row}": (k, m) for row, (_, _, k, m) in TABLE_1.items()},
+}
+SEPARABLE = (
+    "the cost of a separable convolution with 8 filters per channel: 2,712 weights, 34,019,328 MACs"
+)
+UNEXPLAINED = "unexplained: the filters printed in the same row do not give it"
+WRONG_PARAMS = {"stage1": SEPARABLE} | {
+    f"stage{row[0]}.inception{row}": UNEXPLAINED for row in TABLE_1 if row[0] in "45"
+}
+WRONG_MACS = {"stage1": SEPARABLE, "stage5.inception5a": UNEXPLAINED}
 
 
-def table_1() -> tuple[Printed, ...]:
-    """The columns "output size", "params" and "ops" of Table 1; exact parameters
-    include the biases.
-    """
-    separable = "the cost of a separable convolution with 8 maps per channel: 2,712 weights, 34,019,328 MACs"
-    unexplained = "unexplained: the filters printed in the same row do not give it"
-    rows: list[tuple[str, tuple[int, ...], float, float]]
-    rows = [("stage1", (64, 112, 112), 2.7, 34), ("stage2", (192, 56, 56), 112, 360)]
-    rows += [
-        (f"stage{row[0]}.inception{row}", output, params, ops)
-        for row, (_, output, params, ops) in TABLE_1.items()
-    ]
-    wrong = {"stage1": separable} | {
-        f"stage{row[0]}.inception{row}": unexplained
-        for row in ("4a", "4b", "4c", "4d", "4e", "5a", "5b")
-    }
+def outputs() -> tuple[PrintedFigure, ...]:
+    """The column "output size" of Table 1."""
+    pooled = PrintedFigure("output", (1024, 1, 1), "Table 1", module="neck.pool")
+    return (*stage_outputs("Table 1", OUTPUTS), pooled)
+
+
+def costs() -> tuple[PrintedFigure, ...]:
+    """The columns "params" and "ops" of Table 1; exact parameters include biases."""
     found = []
-    for row, output, params, ops in rows:
-        module, reason = f"features.{row}", wrong.get(row, "")
-        found += [Printed("output", output, "Table 1", module=module)]
+    for path, (thousands, millions) in COSTS.items():
         found += [
-            Printed(
+            PrintedFigure(
                 "params",
-                params * 1024,
+                thousands * 1024,
                 "Table 1",
-                102.4 if row == "stage1" else 1024,
-                module,
-                reason=reason,
-            )
-        ]
-        found += [
-            Printed(
+                resolution=102.4 if path == "stage1" else 1024,
+                module=f"features.{path}",
+                reason=WRONG_PARAMS.get(path, ""),
+            ),
+            PrintedFigure(
                 "macs",
-                ops * 1e6,
+                millions * 1e6,
                 "Table 1",
-                1e6,
-                module,
-                reason=reason if row in ("stage1", "stage5.inception5a") else "",
-            )
+                resolution=1e6,
+                module=f"features.{path}",
+                reason=WRONG_MACS.get(path, ""),
+            ),
         ]
-    pools = {
-        "stage2.pool1": (64, 56, 56),
-        "stage3.pool2": (192, 28, 28),
-        "stage4.pool3": (480, 14, 14),
-        "stage5.pool4": (832, 7, 7),
-    }
-    found += [
-        Printed("output", output, "Table 1", module=f"features.{pool}")
-        for pool, output in pools.items()
-    ]
-    found += [Printed("output", (1024, 1, 1), "Table 1", module="neck.pool")]
     return (
         *found,
-        Printed("params", 1000 * 1024, "Table 1", 1024, "head"),
-        Printed("macs", 1e6, "Table 1", 1e6, "head"),
+        PrintedFigure("params", 1000 * 1024, "Table 1", resolution=1024, module="head"),
+        PrintedFigure("macs", 1e6, "Table 1", resolution=1e6, module="head"),
     )
 
 
 def fewer_than_alexnet(model: nn.Module) -> float:
     return 60_965_224 / sum(parameter.numel() for parameter in model.parameters())
+
+
+PRINTED = (
+    PrintedFigure("depth", 22, "abstract"),
+    PrintedFigure("macs", 1.5e9, "1", resolution=1e8),
+    PrintedFigure(
+        "AlexNet's parameters over its own",
+        12,
+        "1",
+        compute=fewer_than_alexnet,
+        reason="12 would be 5.1 million",
+    ),
+    *outputs(),
+    *costs(),
+)
+
+
+def table_3(networks: str, crops: str, error: float) -> tuple[Result, ...]:
+    """A top-5 error; ILSVRC-2014 has the images of 2012."""
+    return error_rates(top5=error, protocol=f"{networks}, {crops}", source="Table 3")
 
 
 # fmt: off
@@ -290,42 +297,27 @@ FAMILY = Family(
     build=GoogLeNet,
     variants={
         "googlenet": Variant(
-            fields={},
-            claims=Claims(
-                params=6_998_552,
-                macs=1_582_671_872,
-                printed=(
-                    Printed("depth", 22, "abstract"),
-                    Printed("macs", 1.5e9, "1", unit=1e8),
-                    Printed("AlexNet's parameters over its own", 12, "1", by=fewer_than_alexnet, reason="12 would be 5.1 million"),
-                    *table_1(),
-                ),
-            ),
+            model_args={},
+            claims=Claims(params=6_998_552, macs=1_582_671_872, printed=PRINTED),
             depth=22,
-            min_input=31,
-            mean=(123 / 255, 117 / 255, 104 / 255),
-            std=(1 / 255,) * 3,
-            results=tuple(
-                Result(
-                    "top-5 error %",
-                    error,
-                    "ILSVRC-2012 val",  # ILSVRC-2014 has the same images
-                    f"{'single network' if networks == 1 else f'{networks} networks'}, {'single crop' if crops == 1 else f'{crops} crops'}",
-                    "Table 3",
-                )
-                for networks, crops, error in ((1, 1, 10.07), (1, 10, 9.15), (1, 144, 7.89), (7, 1, 8.09), (7, 10, 7.62), (7, 144, 6.67))
+            inputs=(ImageInput(min_size=31, mean=(123 / 255, 117 / 255, 104 / 255), std=(1 / 255,) * 3),),
+            results=(
+                *table_3("single network", "single crop", 10.07),
+                *table_3("single network", "10 crops", 9.15),
+                *table_3("single network", "144 crops", 7.89),
+                *table_3("7 networks", "single crop", 8.09),
+                *table_3("7 networks", "10 crops", 7.62),
+                *table_3("7 networks", "144 crops", 6.67),
             ),
             note="the network of the paper: response normalisation, no batch norm",
         ),
         "googlenet_bn": Variant(
-            fields={"batch_norm": True, "kernel_5x5": 3, "pool4": 2, "drop_rate": 0.2},
-            claims=Claims(6_624_904, 1_498_376_192, tuple(printed for printed in table_1() if printed.what == "output")),
+            model_args={"batch_norm": True, "kernel_5x5": 3, "pool4": 2, "drop_rate": 0.2},
+            claims=Claims(params=6_624_904, macs=1_498_376_192, printed=outputs()),
             depth=22,
-            min_input=15,
-            mean=(0.5,) * 3,
-            std=(0.5,) * 3,
+            inputs=(ImageInput(min_size=15, mean=(0.5,) * 3, std=(0.5,) * 3),),
             note="torchvision's network: batch norm, and 3x3 for 5x5",
         ),
     },
-    step=step,
+    loss=auxiliary_loss(AUX_WEIGHT),
 )

@@ -33,16 +33,17 @@ Departures
 - The last map is averaged whole; at 299 it has the printed 8x8.
 """
 
-from collections import OrderedDict
 from typing import Any
 
 from torch import Tensor, nn
 
-from zoo.errors import InputError
-from zoo.layers import init
-from zoo.layers.branches import Branches, chain, conv_bn_relu
-from zoo.layers.classifier import Classifier
-from zoo.spec import Claims, Family, Paper, Printed, Result, Variant
+from zoo.errors import check_choice
+from zoo.figures import error_rates, stage_outputs
+from zoo.interfaces.classifier import Classifier
+from zoo.layers.inception import Branches, chain, conv_bn_relu
+from zoo.layers.init import init_tensorflow_
+from zoo.layers.neck import global_pool
+from zoo.spec import Claims, Family, ImageInput, Paper, PrintedFigure, Result, Variant
 
 Rows = tuple[tuple[Any, ...], ...]  # a row per branch, a column per convolution in it
 KERNELS: dict[str, Rows] = {
@@ -50,18 +51,14 @@ KERNELS: dict[str, Rows] = {
     "b": ((1,), (1, (1, 7), (7, 1))),  # Fig. 11 and 17
     "c": ((1,), (1, (1, 3), (3, 1))),  # Fig. 13 and 19
 }
-FILTERS: dict[
-    str, dict[str, Rows]
-] = {  # of the convolutions, those of the blocks without their last 1x1
+# Of the convolutions, those of the blocks without their last 1x1. Table 1: k, l, m; n.
+# Fig. 12: 1x1, 3x3; 1x1, 3x3; 1x1, 3x3, 3x3.
+FILTERS: dict[str, dict[str, Rows]] = {
     "v1": {
         "a": ((32,), (32, 32), (32, 32, 32)),
-        "reduction_a": ((192, 192, 256), (384,)),  # Table 1: k, l, m; n
+        "reduction_a": ((192, 192, 256), (384,)),
         "b": ((128,), (128, 128, 128)),
-        "reduction_b": (
-            (256, 384),
-            (256, 256),
-            (256, 256, 256),
-        ),  # Fig. 12: 1x1, 3x3; 1x1, 3x3; 1x1, 3x3, 3x3
+        "reduction_b": ((256, 384), (256, 256), (256, 256, 256)),
         "c": ((192,), (192, 192, 192)),
     },
     "v2": {
@@ -75,11 +72,10 @@ FILTERS: dict[
 
 
 class Residual(nn.Module):
-    """ReLU(x + scale * conv2d(branches(x))), section 3.2 and 3.3: (N, C, H, W) to the
-    same.
+    """ReLU(x + scale * conv2d(branches(x))), section 3.2 and 3.3, of maps (N, C, H, W).
 
-    `width`: maps of all branches together. `batch_norm` behind the 1x1 convolution, or
-    else its bias; `relu` after the sum or not.
+    `width`: channels of all branches together. `batch_norm` behind the 1x1 convolution,
+    or else its bias; `relu` after the sum or not.
     """
 
     def __init__(
@@ -87,6 +83,7 @@ class Residual(nn.Module):
         channels: int,
         branches: Branches,
         width: int,
+        *,
         scale: float,
         batch_norm: bool,
         relu: bool = True,
@@ -106,7 +103,7 @@ class Residual(nn.Module):
 
 
 def last_filters(rows: Rows) -> int:
-    """The maps that the branches give together."""
+    """The channels that the branches give together."""
     return sum(row[-1] for row in rows)
 
 
@@ -114,20 +111,20 @@ def inception(in_chans: int, filters: Rows, kernels: Rows) -> Branches:
     """A branch per row, with that row's filters and kernels: (N, C, H, W) to (N, sum of
     the rows' last filters, H, W).
     """
-    rows = [
-        list(zip(maps, sizes, strict=True)) for maps, sizes in zip(filters, kernels, strict=True)
-    ]
-    chains = [
-        chain(in_chans, *row) if len(row) > 1 else conv_bn_relu(in_chans, *row[0]) for row in rows
-    ]
-    return Branches(**{f"branch{i}": branch for i, branch in enumerate(chains)})
+    branches: dict[str, nn.Module] = {}
+    for i, (widths, sizes) in enumerate(zip(filters, kernels, strict=True)):
+        if len(widths) > 1:
+            branches[f"branch{i}"] = chain(in_chans, *zip(widths, sizes, strict=True))
+        else:
+            branches[f"branch{i}"] = conv_bn_relu(in_chans, widths[0], sizes[0])
+    return Branches(**branches)
 
 
 def reduction_a(in_chans: int, filters: Rows) -> Branches:
     """Fig. 7: (N, C, 35, 35) to (N, n + m + C, 17, 17)."""
     (k, l, m), (n,) = filters
     return Branches(
-        branch0=conv_bn_relu(in_chans, n, 3, 2, 0),
+        branch0=conv_bn_relu(in_chans, n, 3, 2, padding=0),
         branch1=chain(in_chans, (k, 1), (l, 3), (m, 3, 2, 0)),
         branch2=nn.MaxPool2d(3, 2),
     )
@@ -145,27 +142,32 @@ def reduction_b(in_chans: int, filters: Rows) -> Branches:
 
 
 def make_stem(kind: str) -> tuple[nn.Sequential, nn.Sequential, int]:
-    """The stem behind its first three convolutions, and its maps: (N, 64, 147, 147) to
-    (N, 192, 71, 71) to (N, 256 | 384 | 320, 35, 35).
+    """The stem behind its first three convolutions, and its channels: (N, 64, 147, 147)
+    to (N, 192, 71, 71) to (N, 256 | 384 | 320, 35, 35).
 
     "v1": Fig. 14; "v4": Fig. 3, that of Inception-v4; "v3": that of Inception-v3, with
     a module behind it, in the released network.
     """
     if kind == "v4":
-        third = Branches(
-            branch0=nn.MaxPool2d(3, 2), branch1=conv_bn_relu(64, 96, 3, 2, 0)
-        )  # (N, 160, 73, 73)
-        left = chain(160, (64, 1), (96, 3, 1, 0))
-        right = chain(160, (64, 1), (64, (1, 7)), (64, (7, 1)), (96, 3, 1, 0))
-        last = Branches(branch0=conv_bn_relu(192, 192, 3, 2, 0), branch1=nn.MaxPool2d(3, 2))
-        return nn.Sequential(third, Branches(branch0=left, branch1=right)), nn.Sequential(last), 384
+        third = Branches(  # (N, 160, 73, 73)
+            branch0=nn.MaxPool2d(3, 2),
+            branch1=conv_bn_relu(64, 96, 3, 2, padding=0),
+        )
+        fourth = Branches(
+            branch0=chain(160, (64, 1), (96, 3, 1, 0)),
+            branch1=chain(160, (64, 1), (64, (1, 7)), (64, (7, 1)), (96, 3, 1, 0)),
+        )
+        last = Branches(
+            branch0=conv_bn_relu(192, 192, 3, 2, padding=0),
+            branch1=nn.MaxPool2d(3, 2),
+        )
+        return nn.Sequential(third, fourth), nn.Sequential(last), 384
     plain = chain(64, nn.MaxPool2d(3, 2), (80, 1), (192, 3, 1, 0))
     if kind == "v1":
         return plain, chain(192, (256, 3, 2, 0)), 256
     mixed_5b = inception(192, ((96,), (48, 64), (64, 96, 96)), ((1,), (1, 5), (1, 3, 3)))
-    mixed_5b["branch3"] = chain(
-        192, nn.AvgPool2d(3, 1, padding=1, count_include_pad=False), (64, 1)
-    )
+    mean = nn.AvgPool2d(3, 1, padding=1, count_include_pad=False)
+    mixed_5b["branch3"] = chain(192, mean, (64, 1))
     return plain, nn.Sequential(nn.MaxPool2d(3, 2), mixed_5b), 320
 
 
@@ -191,55 +193,48 @@ class InceptionResNet(Classifier):
         drop_rate: float = 0.2,
     ) -> None:
         super().__init__(num_classes, in_chans)
-        if version not in FILTERS or stem not in ("v1", "v4", "v3"):
-            raise InputError(
-                f"version={version!r}, stem={stem!r}: Inception-ResNet has versions 'v1', 'v2' and stems 'v1', 'v4', 'v3'"
-            )
+        check_choice("InceptionResNet", "version", version, FILTERS)
+        check_choice("InceptionResNet", "stem", stem, ("v1", "v4", "v3"))
         filters = FILTERS[version]
         stem2, stem3, channels = make_stem(stem)
 
         def residual(kind: str, scale: float, relu: bool = True) -> Residual:
             branches = inception(channels, filters[kind], KERNELS[kind])
+            width = last_filters(filters[kind])
             return Residual(
-                channels, branches, last_filters(filters[kind]), scale, not released, relu
+                channels, branches, width, scale=scale, batch_norm=not released, relu=relu
             )
 
-        self.add_stage(
-            "stem1", chain(in_chans, (32, 3, 2, 0), (32, 3, 1, 0), (64, 3)), 64, 2
-        )  # (N, 64, about H/2, W/2)
+        stem1 = chain(in_chans, (32, 3, 2, 0), (32, 3, 1, 0), (64, 3))
+        self.add_stage("stem1", stem1, 64, 2)  # (N, 64, about H/2, W/2)
         self.add_stage("stem2", stem2, 192, 4)  # (N, 192, about H/4, W/4)
+
         layers: list[nn.Module] = [*stem3, *(residual("a", scales[0]) for _ in range(blocks[0]))]
-        self.add_stage(
-            "inception_a", nn.Sequential(*layers), channels, 8
-        )  # (N, 256 | 384 | 320, about H/8, W/8)
+        stage = nn.Sequential(*layers)  # (N, 256 | 384 | 320, about H/8, W/8)
+        self.add_stage("inception_a", stage, channels, 8)
+
         layers = [reduction_a(channels, filters["reduction_a"])]
         channels += last_filters(filters["reduction_a"])
         layers += [residual("b", scales[1]) for _ in range(blocks[1])]
-        self.add_stage(
-            "inception_b", nn.Sequential(*layers), channels, 16
-        )  # (N, 896 | 1152 | 1088, about H/16, W/16)
+        stage = nn.Sequential(*layers)  # (N, 896 | 1152 | 1088, about H/16, W/16)
+        self.add_stage("inception_b", stage, channels, 16)
+
         layers = [reduction_b(channels, filters["reduction_b"])]
         channels += last_filters(filters["reduction_b"])
         layers += [residual("c", scales[2]) for _ in range(blocks[2] - released)]
         if released:
             layers += [residual("c", 1.0, relu=False), conv_bn_relu(channels, 1536, 1)]
             channels = 1536
-        self.add_stage(
-            "inception_c", nn.Sequential(*layers), channels, 32
-        )  # (N, 1792 | 2144 | 1536, about H/32, W/32)
-        self.num_features = channels
-        self.neck = nn.Sequential(
-            OrderedDict(
-                pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), drop=nn.Dropout(drop_rate)
-            )
-        )
+        stage = nn.Sequential(*layers)  # (N, 1792 | 2144 | 1536, about H/32, W/32)
+        self.add_stage("inception_c", stage, channels, 32)
+
+        self.neck = global_pool(drop_rate=drop_rate)  # (N, channels)
+        self.head_hidden_size = channels
         self.head = self.make_head(num_classes)  # (N, num_classes)
         self.init_weights()
 
     def init_module(self, name: str, module: nn.Module) -> None:
-        if isinstance(module, (nn.Conv2d, nn.Linear)):
-            init.truncated_normal_(module.weight, std=0.1)
-            init.constant_(module.bias, 0)
+        init_tensorflow_(module)
 
 
 def filters_of_reduction_a(model: InceptionResNet) -> tuple[int, ...]:
@@ -250,58 +245,50 @@ def filters_of_reduction_a(model: InceptionResNet) -> tuple[int, ...]:
 
 
 def row(
-    version, stem, params, macs, depth, table_1, note, where, maps, errors=(), **fields
-) -> Variant:  # type: ignore[no-untyped-def]
-    """A network with k, l, m, n; where the maps of A, B and C stand, and they; top-1
-    and top-5 errors of Tables 2, 3 and 4.
+    *,
+    version: str,
+    stem: str,
+    blocks: tuple[int, int, int] = (5, 10, 5),
+    released: bool = False,
+    table_1: tuple[int, int, int, int],
+    channels: tuple[int, int, int],
+    source: str,
+    params: int,
+    macs: int,
+    depth: int,
+    results: tuple[Result, ...] = (),
+    note: str,
+) -> Variant:
+    """A network with k, l, m and n of `table_1`, and the `channels` of A, B and C,
+    which are printed in `source`.
     """
-    printed = [
-        Printed("output", (width, side, side), where, module=f"features.inception_{kind}{part}")
-        for kind, width, side in zip("abc", maps, (35, 17, 8), strict=True)
-        for part in ("", ".0")[
-            : 1 + (stem != "v3")
-        ]  # before the blocks too; the released stem ends in two modules
-    ]
-    protocols = [
-        ("val without its blacklisted images", "single crop"),
-        ("val", "12 crops"),
-        ("val", "144 crops"),
-    ]
+    outputs: dict[str, tuple[int, ...]] = {}
+    for kind, width, side in zip("abc", channels, (35, 17, 8), strict=True):
+        outputs[f"inception_{kind}"] = (width, side, side)
+        if stem != "v3":  # before the blocks too; the released stem ends in two modules
+            outputs[f"inception_{kind}.0"] = (width, side, side)
+    filters = PrintedFigure(
+        "k, l, m, n of Reduction-A", table_1, "Table 1", compute=filters_of_reduction_a
+    )
     return Variant(
-        fields={"version": version, "stem": stem, **fields},
-        claims=Claims(
-            params,
-            macs,
-            (
-                Printed("k, l, m, n of Reduction-A", table_1, "Table 1", by=filters_of_reduction_a),
-                *printed,
-            ),
-        ),
+        model_args={"version": version, "stem": stem, "blocks": blocks, "released": released},
+        claims=Claims(params, macs, (filters, *stage_outputs(source, outputs))),
         depth=depth,
-        input_size=(3, 299, 299),
-        min_input=75,
-        mean=(0.5,) * 3,
-        std=(0.5,) * 3,
-        results=tuple(
-            Result(
-                f"top-{1 + 4 * (i % 2)} error %",
-                error,
-                f"ILSVRC-2012 {part}",
-                f"single network, {crops}",
-                f"Table {2 + i // 2}",
-            )
-            for i, error in enumerate(errors)
-            for part, crops in [protocols[i // 2]]
-        ),
+        inputs=(ImageInput((3, 299, 299), min_size=75, mean=(0.5,) * 3, std=(0.5,) * 3),),
+        results=results,
+        tiny={"blocks": (1, 1, 2)},
         note=note,
     )
 
 
-V1, V2 = (192, 192, 256, 384), (256, 256, 384, 384)  # Table 1
-MAPS_V1, MAPS_V2, MAPS_TF = (256, 896, 1792), (384, 1152, 2144), (320, 1088, 1536)
-RELEASED = {"blocks": (10, 20, 10), "released": True}
-ERRORS_V1 = (21.3, 5.5, 19.8, 4.6, 18.8, 4.3)
-ERRORS_V2 = (19.9, 4.9, 18.7, 4.1, 17.8, 3.7)
+def errors(
+    crops: str, source: str, *, top1: float, top5: float, part: str = "val"
+) -> tuple[Result, ...]:
+    data, protocol = f"ILSVRC-2012 {part}", f"single network, {crops}"
+    return error_rates(top1=top1, top5=top5, data=data, protocol=protocol, source=source)
+
+
+BLACKLIST = "val without its blacklisted images"
 # fmt: off
 FAMILY = Family(
     paper=Paper(
@@ -313,14 +300,31 @@ FAMILY = Family(
     ),
     build=InceptionResNet,
     variants={
+        # filters, stem, blocks; Table 1: k, l, m, n; channels of A, B, C; exact counts;
+        # Tables 2 to 4: top-1 and top-5 error in %
         "inception_resnet_v1": row(
-            "v1", "v1", 22_775_528, 6_206_361_696, 93, V1, "about as costly as Inception-v3", "Fig. 15", MAPS_V1, ERRORS_V1
+            version="v1", stem="v1", table_1=(192, 192, 256, 384), channels=(256, 896, 1792), source="Fig. 15",
+            params=22_775_528, macs=6_206_361_696, depth=93,
+            results=(
+                *errors("single crop", "Table 2", top1=21.3, top5=5.5, part=BLACKLIST),
+                *errors("12 crops", "Table 3", top1=19.8, top5=4.6),
+                *errors("144 crops", "Table 4", top1=18.8, top5=4.3),
+            ),
+            note="about as costly as Inception-v3",
         ),
         "inception_resnet_v2": row(
-            "v2", "v4", 32_458_088, 9_257_953_632, 96, V2, "the network of the paper's figures", "Fig. 3 and 18", MAPS_V2, ERRORS_V2
+            version="v2", stem="v4", table_1=(256, 256, 384, 384), channels=(384, 1152, 2144), source="Fig. 3 and 18",
+            params=32_458_088, macs=9_257_953_632, depth=96,
+            results=(
+                *errors("single crop", "Table 2", top1=19.9, top5=4.9, part=BLACKLIST),
+                *errors("12 crops", "Table 3", top1=18.7, top5=4.1),
+                *errors("144 crops", "Table 4", top1=17.8, top5=3.7),
+            ),
+            note="the network of the paper's figures",
         ),
         "inception_resnet_v2_tf": row(
-            "v2", "v3", 55_843_464, 13_155_794_016, 176, V2, "as the authors released it", "release", MAPS_TF, **RELEASED
+            version="v2", stem="v3", blocks=(10, 20, 10), released=True, table_1=(256, 256, 384, 384), channels=(320, 1088, 1536),
+            source="release", params=55_843_464, macs=13_155_794_016, depth=176, note="as the authors released it",
         ),
     },
 )

@@ -29,24 +29,22 @@ With `aux=True` the auxiliary classifier is there: 27,161,264 parameters.
 
 from collections import OrderedDict
 
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
-from zoo.layers import init
-from zoo.layers.branches import Branches, chain, conv_bn_relu
-from zoo.layers.classifier import AuxHead, Classifier
-from zoo.spec import Claims, Family, Paper, Printed, Result, Variant
+from zoo.figures import error_rates, stage_outputs
+from zoo.interfaces.classifier import AuxHead, Classifier, auxiliary_loss
+from zoo.layers.inception import Branches, chain, conv_bn_relu
+from zoo.layers.init import init_tensorflow_
+from zoo.layers.neck import global_pool
+from zoo.spec import Claims, Family, ImageInput, Paper, PrintedFigure, Result, Variant
 
 AUX_WEIGHT = 0.4  # of the auxiliary loss, in the authors' release; the paper does not print it
 
 
-def pooled(in_chans: int, maps: int, count_include_pad: bool) -> nn.Sequential:
-    """The branch of all modules that starts with a mean: (N, C, H, W) to (N, maps, H,
-    W).
-    """
-    return chain(
-        in_chans, nn.AvgPool2d(3, 1, padding=1, count_include_pad=count_include_pad), (maps, 1)
-    )
+def pooled(in_chans: int, out_chans: int, count_include_pad: bool) -> nn.Sequential:
+    """The branch that starts with a mean: (N, C, H, W) to (N, out_chans, H, W)."""
+    mean = nn.AvgPool2d(3, 1, padding=1, count_include_pad=count_include_pad)
+    return chain(in_chans, mean, (out_chans, 1))
 
 
 def inception_a(in_chans: int, projection: int, count_include_pad: bool) -> Branches:
@@ -62,7 +60,7 @@ def inception_a(in_chans: int, projection: int, count_include_pad: bool) -> Bran
 def reduction_b(in_chans: int) -> Branches:
     """35x35 to 17x17 (Figure 10): (N, C, H, W) to (N, 480 + C, H/2, W/2)."""
     return Branches(
-        branch3x3=conv_bn_relu(in_chans, 384, 3, 2, 0),
+        branch3x3=conv_bn_relu(in_chans, 384, 3, 2, padding=0),
         branch3x3dbl=chain(in_chans, (64, 1), (96, 3), (96, 3, 2, 0)),
         branch_pool=nn.MaxPool2d(3, 2),
     )
@@ -72,12 +70,11 @@ def inception_c(in_chans: int, c7: int, count_include_pad: bool) -> Branches:
     """17x17 (Figure 6, n = 7): (N, C, H, W) to (N, 768, H, W); `c7` is the width
     between the 1x7 and 7x1 convolutions.
     """
+    long = ((c7, 1), (c7, (7, 1)), (c7, (1, 7)), (c7, (7, 1)), (192, (1, 7)))
     return Branches(
         branch1x1=conv_bn_relu(in_chans, 192, 1),
         branch7x7=chain(in_chans, (c7, 1), (c7, (1, 7)), (192, (7, 1))),
-        branch7x7dbl=chain(
-            in_chans, (c7, 1), (c7, (7, 1)), (c7, (1, 7)), (c7, (7, 1)), (192, (1, 7))
-        ),
+        branch7x7dbl=chain(in_chans, *long),
         branch_pool=pooled(in_chans, 192, count_include_pad),
     )
 
@@ -127,14 +124,14 @@ class InceptionV3(Classifier):
         pad = count_include_pad
         stages: dict[str, dict[str, nn.Module]] = {
             "stage1": {
-                "conv2d_1a": conv_bn_relu(in_chans, 32, 3, 2, 0),  # 149x149
-                "conv2d_2a": conv_bn_relu(32, 32, 3, 1, 0),  # 147x147
+                "conv2d_1a": conv_bn_relu(in_chans, 32, 3, 2, padding=0),  # 149x149
+                "conv2d_2a": conv_bn_relu(32, 32, 3, padding=0),  # 147x147
                 "conv2d_2b": conv_bn_relu(32, 64, 3),
             },
             "stage2": {
                 "maxpool1": nn.MaxPool2d(3, 2),  # 73x73
                 "conv2d_3b": conv_bn_relu(64, 80, 1),
-                "conv2d_4a": conv_bn_relu(80, 192, 3, 1, 0),  # 71x71
+                "conv2d_4a": conv_bn_relu(80, 192, 3, padding=0),  # 71x71
             },
             "stage3": {
                 "maxpool2": nn.MaxPool2d(3, 2),  # 35x35
@@ -155,54 +152,30 @@ class InceptionV3(Classifier):
                 "mixed_7c": inception_e(2048, pad),
             },
         }
-        for number, ((name, blocks), channels) in enumerate(
-            zip(stages.items(), (64, 192, 288, 768, 2048), strict=True), 1
-        ):
-            self.add_stage(
-                name, nn.Sequential(OrderedDict(blocks)), channels, 2**number
-            )  # (N, channels, about H/2^number, ...)
+        outputs = zip(stages.items(), (64, 192, 288, 768, 2048), strict=True)
+        for number, ((name, blocks), channels) in enumerate(outputs, 1):
+            stage = nn.Sequential(OrderedDict(blocks))  # (N, channels, about H / 2^number, ...)
+            self.add_stage(name, stage, channels, 2**number)
         if aux:
-            self.aux = nn.ModuleDict({"mixed_6e": self.make_aux()})
-        self.num_features = 2048
-        self.neck = nn.Sequential(
-            OrderedDict(
-                pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), drop=nn.Dropout(drop_rate)
-            )
-        )  # (N, 2048)
+            self.set_aux(nn.ModuleDict({"mixed_6e": self.make_aux()}))
+        self.neck = global_pool(drop_rate=drop_rate)  # (N, 2048)
+        self.head_hidden_size = 2048
         self.head = self.make_head(num_classes)  # (N, num_classes)
         self.init_weights()
 
     def make_aux(self) -> AuxHead:
-        """The auxiliary classifier, with batch norm (section 4), on a map (N, 768, 17,
-        17).
-        """
-        layers = OrderedDict[str, nn.Module](
-            pool=nn.AvgPool2d(5, 3),  # (N, 768, 5, 5)
-            conv0=conv_bn_relu(768, 128, 1),  # (N, 128, 5, 5)
-            conv1=conv_bn_relu(128, 768, 5, 1, 0),  # (N, 768, 1, 1)
-            mean=nn.AdaptiveAvgPool2d(1),
-            flatten=nn.Flatten(),  # (N, 768)
-        )
+        """The auxiliary classifier, with batch norm (section 4): (N, 768, 17, 17)."""
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        layers["pool"] = nn.AvgPool2d(5, 3)  # (N, 768, 5, 5)
+        layers["conv0"] = conv_bn_relu(768, 128, 1)  # (N, 128, 5, 5)
+        layers["conv1"] = conv_bn_relu(128, 768, 5, padding=0)  # (N, 768, 1, 1)
+        layers["mean"] = nn.AdaptiveAvgPool2d(1)
+        layers["flatten"] = nn.Flatten()  # (N, 768)
         return AuxHead(nn.Sequential(layers), 768, self.num_classes, smallest=17)
 
     def init_module(self, name: str, module: nn.Module) -> None:
-        if isinstance(module, (nn.Conv2d, nn.Linear)):
-            special = {"aux.mixed_6e.body.conv1.conv": 0.01, "aux.mixed_6e.head": 0.001}
-            init.truncated_normal_(module.weight, special.get(name, 0.1))
-            init.constant_(module.bias, 0)
-
-
-def step(model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-    """Loss and accuracy of images (N, C, H, W) and labels (N,): cross-entropy, in
-    training plus 0.4 of the auxiliary classifier's.
-    """
-    images, labels = batch
-    outputs = model(images)
-    logits, *auxiliary = outputs if isinstance(outputs, tuple) else (outputs,)
-    loss = F.cross_entropy(logits, labels) + AUX_WEIGHT * sum(
-        F.cross_entropy(aux, labels) for aux in auxiliary
-    )
-    return loss, {"accuracy": (logits.detach().argmax(1) == labels).float().mean()}
+        special = {"aux.mixed_6e.body.conv1.conv": 0.01, "aux.mixed_6e.head": 0.001}
+        init_tensorflow_(module, special.get(name, 0.1))
 
 
 def under_25_million(model: nn.Module) -> bool:
@@ -222,6 +195,39 @@ OUTPUTS = {  # of the released network
     "stage5.mixed_7a": (1280, 8, 8),
     "stage5": (2048, 8, 8),
 }
+PRINTED = (
+    PrintedFigure("under 25 million parameters", True, "abstract", compute=under_25_million),
+    PrintedFigure("macs", 5e9, "abstract", resolution=1e9),
+    PrintedFigure(
+        "macs",
+        4.8e9,
+        "Table 3",
+        resolution=1e8,
+        reason="that of a stem which the text does not fix; the release has 5.7",
+    ),
+    PrintedFigure(
+        "depth",
+        42,
+        "6",
+        reason="the longest path of the release has 48 convolutions and products",
+    ),
+    *stage_outputs("release", OUTPUTS),
+)
+
+
+def errors(
+    *,
+    top1: float | None = None,
+    top5: float | None = None,
+    part: str = "val",
+    protocol: str,
+    source: str,
+) -> tuple[Result, ...]:
+    data = f"ILSVRC-2012 {part}"
+    return error_rates(top1=top1, top5=top5, data=data, protocol=protocol, source=source)
+
+
+BLACKLIST = "val without its blacklisted images"
 # fmt: off
 FAMILY = Family(
     paper=Paper(
@@ -235,38 +241,19 @@ FAMILY = Family(
     build=InceptionV3,
     variants={
         "inception_v3": Variant(
-            fields={},
-            claims=Claims(
-                params=23_834_568,
-                macs=5_713_216_096,
-                printed=(
-                    Printed("under 25 million parameters", True, "abstract", by=under_25_million),
-                    Printed("macs", 5e9, "abstract", unit=1e9),
-                    Printed("macs", 4.8e9, "Table 3", unit=1e8, reason="that of a stem which the text does not fix; the release has 5.7"),
-                    Printed("depth", 42, "6", reason="the longest path of the release has 48 convolutions and products"),
-                    *(Printed("output", output, "release", module=f"features.{part}") for part, output in OUTPUTS.items()),
-                ),
-            ),
+            model_args={},
+            claims=Claims(params=23_834_568, macs=5_713_216_096, printed=PRINTED),
             depth=42,
-            input_size=(3, 299, 299),
-            min_input=75,
-            mean=(0.5,) * 3,
-            std=(0.5,) * 3,
-            results=tuple(
-                Result(f"top-{k} error %", error, f"ILSVRC-2012 {part}", protocol, where)
-                for k, error, part, protocol, where in (
-                    (1, 21.2, "val without its blacklisted images", "single network, single crop", "Table 3"),
-                    (5, 5.6, "val without its blacklisted images", "single network, single crop", "Table 3"),
-                    (1, 19.47, "val", "single network, 12 crops", "Table 4"),
-                    (5, 4.48, "val", "single network, 12 crops", "Table 4"),
-                    (1, 18.77, "val", "single network, 144 crops", "Table 4"),
-                    (5, 4.2, "val", "single network, 144 crops", "Table 4"),
-                    (1, 17.2, "val", "4 networks, 144 crops", "Table 5"),
-                    (5, 3.58, "test", "4 networks, 144 crops", "Table 5"),
-                )
+            inputs=(ImageInput((3, 299, 299), min_size=75, mean=(0.5,) * 3, std=(0.5,) * 3),),
+            results=(
+                *errors(top1=21.2, top5=5.6, part=BLACKLIST, protocol="single network, single crop", source="Table 3"),
+                *errors(top1=19.47, top5=4.48, protocol="single network, 12 crops", source="Table 4"),
+                *errors(top1=18.77, top5=4.2, protocol="single network, 144 crops", source="Table 4"),
+                *errors(top1=17.2, protocol="4 networks, 144 crops", source="Table 5"),
+                *errors(top5=3.58, part="test", protocol="4 networks, 144 crops", source="Table 5"),
             ),
             note="the network that the authors released",
         ),
     },
-    step=step,
+    loss=auxiliary_loss(AUX_WEIGHT),
 )

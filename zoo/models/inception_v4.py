@@ -22,40 +22,40 @@ Departures
 - The last map is averaged whole; at 299 it has the printed 8x8.
 """
 
-from collections import OrderedDict
-
 from torch import nn
 
-from zoo.layers import init
-from zoo.layers.branches import Branches, chain, conv_bn_relu
-from zoo.layers.classifier import Classifier
-from zoo.spec import Claims, Family, Paper, Printed, Result, Variant
+from zoo.figures import error_rates, stage_outputs
+from zoo.interfaces.classifier import Classifier
+from zoo.layers.inception import Branches, chain, conv_bn_relu
+from zoo.layers.init import init_tensorflow_
+from zoo.layers.neck import global_pool
+from zoo.spec import Claims, Family, ImageInput, Paper, Variant
 
 
 def stem(in_chans: int) -> tuple[nn.Sequential, nn.Sequential, Branches]:
     """Fig. 3, in three parts: (N, in_chans, 299, 299) to (N, 64, 147, 147), (N, 192,
     71, 71) and (N, 384, 35, 35).
     """
-    return (
-        chain(in_chans, (32, 3, 2, 0), (32, 3, 1, 0), (64, 3)),
-        nn.Sequential(
-            Branches(
-                branch0=nn.MaxPool2d(3, 2), branch1=conv_bn_relu(64, 96, 3, 2, 0)
-            ),  # (N, 160, 73, 73)
-            Branches(
-                branch0=chain(160, (64, 1), (96, 3, 1, 0)),
-                branch1=chain(160, (64, 1), (64, (1, 7)), (64, (7, 1)), (96, 3, 1, 0)),
-            ),
-        ),
-        Branches(branch0=conv_bn_relu(192, 192, 3, 2, 0), branch1=nn.MaxPool2d(3, 2)),
+    first = chain(in_chans, (32, 3, 2, 0), (32, 3, 1, 0), (64, 3))
+    third = Branches(  # (N, 160, 73, 73)
+        branch0=nn.MaxPool2d(3, 2),
+        branch1=conv_bn_relu(64, 96, 3, 2, padding=0),
     )
+    fourth = Branches(
+        branch0=chain(160, (64, 1), (96, 3, 1, 0)),
+        branch1=chain(160, (64, 1), (64, (1, 7)), (64, (7, 1)), (96, 3, 1, 0)),
+    )
+    last = Branches(
+        branch0=conv_bn_relu(192, 192, 3, 2, padding=0),
+        branch1=nn.MaxPool2d(3, 2),
+    )
+    return first, nn.Sequential(third, fourth), last
 
 
-def pooled(in_chans: int, maps: int) -> nn.Sequential:
-    """The branch of all modules that starts with a mean: (N, C, H, W) to (N, maps, H,
-    W).
-    """
-    return chain(in_chans, nn.AvgPool2d(3, 1, padding=1, count_include_pad=False), (maps, 1))
+def pooled(in_chans: int, out_chans: int) -> nn.Sequential:
+    """The branch that starts with a mean: (N, C, H, W) to (N, out_chans, H, W)."""
+    mean = nn.AvgPool2d(3, 1, padding=1, count_include_pad=False)
+    return chain(in_chans, mean, (out_chans, 1))
 
 
 def inception_a() -> Branches:
@@ -72,7 +72,7 @@ def reduction_a() -> Branches:
     """Fig. 7 with the filters of Table 1: (N, 384, 35, 35) to (N, 1024, 17, 17)."""
     k, l, m, n = 192, 224, 256, 384
     return Branches(
-        branch0=conv_bn_relu(384, n, 3, 2, 0),
+        branch0=conv_bn_relu(384, n, 3, 2, padding=0),
         branch1=chain(384, (k, 1), (l, 3), (m, 3, 2, 0)),
         branch2=nn.MaxPool2d(3, 2),
     )
@@ -132,42 +132,29 @@ class InceptionV4(Classifier):
         stem1, stem2, stem3 = stem(in_chans)
         self.add_stage("stem1", stem1, 64, 2)  # (N, 64, about H/2, W/2)
         self.add_stage("stem2", stem2, 192, 4)  # (N, 192, about H/4, W/4)
-        self.add_stage(
-            "inception_a", nn.Sequential(stem3, *(inception_a() for _ in range(a))), 384, 8
-        )  # (N, 384, about H/8, W/8)
-        self.add_stage(
-            "inception_b",
-            nn.Sequential(reduction_a(), *(inception_b() for _ in range(b))),
-            1024,
-            16,
-        )
-        self.add_stage(
-            "inception_c",
-            nn.Sequential(reduction_b(), *(inception_c() for _ in range(c))),
-            1536,
-            32,
-        )
-        self.num_features = 1536
-        self.neck = nn.Sequential(
-            OrderedDict(
-                pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), drop=nn.Dropout(drop_rate)
-            )
-        )  # (N, 1536)
+        stage = nn.Sequential(stem3, *(inception_a() for _ in range(a)))
+        self.add_stage("inception_a", stage, 384, 8)  # (N, 384, about H/8, W/8)
+        stage = nn.Sequential(reduction_a(), *(inception_b() for _ in range(b)))
+        self.add_stage("inception_b", stage, 1024, 16)  # (N, 1024, about H/16, W/16)
+        stage = nn.Sequential(reduction_b(), *(inception_c() for _ in range(c)))
+        self.add_stage("inception_c", stage, 1536, 32)  # (N, 1536, about H/32, W/32)
+        self.neck = global_pool(drop_rate=drop_rate)  # (N, 1536)
+        self.head_hidden_size = 1536
         self.head = self.make_head(num_classes)  # (N, num_classes)
         self.init_weights()
 
     def init_module(self, name: str, module: nn.Module) -> None:
-        if isinstance(module, (nn.Conv2d, nn.Linear)):
-            init.truncated_normal_(module.weight, std=0.1)
-            init.constant_(module.bias, 0)
+        init_tensorflow_(module)
 
 
-OUTPUTS = {  # of the stem's parts and of each kind of module, as Fig. 3 and Fig. 9 print them
+FIG_3 = {  # the stem's parts
     "stem1.0": (32, 149, 149),
     "stem1.1": (32, 147, 147),
     "stem1.2": (64, 147, 147),
     "stem2.0": (160, 73, 73),
     "stem2.1": (192, 71, 71),
+}
+FIG_9 = {  # the first and the last module of each size
     "inception_a.0": (384, 35, 35),
     "inception_a": (384, 35, 35),
     "inception_b.0": (1024, 17, 17),
@@ -175,6 +162,7 @@ OUTPUTS = {  # of the stem's parts and of each kind of module, as Fig. 3 and Fig
     "inception_c.0": (1536, 8, 8),
     "inception_c": (1536, 8, 8),
 }
+BLACKLIST = "ILSVRC-2012 val without its blacklisted images"
 # fmt: off
 FAMILY = Family(
     paper=Paper(
@@ -187,31 +175,20 @@ FAMILY = Family(
     build=InceptionV4,
     variants={
         "inception_v4": Variant(
-            fields={},
+            model_args={},
             claims=Claims(
                 params=42_679_816,
                 macs=12_253_974_624,
-                printed=tuple(
-                    Printed("output", output, "Fig. 3" if "stem" in part else "Fig. 9", module=f"features.{part}")
-                    for part, output in OUTPUTS.items()
-                ),
+                printed=(*stage_outputs("Fig. 3", FIG_3), *stage_outputs("Fig. 9", FIG_9)),
             ),
             depth=76,
-            input_size=(3, 299, 299),
-            min_input=75,
-            mean=(0.5,) * 3,
-            std=(0.5,) * 3,
-            results=tuple(
-                Result(f"top-{k} error %", error, f"ILSVRC-2012 {part}", f"single network, {crops}", where)
-                for k, error, part, crops, where in (
-                    (1, 20.0, "val without its blacklisted images", "single crop", "Table 2"),
-                    (5, 5.0, "val without its blacklisted images", "single crop", "Table 2"),
-                    (1, 18.7, "val", "12 crops", "Table 3"),
-                    (5, 4.2, "val", "12 crops", "Table 3"),
-                    (1, 17.7, "val", "144 crops", "Table 4"),
-                    (5, 3.8, "val", "144 crops", "Table 4"),
-                )
+            inputs=(ImageInput((3, 299, 299), min_size=75, mean=(0.5,) * 3, std=(0.5,) * 3),),
+            results=(
+                *error_rates(top1=20.0, top5=5.0, data=BLACKLIST, protocol="single network, single crop", source="Table 2"),
+                *error_rates(top1=18.7, top5=4.2, protocol="single network, 12 crops", source="Table 3"),
+                *error_rates(top1=17.7, top5=3.8, protocol="single network, 144 crops", source="Table 4"),
             ),
+            tiny={"blocks": (1, 1, 1)},
             note="the paper's network without residual connections",
         ),
     },

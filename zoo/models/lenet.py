@@ -5,13 +5,14 @@ Y. LeCun, L. Bottou, Y. Bengio, P. Haffner. Gradient-Based Learning Applied to D
 Recognition. Proceedings of the IEEE 86(11), 1998, doi:10.1109/5.726791. Layers: section
 II.B, Fig. 2 and Table I; loss: section II.C; activation and initialisation: appendix A.
 
-lenet5 is the network of the paper: C3 sees S2 by Table I, sub-sampling has a
-coefficient and a bias per map, and the output compares F6 with a fixed code per digit.
+lenet5 is the network of the paper: C3 is connected to S2 by Table I, sub-sampling has a
+coefficient and a bias per channel, and the output compares F6 with a fixed code per
+digit.
 Its logits are minus the paper's penalties: the largest is the answer. Background is
 -0.1, ink 1.175.
 
-lenet5_modern is the CONV-POOL-CONV-POOL-FC-FC-FC of courses: every map sees all maps,
-ReLU and max pooling (what most teach now; the fields `activation` and `pool` give the
+lenet5_modern is the CONV-POOL-CONV-POOL-FC-FC-FC of courses: full convolutions, ReLU
+and max pooling (what most teach now; the arguments `activation` and `pool` give the
 tanh and mean of older ones), a linear output with cross-entropy, 28x28 images in [0,
 1], whose padding by 2 is then background, and Glorot's initialisation, as the paper's
 is meant for tanh.
@@ -33,12 +34,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.errors import InputError, note
+from zoo.errors import check_choice, warn
+from zoo.interfaces.classifier import Classifier
 from zoo.layers import init
-from zoo.layers.classifier import Classifier
-from zoo.spec import Claims, Family, Paper, Printed, Result, Variant
+from zoo.spec import Claims, Family, ImageInput, Paper, PrintedFigure, Result, Variant
 
-TABLE_I = (  # a row per map of S2, a column per map of C3
+TABLE_I = (  # a row per channel of S2, a column per channel of C3
     "X   XXX  XXXX XX",
     "XX   XXX  XXXX X",
     "XXX   XXX  X XXX",
@@ -75,8 +76,8 @@ class ScaledTanh(nn.Module):
 
 
 class Subsampling(nn.Module):
-    """Per map, coefficient times the sum (not the mean) of each 2x2 block, plus bias:
-    (N, C, H, W) -> (N, C, H/2, W/2).
+    """Per channel, coefficient times the sum (not the mean) of each 2x2 block, plus
+    bias: (N, C, H, W) -> (N, C, H/2, W/2).
     """
 
     def __init__(self, channels: int) -> None:
@@ -90,8 +91,10 @@ class Subsampling(nn.Module):
 
 
 class TableConv2d(nn.Module):
-    """Each output map sees the input maps marked in its column of `table`: a grouped
-    convolution per run of equally long columns.
+    """Each output channel is connected to the input channels marked in its column of
+    `table`: a grouped convolution per run of equally long columns.
+
+    (N, rows of the table, H, W) to (N, columns, H - kernel_size + 1, ...).
     """
 
     def __init__(self, table: Sequence[str], kernel_size: int) -> None:
@@ -103,12 +106,13 @@ class TableConv2d(nn.Module):
         groups = [list(group) for _, group in groupby(columns, key=len)]
         self.wires = [[i for column in group for i in column] for group in groups]
         self.convs = nn.ModuleList(
-            nn.Conv2d(sum(map(len, g)), len(g), kernel_size, groups=len(g)) for g in groups
+            nn.Conv2d(sum(map(len, group)), len(group), kernel_size, groups=len(group))
+            for group in groups
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        maps = x.unbind(1)
-        gathered = [torch.stack([maps[i] for i in wires], 1) for wires in self.wires]
+        channels = x.unbind(1)
+        gathered = [torch.stack([channels[i] for i in wires], 1) for wires in self.wires]
         return torch.cat([conv(part) for conv, part in zip(self.convs, gathered, strict=True)], 1)
 
 
@@ -126,33 +130,24 @@ class RBF(nn.Module):
     @staticmethod
     def bitmaps() -> Tensor:
         """The codes of Fig. 3, row after row: (10, 84) of ±1."""
-        return torch.tensor(
-            [
-                [2.0 * int(bit) - 1 for row in digit.split() for bit in f"{int(row, 16):07b}"]
-                for digit in FIG_3
-            ]
-        )
+        bits = ["".join(f"{int(row, 16):07b}" for row in digit.split()) for digit in FIG_3]
+        return torch.tensor([[2.0 * int(bit) - 1 for bit in digit] for digit in bits])
 
     def forward(self, x: Tensor) -> Tensor:
         return -(x[:, None] - self.codes).square().sum(2)
 
 
 ACTIVATIONS = {"scaled_tanh": ScaledTanh, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "relu": nn.ReLU}
-CHOICES = {
-    "c3": ("table", "full"),
-    "pool": ("trainable", "mean", "max"),
-    "c5": ("conv", "linear"),
-    "output": ("rbf", "linear"),
-}
-CHOICES["activation"] = tuple(ACTIVATIONS)
 
 
 class LeNet5(Classifier):
-    """LeNet-5 (Fig. 2), layer by layer as its fields say; the rows of the table below
-    are the paper's and today's.
+    """LeNet-5 (Fig. 2), layer by layer as its arguments say; the rows of the table
+    below are the paper's and today's.
 
-    Input (N, in_chans, 32, 32), or (N, in_chans, 28, 28) with `padding=2` of C1. Raises
-    InputError for a field's unknown value.
+    `c3`: "table" (Table I) or "full"; `pool`: "trainable" (sub-sampling), "mean" or
+    "max"; `activation`: a key of `ACTIVATIONS`; `c5`: "conv" or "linear"; `output`:
+    "rbf" or "linear"; `padding` of C1. Input (N, in_chans, 32, 32), or (N, in_chans,
+    28, 28) with `padding=2`. Raises InputError for an unknown choice.
     """
 
     def __init__(
@@ -167,15 +162,11 @@ class LeNet5(Classifier):
         in_chans: int = 1,
     ) -> None:
         super().__init__(num_classes, in_chans)
-        for field, value in {
-            "c3": c3,
-            "pool": pool,
-            "activation": activation,
-            "c5": c5,
-            "output": output,
-        }.items():
-            if value not in CHOICES[field]:
-                raise InputError(f"{field}={value!r}: LeNet-5 knows {', '.join(CHOICES[field])}")
+        check_choice("LeNet5", "c3", c3, ("table", "full"))
+        check_choice("LeNet5", "pool", pool, ("trainable", "mean", "max"))
+        check_choice("LeNet5", "activation", activation, ACTIVATIONS)
+        check_choice("LeNet5", "c5", c5, ("conv", "linear"))
+        check_choice("LeNet5", "output", output, ("rbf", "linear"))
         self.activation, self.output = activation, output
         act = ACTIVATIONS[activation]
 
@@ -187,16 +178,11 @@ class LeNet5(Classifier):
                 return squashed(pool=Subsampling(channels))
             return nn.AvgPool2d(2) if pool == "mean" else nn.MaxPool2d(2)
 
-        self.add_stage(
-            "c1", squashed(conv=nn.Conv2d(in_chans, 6, 5, padding=padding)), 6, 1
-        )  # (N, 6, 28, 28)
+        c1 = squashed(conv=nn.Conv2d(in_chans, 6, 5, padding=padding))
+        table = TableConv2d(TABLE_I, 5) if c3 == "table" else nn.Conv2d(6, 16, 5)
+        self.add_stage("c1", c1, 6, 1)  # (N, 6, 28, 28)
         self.add_stage("s2", subsampling(6), 6, 2)  # (N, 6, 14, 14)
-        self.add_stage(
-            "c3",
-            squashed(conv=TableConv2d(TABLE_I, 5) if c3 == "table" else nn.Conv2d(6, 16, 5)),
-            16,
-            2,
-        )  # (N, 16, 10, 10)
+        self.add_stage("c3", squashed(conv=table), 16, 2)  # (N, 16, 10, 10)
         self.add_stage("s4", subsampling(16), 16, 4)  # (N, 16, 5, 5)
         neck: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
         if c5 == "conv":
@@ -205,7 +191,7 @@ class LeNet5(Classifier):
             neck.update(c5=nn.Linear(16 * 5 * 5, 120), act5=act())  # (N, 120)
         neck.update(f6=nn.Linear(120, 84), act6=act())  # (N, 84)
         self.neck = nn.Sequential(neck)
-        self.num_features = 84
+        self.head_hidden_size = 84
         self.head = self.make_head(num_classes)  # (N, num_classes)
         self.init_weights()
 
@@ -213,8 +199,9 @@ class LeNet5(Classifier):
         if self.output == "rbf" and num_classes == len(FIG_3):
             return RBF()
         if self.output == "rbf" and num_classes:
-            note(
-                f"LeNet-5 has codes for {len(FIG_3)} classes: with {num_classes} its output is a linear layer"
+            warn(
+                f"LeNet-5 has codes for {len(FIG_3)} classes: with {num_classes} its output is a "
+                "linear layer"
             )
         return super().make_head(num_classes)
 
@@ -234,24 +221,18 @@ def discriminative_loss(logits: Tensor, labels: Tensor, j: float = J) -> Tensor:
     """Eq. 9, the mean over the batch of y_D + log(exp(-j) + sum over i of exp(-y_i)),
     for logits -y (N, K) and labels D (N,).
     """
-    return F.cross_entropy(
-        F.pad(logits, (0, 1), value=-j), labels
-    )  # j is the penalty of one more, always wrong class
+    extended = F.pad(logits, (0, 1), value=-j)  # j: the penalty of one more, always wrong class
+    return F.cross_entropy(extended, labels)
 
 
-def step(model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-    """Loss and accuracy of images (N, C, H, W) and labels (N,): eq. 9 with the codes,
-    cross-entropy with a linear output.
+def loss(outputs: Tensor, batch: tuple[Tensor, Tensor], model: nn.Module) -> Tensor:
+    """Of images (N, C, H, W) and labels (N,): eq. 9 with the codes, cross-entropy with
+    a linear output.
     """
-    images, labels = batch
-    logits = model(images)
-    head = getattr(model, "module", model).head  # .module: inside DistributedDataParallel
-    loss = (
-        discriminative_loss(logits, labels)
-        if isinstance(head, RBF)
-        else F.cross_entropy(logits, labels)
-    )
-    return loss, {"accuracy": (logits.detach().argmax(1) == labels).float().mean()}
+    labels = batch[1]
+    if isinstance(model.head, RBF):
+        return discriminative_loss(outputs, labels)
+    return F.cross_entropy(outputs, labels)
 
 
 def connections(*layers: str) -> Callable[[LeNet5], int]:
@@ -262,11 +243,8 @@ def connections(*layers: str) -> Callable[[LeNet5], int]:
     def count(model: LeNet5) -> int:
         total = 0
         x = torch.empty(1, model.in_chans, 32, 32, device=next(model.parameters()).device)
-        for name, part in [
-            *model.features.named_children(),
-            *model.neck.named_children(),
-            ("head", model.head),
-        ]:
+        parts = dict([*model.features.named_children(), *model.neck.named_children()])
+        for name, part in {**parts, "head": model.head}.items():
             x = part(x)
             for module in part.modules() if name in layers or not layers else ():
                 if isinstance(module, RBF):
@@ -274,15 +252,22 @@ def connections(*layers: str) -> Callable[[LeNet5], int]:
                 elif isinstance(module, Subsampling):
                     total += (4 + 1) * x.numel()
                 elif isinstance(module, (nn.Conv2d, nn.Linear)):
-                    total += x[0, 0].numel() * sum(
-                        p.numel() for p in module.parameters()
-                    )  # each weight once per position
+                    weights = sum(parameter.numel() for parameter in module.parameters())
+                    total += x[0, 0].numel() * weights  # each once per position
         return total
 
     return count
 
 
-PARAMS = {
+FIG_2 = {  # outputs
+    "features.c1": (6, 28, 28),
+    "features.s2": (6, 14, 14),
+    "features.c3": (16, 10, 10),
+    "features.s4": (16, 5, 5),
+    "features.c5": (120, 1, 1),
+    "neck.f6": (84,),
+}
+PARAMS = {  # section II.B
     "features.c1": 156,
     "features.s2": 12,
     "features.c3": 1_516,
@@ -290,27 +275,27 @@ PARAMS = {
     "features.c5": 48_120,
     "neck.f6": 10_164,
 }
-CONNECTIONS = {"c1": 122_304, "s2": 5_880, "c3": 151_600, "s4": 2_000}
-OUTPUTS = ((6, 28, 28), (6, 14, 14), (16, 10, 10), (16, 5, 5), (120, 1, 1), (84,))
-PRINTED = (
-    Printed("params", 60_000, "II.B"),
-    Printed(
-        "depth",
-        7,
-        "II.B",
-        reason="S2, S4 and the RBF count there, which are no convolutions or matrix products",
-    ),
-    Printed("connections", 340_908, "II.B", by=connections()),
-    *(Printed("params", value, "II.B", module=layer) for layer, value in PARAMS.items()),
-    *(
-        Printed(f"connections of {layer.upper()}", value, "II.B", by=connections(layer))
-        for layer, value in CONNECTIONS.items()
-    ),
-    *(
-        Printed("output", value, "Fig. 2", module=layer)
-        for layer, value in zip(PARAMS, OUTPUTS, strict=True)
-    ),
-)
+CONNECTIONS = {"c1": 122_304, "s2": 5_880, "c3": 151_600, "s4": 2_000}  # section II.B
+NOT_COUNTED = "S2, S4 and the RBF count there, which are no convolutions or matrix products"
+
+
+def paper_figures() -> tuple[PrintedFigure, ...]:
+    """What the paper prints of lenet5."""
+    return (
+        PrintedFigure("params", 60_000, "II.B"),
+        PrintedFigure("depth", 7, "II.B", reason=NOT_COUNTED),
+        PrintedFigure("connections", 340_908, "II.B", compute=connections()),
+        *(PrintedFigure("params", count, "II.B", module=path) for path, count in PARAMS.items()),
+        *(
+            PrintedFigure(
+                f"connections of {layer.upper()}", count, "II.B", compute=connections(layer)
+            )
+            for layer, count in CONNECTIONS.items()
+        ),
+        *(PrintedFigure("output", shape, "Fig. 2", module=path) for path, shape in FIG_2.items()),
+    )
+
+
 # fmt: off
 FAMILY = Family(
     paper=Paper(
@@ -323,31 +308,23 @@ FAMILY = Family(
     build=LeNet5,
     variants={
         "lenet5": Variant(
-            fields={"c3": "table", "pool": "trainable", "activation": "scaled_tanh", "c5": "conv", "output": "rbf", "padding": 0},
-            claims=Claims(params=60_000, macs=325_680, printed=PRINTED),
+            model_args={"c3": "table", "pool": "trainable", "activation": "scaled_tanh", "c5": "conv", "output": "rbf", "padding": 0},
+            claims=Claims(params=60_000, macs=325_680, printed=paper_figures()),
             depth=7,
-            input_size=(1, 32, 32),
-            min_input=32,
-            fixed_input=True,
-            mean=(0.1 / 1.275,),  # background -0.1, ink 1.175
-            std=(1 / 1.275,),
+            inputs=(ImageInput((1, 32, 32), min_size=32, fixed=True, mean=(0.1 / 1.275,), std=(1 / 1.275,)),),
             results=(
-                Result("test error %", 0.95, "MNIST test", "single network, 20 passes", "III"),
-                Result("test error %", 0.8, "MNIST test", "single network, trained with distorted images too", "III"),
+                Result("test error %", 0.95, data="MNIST test", protocol="single network, 20 passes", source="III"),
+                Result("test error %", 0.8, data="MNIST test", protocol="single network, trained with distorted images too", source="III"),
             ),
             note="the network of 1998",
         ),
         "lenet5_modern": Variant(
-            fields={"c3": "full", "pool": "max", "activation": "relu", "c5": "linear", "output": "linear", "padding": 2},
+            model_args={"c3": "full", "pool": "max", "activation": "relu", "c5": "linear", "output": "linear", "padding": 2},
             claims=Claims(params=61_706, macs=416_520),
             depth=5,
-            input_size=(1, 28, 28),
-            min_input=28,
-            fixed_input=True,
-            mean=(0.0,),
-            std=(1.0,),
+            inputs=(ImageInput((1, 28, 28), min_size=28, fixed=True, mean=(0.0,), std=(1.0,)),),
             note="CONV-POOL-CONV-POOL-FC-FC-FC as it is taught today",
         ),
     },
-    step=step,
+    loss=loss,
 )

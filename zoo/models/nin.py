@@ -18,8 +18,8 @@ Readings
   counts are the same. All pools round up, unpadded.
 - The last 1x1 convolution is the head: ReLU, as in the definition files, then the mean
   over its map gives the logits.
-- Initialisation: N(0, 0.05²), N(0, std²) in the layers of the field `init_std`, biases
-  0.
+- Initialisation: N(0, 0.05²), N(0, std²) in the layers of the argument `init_std`,
+  biases 0.
 
 Departures
 - CIFAR images are normalised with ImageNet's mean and standard deviation; the paper
@@ -37,10 +37,11 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.errors import InputError
+from zoo.errors import InputError, check_choice
+from zoo.figures import error_rates, stage_outputs
+from zoo.interfaces.classifier import Classifier
 from zoo.layers import init
-from zoo.layers.classifier import Classifier
-from zoo.spec import Claims, Family, Paper, Printed, Result, Variant
+from zoo.spec import Claims, Family, ImageInput, Paper, PrintedFigure, Variant
 
 POOLS: dict[str, Callable[..., nn.Module]] = {"max": nn.MaxPool2d, "avg": nn.AvgPool2d}
 
@@ -55,7 +56,7 @@ class NiN(Classifier):
     InputError for an unknown pool.
     """
 
-    no_relu_head = (
+    new_head_note = (
         "NiN's new head has no ReLU after it, as with few classes a rectified logit can die"
     )
 
@@ -71,45 +72,46 @@ class NiN(Classifier):
         drop_rate: float = 0.5,
     ) -> None:
         super().__init__(num_classes, in_chans)
-        if len(pools) != len(blocks) - 1 or not set(pools) <= set(POOLS):
-            raise InputError(f"pools={pools!r}: NiN needs {len(blocks) - 1}, each 'max' or 'avg'")
+        if len(pools) != len(blocks) - 1:
+            raise InputError(f"NiN: pools={pools!r}: expected {len(blocks) - 1} of them")
+        for kind in pools:
+            check_choice("NiN", "pools", kind, POOLS)
         self.init_std = init_std or {}
         self.head_relu = head_relu
         reduction = 1
         for number, (widths, kernel, stride, padding) in enumerate(blocks, 1):
             layers: OrderedDict[str, nn.Module] = OrderedDict()
             if number > 1:
-                layers["pool"] = POOLS[pools[number - 2]](
-                    3, 2, ceil_mode=True
-                )  # (N, C, H / 2, W / 2)
+                pool = POOLS[pools[number - 2]]
+                layers["pool"] = pool(3, 2, ceil_mode=True)  # (N, C, H / 2, W / 2)
                 reduction *= 2
             if number in drops:
                 layers["drop"] = nn.Dropout(drop_rate)
-            layers[f"conv{number}"] = nn.Conv2d(in_chans, widths[0], kernel, stride, padding)
+            layers[f"conv{number}"] = nn.Conv2d(
+                in_chans, widths[0], kernel, stride, padding=padding
+            )
             layers[f"relu{number}"] = nn.ReLU(inplace=True)
-            for i, (inputs, width) in enumerate(
-                pairwise(widths), 2 * number - 1
-            ):  # cascaded cross-channel parametric pooling
+            # Cascaded cross-channel parametric pooling:
+            for i, (inputs, width) in enumerate(pairwise(widths), 2 * number - 1):
                 layers[f"cccp{i}"] = nn.Conv2d(inputs, width, 1)
                 layers[f"relu_cccp{i}"] = nn.ReLU(inplace=True)
             in_chans = widths[-1]
             reduction *= stride
-            self.add_stage(
-                f"stage{number}", nn.Sequential(layers), in_chans, reduction
-            )  # (N, in_chans, about H / reduction, ...)
-        self.num_features = in_chans
+            stage = nn.Sequential(layers)  # (N, in_chans, about H / reduction, W / reduction)
+            self.add_stage(f"stage{number}", stage, in_chans, reduction)
         self.neck = nn.Identity()
+        self.head_hidden_size = in_chans
         self.head = self.make_head(num_classes)  # (N, num_classes, H', W')
         self.init_weights()
 
     def make_head(self, num_classes: int) -> nn.Module:
-        return nn.Conv2d(self.num_features, num_classes, 1) if num_classes else nn.Identity()
+        return nn.Conv2d(self.head_hidden_size, num_classes, 1) if num_classes else nn.Identity()
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         if self.num_classes and not pre_logits:
             x = self.head(x)
             x = F.relu(x, inplace=True) if self.head_relu else x
-        return x.mean((2, 3))  # (N, num_classes) or (N, num_features)
+        return x.mean((2, 3))  # (N, num_classes) or (N, head_hidden_size)
 
     def reset_classifier(self, num_classes: int) -> None:
         self.head_relu = False
@@ -121,67 +123,70 @@ class NiN(Classifier):
             init.constant_(module.bias, 0)
 
 
-CIFAR = {
-    "blocks": (((192, 160, 96), 5, 1, 2), ((192, 192, 192), 5, 1, 2), ((192, 192), 3, 1, 1)),
-    "pools": ("max", "max"),
-    "drops": (2, 3),
+Blocks = tuple[tuple[tuple[int, ...], int, int, int], ...]
+CIFAR_BLOCKS: Blocks = (  # widths; kernel, stride and padding of the first convolution
+    ((192, 160, 96), 5, 1, 2),
+    ((192, 192, 192), 5, 1, 2),
+    ((192, 192), 3, 1, 1),
+)
+IMAGENET_BLOCKS: Blocks = (
+    ((96, 96, 96), 11, 4, 0),
+    ((256, 256, 256), 5, 1, 2),
+    ((384, 384, 384), 3, 1, 1),
+    ((1024, 1024), 3, 1, 1),
+)
+IMAGENET_OUTPUTS = {
+    "stage1": (96, 54, 54),
+    "stage2": (256, 27, 27),
+    "stage3": (384, 13, 13),
+    "stage4": (1024, 6, 6),
 }
-IMAGENET = {
-    "blocks": (
-        ((96, 96, 96), 11, 4, 0),
-        ((256, 256, 256), 5, 1, 2),
-        ((384, 384, 384), 3, 1, 1),
-        ((1024, 1024), 3, 1, 1),
-    ),
-    "pools": ("max", "max", "max"),
-    "drops": (4,),
-    "init_std": {"conv1": 0.01, "conv3": 0.01, "head": 0.01},
-}
+CIFAR_OUTPUTS = {"stage1": (96, 32, 32), "stage2": (192, 16, 16), "stage3": (192, 8, 8)}
+README = "released model's readme"
+PRINTED = (
+    PrintedFigure("bytes", 29 * 2**20, README, resolution=2**20),  # its MB is MiB
+    *stage_outputs("released model", IMAGENET_OUTPUTS),
+)
 
 
-def maps(where: str, *outputs: tuple[int, int, int]) -> tuple[Printed, ...]:
-    """The stages' outputs."""
-    return tuple(
-        Printed("output", output, where, module=f"features.stage{number}")
-        for number, output in enumerate(outputs, 1)
+def cifar(*, num_classes: int, init_std: dict[str, float], params: int, macs: int) -> Variant:
+    """A network of section 4.1 in the widths of its definition file."""
+    return Variant(
+        model_args={
+            "blocks": CIFAR_BLOCKS,
+            "pools": ("max", "max"),
+            "drops": (2, 3),
+            "init_std": init_std,
+            "num_classes": num_classes,
+        },
+        claims=Claims(params, macs, stage_outputs("definition file", CIFAR_OUTPUTS)),
+        depth=9,
+        inputs=(ImageInput((3, 32, 32), min_size=4),),
     )
 
 
-CIFAR_MAPS = maps("definition file", (96, 32, 32), (192, 16, 16), (192, 8, 8))
 # fmt: off
 FAMILY = Family(
     paper=Paper(title="Network In Network", authors="M. Lin, Q. Chen, S. Yan", year=2014, venue="ICLR", arxiv="1312.4400"),
     build=NiN,
     variants={
         "nin": Variant(
-            fields=IMAGENET,
-            claims=Claims(
-                params=7_595_176,
-                macs=1_100_188_800,
-                printed=(
-                    Printed("bytes", 29 * 2**20, "released model's readme", unit=2**20),  # its MB is MiB
-                    *maps("released model", (96, 54, 54), (256, 27, 27), (384, 13, 13), (1024, 6, 6)),
-                ),
-            ),
+            model_args={
+                "blocks": IMAGENET_BLOCKS,
+                "pools": ("max", "max", "max"),
+                "drops": (4,),
+                "init_std": {"conv1": 0.01, "conv3": 0.01, "head": 0.01},
+            },
+            claims=Claims(params=7_595_176, macs=1_100_188_800, printed=PRINTED),
             depth=12,
-            min_input=39,
-            std=(1 / 255,) * 3,
-            results=(Result("top-1 accuracy %", 59.36, "ILSVRC-2012 val", "single network, centre crop", "released model's readme"),),
+            inputs=(ImageInput(min_size=39, std=(1 / 255,) * 3),),
+            results=error_rates(top1=59.36, protocol="single network, centre crop", source=README, metric="accuracy"),
             note="for ImageNet, as the first author released it for Caffe",
         ),
-        "nin_cifar10": Variant(
-            fields={**CIFAR, "num_classes": 10},
-            claims=Claims(params=966_986, macs=222_486_528, printed=CIFAR_MAPS),
-            depth=9,
-            input_size=(3, 32, 32),
-            min_input=4,
-        ),
-        "nin_cifar100": Variant(
-            fields={**CIFAR, "init_std": {"conv1": 0.001, "cccp1": 0.01, "cccp2": 0.01}, "num_classes": 100},
-            claims=Claims(params=984_356, macs=223_592_448, printed=CIFAR_MAPS),
-            depth=9,
-            input_size=(3, 32, 32),
-            min_input=4,
+        # classes; standard deviations of the first weights; exact counts
+        "nin_cifar10": cifar(num_classes=10, init_std={}, params=966_986, macs=222_486_528),
+        "nin_cifar100": cifar(
+            num_classes=100, init_std={"conv1": 0.001, "cccp1": 0.01, "cccp2": 0.01}, params=984_356, macs=223_592_448,
         ),
     },
 )

@@ -15,7 +15,7 @@ The last feature map is the unpooled one, as in section 3.3: the last pool belon
 the neck.
 
 Readings and departures
-- Layer sizes are those of the released weights (1024 maps in the last convolution,
+- Layer sizes are those of the released weights (1024 channels in the last convolution,
   where the caption of Table 5 says 256).
 - 3x3 convolutions have a border of zeros (`padding=1`), so a score of the map is that
   of the crop in its place only nearly: inside the image the crop's border of zeros is
@@ -33,9 +33,10 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import InputError
+from zoo.figures import error_rates, stage_outputs
+from zoo.interfaces.classifier import Classifier
 from zoo.layers import init
-from zoo.layers.classifier import Classifier
-from zoo.spec import Claims, Family, Paper, Printed, Result, Variant
+from zoo.spec import Claims, Family, ImageInput, Paper, PrintedFigure, Result, Variant
 
 
 class OverFeat(Classifier):
@@ -44,7 +45,7 @@ class OverFeat(Classifier):
 
     `layers`: the tables' columns channels, kernel, stride and pool (0: none) of the
     convolutional layers; `hidden`: the widths of the hidden fully connected layers, the
-    first of which sees `side` x `side` pixels; `padding` of the 3x3 convolutions.
+    first of which takes `side` x `side` pixels; `padding` of the 3x3 convolutions.
 
     Attributes: `window`, the side of the crop that gives one score per class; `step`,
     the pixels between neighbouring scores of the coarse map; `pool`, the size of the
@@ -66,36 +67,29 @@ class OverFeat(Classifier):
         geometry = []  # kernel, stride and border of convolutions and pools
         for number, (channels, kernel, stride, pool) in enumerate(layers, 1):
             border = padding if kernel == 3 else 0
-            stage: OrderedDict[str, nn.Module] = OrderedDict(
-                conv=nn.Conv2d(in_chans, channels, kernel, stride, border),
-                relu=nn.ReLU(inplace=True),
-            )
+            parts: OrderedDict[str, nn.Module] = OrderedDict()
+            parts["conv"] = nn.Conv2d(in_chans, channels, kernel, stride, padding=border)
+            parts["relu"] = nn.ReLU(inplace=True)
             reduction *= stride
-            geometry += (
-                [(kernel, stride, border), (pool, pool, 0)] if pool else [(kernel, stride, border)]
-            )
+            geometry.append((kernel, stride, border))
+            if pool:
+                geometry.append((pool, pool, 0))
             if pool and number < len(layers):
-                stage["pool"] = nn.MaxPool2d(pool)
+                parts["pool"] = nn.MaxPool2d(pool)
                 reduction *= pool
-            self.add_stage(
-                f"stage{number}", nn.Sequential(stage), channels, reduction
-            )  # (N, channels, about H / reduction, ...)
+            stage = nn.Sequential(parts)  # (N, channels, about H / reduction, W / reduction)
+            self.add_stage(f"stage{number}", stage, channels, reduction)
             in_chans = channels
-        first, second = len(layers) + 1, len(layers) + 2
-        self.num_features = hidden[1]
-        self.neck = nn.Sequential(
-            OrderedDict[str, nn.Module](
-                [
-                    ("pool", nn.MaxPool2d(layers[-1][3])),  # (N, 1024, side, side) of one window
-                    (f"fc{first}", nn.Conv2d(in_chans, hidden[0], side)),  # (N, hidden[0], 1, 1)
-                    (f"relu{first}", nn.ReLU(inplace=True)),
-                    (f"drop{first}", nn.Dropout(drop_rate)),
-                    (f"fc{second}", nn.Conv2d(*hidden, 1)),  # (N, 4096, 1, 1)
-                    (f"relu{second}", nn.ReLU(inplace=True)),
-                    (f"drop{second}", nn.Dropout(drop_rate)),
-                ]
-            )
-        )
+        neck: OrderedDict[str, nn.Module] = OrderedDict()
+        neck["pool"] = nn.MaxPool2d(layers[-1][3])  # (N, 1024, side, side) of one window
+        for number, width, kernel in zip((1, 2), hidden, (side, 1), strict=True):
+            name = len(layers) + number
+            neck[f"fc{name}"] = nn.Conv2d(in_chans, width, kernel)  # (N, width, 1, 1)
+            neck[f"relu{name}"] = nn.ReLU(inplace=True)
+            neck[f"drop{name}"] = nn.Dropout(drop_rate)
+            in_chans = width
+        self.neck = nn.Sequential(neck)
+        self.head_hidden_size = in_chans
         self.head = self.make_head(num_classes)  # (N, num_classes, 1, 1)
         self.pool = layers[-1][3]
         self.side = side
@@ -106,14 +100,13 @@ class OverFeat(Classifier):
         self.init_weights()
 
     def make_head(self, num_classes: int) -> nn.Module:
-        return nn.Conv2d(self.num_features, num_classes, 1) if num_classes else nn.Identity()
+        return nn.Conv2d(self.head_hidden_size, num_classes, 1) if num_classes else nn.Identity()
 
     def check_input(self, x: Tensor) -> None:
         super().check_input(x)
         if x.shape[2] < self.window or x.shape[3] < self.window:
-            raise InputError(
-                f"this OverFeat takes images of {self.window}x{self.window} or larger, not {x.shape[2]}x{x.shape[3]}"
-            )
+            window, given = f"{self.window}x{self.window}", f"{x.shape[2]}x{x.shape[3]}"
+            raise InputError(f"this OverFeat takes images of {window} or larger, not {given}")
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = self.neck(x)  # (N, 4096, H', W')
@@ -128,16 +121,15 @@ class OverFeat(Classifier):
         in turn, and the maps that this gives are interleaved: the windows lie `step` /
         `pool` pixels apart.
         """
-        maps = self.forward_features(x)  # unpooled
+        x = self.forward_features(x)  # unpooled
         if not fine:
-            return self.head(self.neck(maps))
-        height, width = (pixels - self.pool * self.side + 1 for pixels in maps.shape[2:])
-        scores = maps.new_empty(len(maps), self.num_classes or self.num_features, height, width)
+            return self.head(self.neck(x))
+        height, width = (pixels - self.pool * self.side + 1 for pixels in x.shape[2:])
+        scores = x.new_empty(len(x), self.num_classes or self.head_hidden_size, height, width)
         for dy in range(min(self.pool, height)):
             for dx in range(min(self.pool, width)):
-                scores[:, :, dy :: self.pool, dx :: self.pool] = self.head(
-                    self.neck(maps[:, :, dy:, dx:])
-                )
+                shifted = self.head(self.neck(x[:, :, dy:, dx:]))
+                scores[:, :, dy :: self.pool, dx :: self.pool] = shifted
         return scores
 
     def forward_scales(self, scales: Iterable[Tensor]) -> Tensor:
@@ -147,11 +139,8 @@ class OverFeat(Classifier):
         The spatial maximum of the fine map, averaged over the scales and over each
         image and its mirror image.
         """
-        scores = [
-            self.forward_map(view, fine=True).amax((2, 3))
-            for x in scales
-            for view in (x, x.flip(3))
-        ]
+        views = (view for x in scales for view in (x, x.flip(3)))
+        scores = [self.forward_map(view, fine=True).amax((2, 3)) for view in views]
         return torch.stack(scores).mean(0)
 
     def init_module(self, name: str, module: nn.Module) -> None:
@@ -160,8 +149,15 @@ class OverFeat(Classifier):
             init.constant_(module.bias, 0)
 
 
-TABLE_1 = ((96, 11, 4, 2), (256, 5, 1, 2), (512, 3, 1, 0), (1024, 3, 1, 0), (1024, 3, 1, 2))
-TABLE_3 = (
+Layers = tuple[tuple[int, int, int, int], ...]
+TABLE_1: Layers = (  # channels, kernel, stride, pool
+    (96, 11, 4, 2),
+    (256, 5, 1, 2),
+    (512, 3, 1, 0),
+    (1024, 3, 1, 0),
+    (1024, 3, 1, 2),
+)
+TABLE_3: Layers = (
     (96, 7, 2, 3),
     (256, 7, 1, 2),
     (512, 3, 1, 0),
@@ -169,61 +165,67 @@ TABLE_3 = (
     (1024, 3, 1, 0),
     (1024, 3, 1, 3),
 )
-
-
-def outputs(table: str, *shapes: tuple[int, int, int]) -> tuple[Printed, ...]:
-    """The outputs of stage 2 and on, which are the table's inputs of the next layers,
-    and of the last pool.
-    """
-    modules = [f"features.stage{number}" for number in range(2, len(shapes) + 1)] + ["neck.pool"]
-    return tuple(
-        Printed("output", shape, table, module=module)
-        for module, shape in zip(modules, shapes, strict=True)
-    )
-
-
-def errors(data: str, protocol: str, where: str, *values: float) -> tuple[Result, ...]:
-    """The top-1 and top-5 error, or the top-5 error alone."""
-    kinds = ("top-1 error %", "top-5 error %")[-len(values) :]
-    return tuple(
-        Result(kind, value, data, protocol, where)
-        for kind, value in zip(kinds, values, strict=True)
-    )
+# The outputs from stage 2 on are the tables' inputs of the next layers.
+OUTPUTS_1 = {
+    "stage2": (256, 12, 12),
+    "stage3": (512, 12, 12),
+    "stage4": (1024, 12, 12),
+    "stage5": (1024, 12, 12),
+}
+OUTPUTS_3 = {
+    "stage2": (256, 15, 15),
+    "stage3": (512, 15, 15),
+    "stage4": (512, 15, 15),
+    "stage5": (1024, 15, 15),
+    "stage6": (1024, 15, 15),
+}
 
 
 def row(
-    layers, hidden, side, window, step, params, macs, millions, table, printed, results
-) -> Variant:  # type: ignore[no-untyped-def]
-    """A network with what the paper prints: parameters in millions (Table 4), map sizes
-    (Tables 1 and 3), window and step.
+    *,
+    table: str,
+    layers: Layers,
+    hidden: tuple[int, int],
+    side: int,
+    window: int,
+    step: int,
+    outputs: dict[str, tuple[int, int, int]],
+    params: int,
+    macs: int,
+    millions: int,
+    results: tuple[Result, ...],
+) -> Variant:
+    """A network of `table` with what the paper prints: `outputs`, `window`, `step` and
+    parameters in `millions` (Table 4).
     """
-    return Variant(
-        fields={"layers": layers, "hidden": hidden, "side": side},
-        claims=Claims(
-            params,
-            macs,
-            printed=(
-                Printed("params", millions * 1e6, "Table 4", unit=1e6),
-                Printed("window", window, table, by=lambda model: model.window),
-                Printed(
-                    "step of the windows",
-                    step,
-                    "released program's readme",
-                    by=lambda model: model.step,
-                ),
-                *printed,
-            ),
-        ),
-        depth=len(layers) + 3,
-        input_size=(3, window, window),
-        min_input=window,
+    channels = layers[-1][0]
+    readme = "released program's readme"
+    printed = (
+        PrintedFigure("params", millions * 1e6, "Table 4", resolution=1e6),
+        PrintedFigure("window", window, table, compute=lambda model: model.window),
+        PrintedFigure("step of the windows", step, readme, compute=lambda model: model.step),
+        *stage_outputs(table, outputs),
+        PrintedFigure("output", (channels, side, side), table, module="neck.pool"),
+    )
+    image = ImageInput(
+        (3, window, window),
+        min_size=window,
         mean=(118.380948 / 255,) * 3,
         std=(61.896913 / 255,) * 3,
+    )
+    narrow = tuple((width // 8, kernel, stride, pool) for width, kernel, stride, pool in layers)
+    return Variant(
+        model_args={"layers": layers, "hidden": hidden, "side": side},
+        claims=Claims(params, macs, printed),
+        depth=len(layers) + 3,
+        inputs=(image,),
         results=results,
+        tiny={"layers": narrow, "hidden": (48, 64)},
     )
 
 
-CITED = "Table 2, as cited in arXiv:1409.1556, Table 7"
+VAL = "Table 2, as cited in arXiv:1409.1556, Table 7"
+TEST = "ILSVRC-2013 test"
 # fmt: off
 FAMILY = Family(
     paper=Paper(
@@ -235,34 +237,20 @@ FAMILY = Family(
     ),
     build=OverFeat,
     variants={
+        # layers, hidden, side, window, step, outputs; exact counts;
+        # Table 4: millions of parameters
         "overfeat_fast": row(
-            TABLE_1,
-            (3072, 4096),
-            side=6,
-            window=231,
-            step=32,
-            params=145_920_872,
-            macs=2_801_403_904,
-            millions=145,
-            table="Table 1",
-            printed=outputs("Table 1", (256, 12, 12), (512, 12, 12), (1024, 12, 12), (1024, 12, 12), (1024, 6, 6)),
-            results=errors("ILSVRC-2013 test", "7 networks, in the competition", "section 3", 14.2),
+            table="Table 1", layers=TABLE_1, hidden=(3072, 4096), side=6, window=231, step=32, outputs=OUTPUTS_1,
+            params=145_920_872, macs=2_801_403_904, millions=145,
+            results=error_rates(top5=14.2, data=TEST, protocol="7 networks, in the competition", source="section 3"),
         ),
         "overfeat_accurate": row(
-            TABLE_3,
-            (4096, 4096),
-            side=5,
-            window=221,
-            step=36,
-            params=144_656_488,
-            macs=5_355_446_784,
-            millions=144,
-            table="Table 3",
-            printed=outputs("Table 3", (256, 15, 15), (512, 15, 15), (512, 15, 15), (1024, 15, 15), (1024, 15, 15), (1024, 5, 5)),
+            table="Table 3", layers=TABLE_3, hidden=(4096, 4096), side=5, window=221, step=36, outputs=OUTPUTS_3,
+            params=144_656_488, macs=5_355_446_784, millions=144,
             results=(
-                *errors("ILSVRC-2012 val", "single network, 4 scales, fine", CITED, 35.7, 14.2),
-                *errors("ILSVRC-2012 val", "7 networks, 4 scales, fine", CITED, 34.0, 13.2),
-                *errors("ILSVRC-2013 test", "7 networks, after the competition", "section 3", 13.6),
+                *error_rates(top1=35.7, top5=14.2, protocol="single network, 4 scales, fine", source=VAL),
+                *error_rates(top1=34.0, top5=13.2, protocol="7 networks, 4 scales, fine", source=VAL),
+                *error_rates(top5=13.6, data=TEST, protocol="7 networks, after the competition", source="section 3"),
             ),
         ),
     },

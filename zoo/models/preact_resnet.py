@@ -23,9 +23,9 @@ Readings
   unit has its own activation as well.
 - For the ReLU-only order the first convolution keeps its batch norm, and the last sum
   gets a ReLU alone.
-- A gate is a 1x1 convolution to as many maps as the unit has, with the branch's stride.
-  Dropout is not rescaled in training but halved in evaluation, as the paper gives it
-  the expectation 0.5.
+- A gate is a 1x1 convolution to as many channels as the unit has, with the branch's
+  stride. Dropout is not rescaled in training but halved in evaluation, as the paper
+  gives it the expectation 0.5.
 - preresnet18, 34, 50 and 101 are the same recipe at ResNet's other depths; the paper
   has 152 and 200.
 
@@ -43,10 +43,22 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import check_choice
+from zoo.figures import CIFAR10_TEST, error_rates, residual_outputs
+from zoo.interfaces.classifier import Classifier
 from zoo.layers import init
-from zoo.layers.classifier import Classifier
-from zoo.layers.residual import add_stages, add_stem, conv, init_he_, make_shortcut, pooling
-from zoo.spec import CIFAR10_MEAN, CIFAR10_STD, Claims, Family, Paper, Printed, Result, Variant
+from zoo.layers.neck import global_pool
+from zoo.layers.residual import add_stages, add_stem, conv, init_he_, make_shortcut
+from zoo.spec import (
+    CIFAR10_MEAN,
+    CIFAR10_STD,
+    Claims,
+    Family,
+    ImageInput,
+    Paper,
+    PrintedFigure,
+    Result,
+    Variant,
+)
 
 
 class Order(NamedTuple):
@@ -59,7 +71,7 @@ class Order(NamedTuple):
     sum: str  # after the addition
 
 
-ORDERS = {  # Figure 4 (a) to (e)
+ORDERS = {  # Figure 4 (a) to (e): stem, before, between, after, sum
     "original": Order("bn relu", "", "bn relu", "bn", "relu"),
     "bn_after_addition": Order("bn relu", "", "bn relu", "", "bn relu"),
     "relu_before_addition": Order("bn relu", "", "bn relu", "bn relu", ""),
@@ -72,13 +84,12 @@ JOINS = ("add", "scaled", "exclusive", "shortcut", "dropout")
 
 def activation(kinds: str, channels: int, number: int | str = "") -> OrderedDict[str, nn.Module]:
     """The layers "bn", "relu" or "bn relu", named with `number`."""
-    return OrderedDict(
-        (
-            f"{kind}{number}",
-            nn.BatchNorm2d(channels) if kind == "bn" else nn.ReLU(inplace="bn" in kinds),
-        )
-        for kind in kinds.split()
-    )
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    if "bn" in kinds:
+        layers[f"bn{number}"] = nn.BatchNorm2d(channels)
+    if "relu" in kinds:
+        layers[f"relu{number}"] = nn.ReLU(inplace="bn" in kinds)
+    return layers
 
 
 class Scaled(nn.Module):
@@ -111,7 +122,13 @@ class Gated(nn.Module):
 
 
 def make_branch(
-    in_chans: int, out_chans: int, stride: int, kernels: Sequence[int], strided: int, order: Order
+    in_chans: int,
+    out_chans: int,
+    stride: int,
+    *,
+    kernels: Sequence[int],
+    strided: int,
+    order: Order,
 ) -> nn.Sequential:
     """The convolutions of a unit, of which number `strided` has the stride, and what
     stands between and after them.
@@ -119,10 +136,10 @@ def make_branch(
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     last = len(kernels) - 1
     for i, kernel in enumerate(kernels):
-        maps = out_chans // 4 if len(kernels) == 3 and i < last else out_chans
-        layers[f"conv{i + 1}"] = conv(in_chans, maps, kernel, stride if i == strided else 1)
-        layers |= activation(order.between if i < last else order.after, maps, i + 1)
-        in_chans = maps
+        width = out_chans // 4 if len(kernels) == 3 and i < last else out_chans
+        layers[f"conv{i + 1}"] = conv(in_chans, width, kernel, stride if i == strided else 1)
+        layers |= activation(order.between if i < last else order.after, width, i + 1)
+        in_chans = width
     return nn.Sequential(layers)
 
 
@@ -135,6 +152,7 @@ class Unit(nn.Module):
 
     def __init__(
         self,
+        *,
         before: nn.Module,
         branch: nn.Module,
         shortcut: nn.Module,
@@ -155,9 +173,8 @@ class Unit(nn.Module):
         if self.shared:
             x = active
         branch, shortcut = self.branch(active), self.shortcut(x)
-        return self.after(
-            branch + shortcut if self.join is None else self.join(x, shortcut, branch)
-        )
+        total = branch + shortcut if self.join is None else self.join(x, shortcut, branch)
+        return self.after(total)
 
 
 class PreActResNet(Classifier):
@@ -186,14 +203,11 @@ class PreActResNet(Classifier):
         in_chans: int = 3,
     ) -> None:
         super().__init__(num_classes, in_chans)
-        choices = (
-            ("unit", unit, UNITS),
-            ("order", order, ORDERS),
-            ("shortcut", shortcut, "ABC"),
-            ("join", join, JOINS),
-        )
-        for field, value, known in (*choices, ("stride_in", stride_in, ("1x1", "3x3"))):
-            check_choice("PreActResNet", field, value, known)
+        check_choice("PreActResNet", "unit", unit, UNITS)
+        check_choice("PreActResNet", "order", order, ORDERS)
+        check_choice("PreActResNet", "shortcut", shortcut, "ABC")
+        check_choice("PreActResNet", "join", join, JOINS)
+        check_choice("PreActResNet", "stride_in", stride_in, ("1x1", "3x3"))
         self.gate_bias = gate_bias
         places = ORDERS[order]
         strided = 1 if unit == "bottleneck" and stride_in == "3x3" else 0
@@ -201,21 +215,19 @@ class PreActResNet(Classifier):
         def meet(in_chans: int, out_chans: int, stride: int) -> nn.Module | None:
             if join in ("exclusive", "shortcut"):
                 return Gated(in_chans, out_chans, stride, join == "exclusive")
-            return (
-                Scaled(*scale)
-                if join == "scaled"
-                else Scaled(0.5, 1, drop_rate=0.5)
-                if join == "dropout"
-                else None
-            )
+            if join == "scaled":
+                return Scaled(*scale)
+            return Scaled(0.5, 1, drop_rate=0.5) if join == "dropout" else None
 
         def block(in_chans: int, out_chans: int, stride: int) -> nn.Module:
+            branch = make_branch(
+                in_chans, out_chans, stride, kernels=UNITS[unit], strided=strided, order=places
+            )
+            norm = "bn" in places.after
             return Unit(
                 before=nn.Sequential(activation(places.before, in_chans)),
-                branch=make_branch(in_chans, out_chans, stride, UNITS[unit], strided, places),
-                shortcut=make_shortcut(
-                    shortcut, in_chans, out_chans, stride, norm="bn" in places.after
-                ),
+                branch=branch,
+                shortcut=make_shortcut(shortcut, in_chans, out_chans, stride, norm=norm),
                 join=meet(in_chans, out_chans, stride),
                 after=nn.Sequential(activation(places.sum, out_chans)),
                 shared=stride > 1 or in_chans != out_chans,
@@ -223,19 +235,14 @@ class PreActResNet(Classifier):
 
         imagenet = stem == "imagenet"
         width = 64 if imagenet else 16
+        first = 4 * width if unit == "bottleneck" else width  # channels of the first stage
         kinds = "bn relu" if imagenet else places.stem
-        add_stem(
-            self, stem, width, norm="bn" in kinds, relu="relu" in kinds
-        )  # (N, width, H / 2, W / 2), CIFAR: (N, width, H, W)
-        self.num_features = add_stages(
-            self, stem, blocks, 4 * width if unit == "bottleneck" else width, block
-        )
-        next(
-            module for module in self.features.modules() if isinstance(module, Unit)
-        ).shared = True  # appendix
-        self.neck = nn.Sequential(
-            activation(places.before, self.num_features) | OrderedDict(pooling().named_children())
-        )
+        add_stem(self, stem, width, norm="bn" in kinds, relu="relu" in kinds)  # as ResNet's
+        channels = add_stages(self, stem, blocks, first, block=block)
+        units = (module for module in self.features.modules() if isinstance(module, Unit))
+        next(units).shared = True  # appendix
+        self.neck = global_pool(activation(places.before, channels))  # (N, channels)
+        self.head_hidden_size = channels
         self.head = self.make_head(num_classes)  # (N, num_classes)
         self.init_weights()
 
@@ -246,75 +253,70 @@ class PreActResNet(Classifier):
 
 
 def row(
-    blocks, params, macs, errors=(), note="at a depth that the paper does not have", **fields
-) -> Variant:  # type: ignore[no-untyped-def]
-    """An ImageNet net with its errors (Table 5: augmentation, top-1, top-5 at
-    320x320).
-    """
-    bottleneck = fields.get("unit") == "bottleneck"
-    depth = 2 + sum(blocks) * (3 if bottleneck else 2)
-    outputs = [
-        (f"conv{i + 2}_x", ((256 if bottleneck else 64) << i, 56 >> i, 56 >> i)) for i in range(4)
-    ]
-    printed = (
-        Printed("output", output, "ResNet paper, Table 1", module=f"features.{stage}")
-        for stage, output in outputs
-    )
+    *,
+    blocks: tuple[int, ...],
+    unit: str = "basic",
+    params: int,
+    macs: int,
+    errors: tuple[tuple[str, float, float], ...] = (),
+    note: str = "",
+) -> Variant:
+    """An ImageNet net with its `errors` (Table 5): augmentation, top-1, top-5."""
+    results: list[Result] = []
+    for augmentation, top1, top5 in errors:
+        protocol = f"single network, single crop of 320, trained with {augmentation}"
+        results += error_rates(top1=top1, top5=top5, protocol=protocol, source="Table 5")
+    channels, layers = (256, 3) if unit == "bottleneck" else (64, 2)
+    printed = residual_outputs("ResNet paper, Table 1", "imagenet", channels=channels)
     return Variant(
-        fields={"blocks": blocks, **fields},
-        claims=Claims(params, macs, tuple(printed)),
-        depth=depth,
-        results=tuple(
-            Result(
-                f"top-{k} error %",
-                value,
-                "ILSVRC-2012 val",
-                f"single network, single crop of 320, trained with {augmentation}",
-                "Table 5",
-            )
-            for augmentation, *values in errors
-            for k, value in zip((1, 5), values, strict=True)
-        ),
+        model_args={"blocks": blocks, "unit": unit},
+        claims=Claims(params, macs, printed),
+        depth=2 + sum(blocks) * layers,
+        results=tuple(results),
+        tiny={"blocks": (2, 1, 1, 1)},
         note=note,
     )
 
 
-def cifar(depth, params, macs, printed, error, error64=0.0, **fields) -> Variant:  # type: ignore[no-untyped-def]
-    """A CIFAR-10 net with its error (Tables 2 and 3), and that of training with batches
-    of 64 (Table 4).
-    """
-    n, maps = ((depth - 2) // 9, 64) if fields["unit"] == "bottleneck" else ((depth - 2) // 6, 16)
-    outputs = [(f"stage{i + 1}", (maps << i, 32 >> i, 32 >> i)) for i in range(3)]
-    figures = [
-        Printed("output", output, "ResNet paper, section 4.2", module=f"features.{stage}")
-        for stage, output in outputs
-    ]
-    errors = [("median of 5 runs", error, "Table 3")]
-    errors += [("median of 5 runs, batches of 64", error64, "Table 4")] if error64 else []
+def cifar(
+    *,
+    depth: int,
+    unit: str,
+    shortcut: str = "B",
+    params: int,
+    macs: int,
+    printed: PrintedFigure,
+    results: tuple[Result, ...],
+) -> Variant:
+    """A CIFAR-10 net with its `printed` parameters and its errors."""
+    n, channels = ((depth - 2) // 9, 64) if unit == "bottleneck" else ((depth - 2) // 6, 16)
+    outputs = residual_outputs("ResNet paper, section 4.2", "cifar", channels=channels)
     return Variant(
-        fields={"blocks": (n, n, n), "stem": "cifar", "num_classes": 10, **fields},
-        claims=Claims(params, macs, (Printed("depth", depth, "Table 3"), printed, *figures)),
+        model_args={
+            "blocks": (n, n, n),
+            "unit": unit,
+            "shortcut": shortcut,
+            "stem": "cifar",
+            "num_classes": 10,
+        },
+        claims=Claims(params, macs, (PrintedFigure("depth", depth, "Table 3"), printed, *outputs)),
         depth=depth,
-        input_size=(3, 32, 32),
-        mean=CIFAR10_MEAN,
-        std=CIFAR10_STD,
-        results=tuple(
-            Result("top-1 error %", error, "CIFAR-10 test", protocol, where)
-            for protocol, error, where in errors
-        ),
+        inputs=(ImageInput((3, 32, 32), mean=CIFAR10_MEAN, std=CIFAR10_STD),),
+        results=results,
+        tiny={"blocks": (2, 1, 1)},
     )
 
 
-SMALL = Printed("params", 1.7e6, "text", unit=1e5)
-LARGE = Printed(
-    "params",
-    10.2e6,
-    "text",
-    unit=1e5,
-    reason="that is without the scales and shifts of the batch norms",
-)
-BOTTLENECK = {"unit": "bottleneck"}
-PAPER = {"unit": "bottleneck", "note": ""}
+def error(
+    value: float, source: str = "Table 3", protocol: str = "median of 5 runs"
+) -> tuple[Result, ...]:
+    return error_rates(top1=value, data=CIFAR10_TEST, protocol=protocol, source=source)
+
+
+SMALL = PrintedFigure("params", 1.7e6, "text", resolution=1e5)
+WITHOUT = "that is without the scales and shifts of the batch norms"
+LARGE = PrintedFigure("params", 10.2e6, "text", resolution=1e5, reason=WITHOUT)
+OTHER = "at a depth that the paper does not have"
 # fmt: off
 FAMILY = Family(
     paper=Paper(
@@ -327,14 +329,29 @@ FAMILY = Family(
     ),
     build=PreActResNet,
     variants={
-        "preresnet18": row((2, 2, 2, 2), 11_687_848, 1_814_073_344),
-        "preresnet34": row((3, 4, 6, 3), 21_796_008, 3_663_761_408),
-        "preresnet50": row((3, 4, 6, 3), 25_549_480, 3_857_973_248, **BOTTLENECK),
-        "preresnet101": row((3, 4, 23, 3), 44_541_608, 7_570_194_432, **BOTTLENECK),
-        "preresnet152": row((3, 8, 36, 3), 60_185_256, 11_282_415_616, [("scale", 21.1, 5.5)], **PAPER),
-        "preresnet200": row((3, 24, 36, 3), 64_666_280, 14_776_270_848, [("scale", 20.7, 5.3), ("scale and aspect", 20.1, 4.8)], **PAPER),
-        "preresnet110_cifar10": cifar(110, 1_727_962, 252_887_680, SMALL, 6.37, unit="basic", shortcut="A"),
-        "preresnet164_cifar10": cifar(164, 1_703_258, 244_500_992, SMALL, 5.46, **BOTTLENECK),
-        "preresnet1001_cifar10": cifar(1001, 10_327_706, 1_487_849_984, LARGE, 4.92, 4.62, **BOTTLENECK),
+        # blocks; exact counts; Table 5: augmentation, top-1 and top-5 error in %
+        "preresnet18": row(blocks=(2, 2, 2, 2), params=11_687_848, macs=1_814_073_344, note=OTHER),
+        "preresnet34": row(blocks=(3, 4, 6, 3), params=21_796_008, macs=3_663_761_408, note=OTHER),
+        "preresnet50": row(blocks=(3, 4, 6, 3), unit="bottleneck", params=25_549_480, macs=3_857_973_248, note=OTHER),
+        "preresnet101": row(blocks=(3, 4, 23, 3), unit="bottleneck", params=44_541_608, macs=7_570_194_432, note=OTHER),
+        "preresnet152": row(
+            blocks=(3, 8, 36, 3), unit="bottleneck", params=60_185_256, macs=11_282_415_616,
+            errors=(("scale", 21.1, 5.5),),
+        ),
+        "preresnet200": row(
+            blocks=(3, 24, 36, 3), unit="bottleneck", params=64_666_280, macs=14_776_270_848,
+            errors=(("scale", 20.7, 5.3), ("scale and aspect", 20.1, 4.8)),
+        ),
+        # depth; exact counts; printed parameters; Tables 3 and 4: error in %
+        "preresnet110_cifar10": cifar(
+            depth=110, unit="basic", shortcut="A", params=1_727_962, macs=252_887_680, printed=SMALL, results=error(6.37),
+        ),
+        "preresnet164_cifar10": cifar(
+            depth=164, unit="bottleneck", params=1_703_258, macs=244_500_992, printed=SMALL, results=error(5.46),
+        ),
+        "preresnet1001_cifar10": cifar(
+            depth=1001, unit="bottleneck", params=10_327_706, macs=1_487_849_984, printed=LARGE,
+            results=(*error(4.92), *error(4.62, "Table 4", "median of 5 runs, batches of 64")),
+        ),
     },
 )

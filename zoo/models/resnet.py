@@ -11,7 +11,7 @@ Readings
   and torchvision do: equal shapes, another function.
 - Table 1 does not say which shortcut its 18- and 34-layer nets have: here B, as in the
   deeper ones.
-- Option A appends its zero maps after the identity's, as fb.resnet.torch does;
+- Option A appends its zero channels after the identity's, as fb.resnet.torch does;
   `shortcut_pad="both"` puts half of them before.
 - Initialisation: section 3.4 refers to He et al. 2015 for all weights: N(0, 2 /
   fan-out) for convolutions, N(0, 2 / fan-in) for the head, biases 0.
@@ -26,7 +26,9 @@ Departures
 from torch import nn
 
 from zoo.errors import check_choice
-from zoo.layers.classifier import Classifier
+from zoo.figures import CIFAR10_TEST, error_rates, residual_outputs, stage_outputs
+from zoo.interfaces.classifier import Classifier
+from zoo.layers.neck import global_pool
 from zoo.layers.residual import (
     BasicBlock,
     Bottleneck,
@@ -34,9 +36,8 @@ from zoo.layers.residual import (
     add_stem,
     init_he_,
     make_shortcut,
-    pooling,
 )
-from zoo.spec import Claims, Family, Paper, Printed, Result, Variant
+from zoo.spec import Claims, Family, ImageInput, Paper, PrintedFigure, Result, Variant
 
 
 class ResNet(Classifier):
@@ -44,9 +45,9 @@ class ResNet(Classifier):
     in_chans, H, W) of any size.
 
     `bottleneck`: which block. `shortcut`: option "A", "B" or "C" of section 3.3, or ""
-    for the plain net. `shortcut_pad`: where option A puts its zero maps, "after" or
+    for the plain net. `shortcut_pad`: where option A puts its zero channels, "after" or
     "both". `stride_in`: a bottleneck's strided convolution, "1x1" or "3x3". `stem`:
-    "imagenet" (Table 1) or "cifar" (section 4.2: 16, 32, 64 maps, no pooling).
+    "imagenet" (Table 1) or "cifar" (section 4.2: 16, 32 and 64 channels, no pooling).
     """
 
     def __init__(
@@ -66,23 +67,21 @@ class ResNet(Classifier):
         check_choice("ResNet", "stride_in", stride_in, ("1x1", "3x3"))
 
         def block(in_chans: int, out_chans: int, stride: int) -> nn.Module:
-            downsample = (
-                make_shortcut(shortcut, in_chans, out_chans, stride, shortcut_pad)
-                if shortcut
-                else None
-            )
+            downsample = None
+            if shortcut:
+                downsample = make_shortcut(shortcut, in_chans, out_chans, stride, pad=shortcut_pad)
             if bottleneck:
+                inner = out_chans // 4
                 return Bottleneck(
-                    in_chans, out_chans // 4, out_chans, stride, downsample, stride_in
+                    in_chans, inner, out_chans, stride, downsample=downsample, stride_in=stride_in
                 )
             return BasicBlock(in_chans, out_chans, stride, downsample)
 
         width = 64 if stem == "imagenet" else 16
+        first = 4 * width if bottleneck else width  # channels of the first stage
         add_stem(self, stem, width)  # (N, width, H / 2, W / 2), CIFAR: (N, width, H, W)
-        self.num_features = add_stages(
-            self, stem, blocks, 4 * width if bottleneck else width, block
-        )
-        self.neck = pooling()  # (N, num_features)
+        self.head_hidden_size = add_stages(self, stem, blocks, first, block=block)
+        self.neck = global_pool()  # (N, head_hidden_size)
         self.head = self.make_head(num_classes)  # (N, num_classes)
         self.init_weights()
 
@@ -90,89 +89,99 @@ class ResNet(Classifier):
         init_he_(module)
 
 
-def errors(where: str, protocol: str, *values: float) -> tuple[Result, ...]:
-    """Top-1 and top-5 error of a single network on ImageNet."""
-    return tuple(
-        Result(f"top-{k} error %", value, "ILSVRC-2012 val", f"single network, {protocol}", where)
-        for k, value in zip((1, 5), values, strict=True)
-    )
-
-
-def row(blocks, params, macs, flops=0.0, table3=(), table4=(), note="", **fields) -> Variant:  # type: ignore[no-untyped-def]
-    """A column of Table 1 with its FLOPs, which are multiply-adds, and errors (10
-    crops: Table 3; many scales: Table 4).
+def row(
+    *,
+    blocks: tuple[int, ...],
+    bottleneck: bool = False,
+    shortcut: str = "B",
+    stride_in: str = "1x1",
+    params: int,
+    macs: int,
+    flops: float = 0,
+    ten_crops: tuple[float, float] | None = None,
+    many_scales: tuple[float, float] | None = None,
+    note: str = "",
+) -> Variant:
+    """A column of Table 1 with its `flops`, which are multiply-adds, and its top-1 and
+    top-5 errors with 10 crops (Table 3) and at many scales (Table 4).
     """
-    bottleneck = fields.get("bottleneck", False)
     depth = 2 + sum(blocks) * (3 if bottleneck else 2)
-    stages = [("conv1", 64, 112)] + [
-        (f"conv{i + 2}_x", (256 if bottleneck else 64) << i, 56 >> i) for i in range(4)
-    ]
     printed = [
-        Printed("output", (maps, size, size), "Table 1", module=f"features.{stage}")
-        for stage, maps, size in stages
+        *stage_outputs("Table 1", {"conv1": (64, 112, 112)}),
+        *residual_outputs("Table 1", "imagenet", channels=256 if bottleneck else 64),
+        PrintedFigure("depth", depth, "Table 1"),
     ]
-    printed += [Printed("depth", depth, "Table 1")]
     if flops:
-        printed += [
-            Printed(
-                "macs", flops, "Table 1" if fields.get("shortcut", "B") else "section 3.3", unit=1e8
-            )
-        ]
+        source = "Table 1" if shortcut else "section 3.3"
+        printed.append(PrintedFigure("macs", flops, source, resolution=1e8))
+    results: list[Result] = []
+    for errors, protocol, source in (
+        (ten_crops, "single network, 10 crops", "Table 3"),
+        (many_scales, "single network, many scales", "Table 4"),
+    ):
+        if errors:
+            top1, top5 = errors
+            results += error_rates(top1=top1, top5=top5, protocol=protocol, source=source)
     return Variant(
-        fields={"blocks": blocks, **fields},
+        model_args={
+            "blocks": blocks,
+            "bottleneck": bottleneck,
+            "shortcut": shortcut,
+            "stride_in": stride_in,
+        },
         claims=Claims(params, macs, tuple(printed)),
         depth=depth,
-        results=(errors("Table 3", "10 crops", *table3) if table3 else ())
-        + (errors("Table 4", "many scales", *table4) if table4 else ()),
+        results=tuple(results),
+        tiny={"blocks": (2, 1, 1, 1)},
         note=note,
     )
 
 
-def cifar(n, params, macs, printed=0.0, unit=1e4, errors=(), **fields) -> Variant:  # type: ignore[no-untyped-def]
-    """A net of 6n + 2 layers (section 4.2) with its parameters and errors (Table 6) by
-    protocol.
+def cifar(
+    *,
+    n: int,
+    shortcut: str = "A",
+    params: int,
+    macs: int,
+    printed: float = 0,
+    resolution: float = 1e4,
+    errors: tuple[Result, ...] = (),
+) -> Variant:
+    """A net of 6n + 2 layers (section 4.2) with its `printed` parameters and its errors
+    (Table 6).
     """
-    figures = (
-        Printed("depth", 6 * n + 2, "section 4.2"),
-        *(
-            Printed(
-                "output",
-                (16 << i, 32 >> i, 32 >> i),
-                "section 4.2",
-                module=f"features.stage{i + 1}",
-            )
-            for i in range(3)
-        ),
-    )
+    figures = [
+        PrintedFigure("depth", 6 * n + 2, "section 4.2"),
+        *residual_outputs("section 4.2", "cifar", channels=16),
+    ]
+    if printed:
+        figures.append(PrintedFigure("params", printed, "Table 6", resolution=resolution))
     return Variant(
-        fields={"blocks": (n, n, n), "shortcut": "A", "stem": "cifar", "num_classes": 10, **fields},
-        claims=Claims(
-            params,
-            macs,
-            (*figures, Printed("params", printed, "Table 6", unit=unit)) if printed else figures,
-        ),
+        model_args={
+            "blocks": (n, n, n),
+            "shortcut": shortcut,
+            "stem": "cifar",
+            "num_classes": 10,
+        },
+        claims=Claims(params, macs, tuple(figures)),
         depth=6 * n + 2,
-        input_size=(3, 32, 32),
-        results=tuple(
-            Result("top-1 error %", error, "CIFAR-10 test", protocol, where)
-            for protocol, error, where in errors
-        ),
-        note="plain: no shortcuts" if fields else "shortcut option A",
+        inputs=(ImageInput((3, 32, 32)),),
+        results=errors,
+        tiny={"blocks": (2, 1, 1)},
+        note="shortcut option A" if shortcut else "plain: no shortcuts",
     )
 
 
-def one(error: float) -> tuple[tuple[str, float, str]]:
-    return (("single network, shifts and mirroring", error, "Table 6"),)
+def table_6(
+    error: float,
+    protocol: str = "single network, shifts and mirroring",
+    source: str = "Table 6",
+) -> tuple[Result, ...]:
+    return error_rates(top1=error, data=CIFAR10_TEST, protocol=protocol, source=source)
 
 
-RUNS = (("best of 5 runs", 6.43, "Table 6"), ("mean of 5 runs", 6.61, "Table 6, ± 0.16"))
-PLAIN = {"shortcut": ""}
-PAPER = {"bottleneck": True, "note": "stride in the first 1x1"}
-V1_5 = {
-    "bottleneck": True,
-    "stride_in": "3x3",
-    "note": "stride in the 3x3, as fb.resnet.torch and torchvision have it",
-}
+PAPER = "stride in the first 1x1"
+V1_5 = "stride in the 3x3, as fb.resnet.torch and torchvision have it"
 # fmt: off
 FAMILY = Family(
     paper=Paper(
@@ -185,25 +194,58 @@ FAMILY = Family(
     ),
     build=ResNet,
     variants={
-        "resnet18": row((2, 2, 2, 2), 11_689_512, 1_814_073_344, 1.8e9),
-        "resnet34": row((3, 4, 6, 3), 21_797_672, 3_663_761_408, 3.6e9, (24.52, 7.46), (21.84, 5.71), "shortcut option B"),
-        "resnet50": row((3, 4, 6, 3), 25_557_032, 3_857_973_248, 3.8e9, (22.85, 6.71), (20.74, 5.25), **PAPER),
-        "resnet101": row((3, 4, 23, 3), 44_549_160, 7_570_194_432, 7.6e9, (21.75, 6.05), (19.87, 4.60), **PAPER),
-        "resnet152": row((3, 8, 36, 3), 60_192_808, 11_282_415_616, 11.3e9, (21.43, 5.71), (19.38, 4.49), **PAPER),
-        "resnet50_v1_5": row((3, 4, 6, 3), 25_557_032, 4_089_184_256, **V1_5),
-        "resnet101_v1_5": row((3, 4, 23, 3), 44_549_160, 7_801_405_440, **V1_5),
-        "resnet152_v1_5": row((3, 8, 36, 3), 60_192_808, 11_513_626_624, **V1_5),
-        "plain18": row((2, 2, 2, 2), 11_515_688, 1_794_805_760, note="resnet18 without shortcuts", **PLAIN),
-        "plain34": row((3, 4, 6, 3), 21_623_848, 3_644_493_824, 3.6e9, (28.54, 10.02), note="resnet34 without shortcuts", **PLAIN),
-        "resnet20_cifar10": cifar(3, 269_722, 40_551_040, 0.27e6, errors=one(8.75)),
-        "resnet32_cifar10": cifar(5, 464_154, 68_862_592, 0.46e6, errors=one(7.51)),
-        "resnet44_cifar10": cifar(7, 658_586, 97_174_144, 0.66e6, errors=one(7.17)),
-        "resnet56_cifar10": cifar(9, 853_018, 125_485_696, 0.85e6, errors=one(6.97)),
-        "resnet110_cifar10": cifar(18, 1_727_962, 252_887_680, 1.7e6, 1e5, RUNS),
-        "resnet1202_cifar10": cifar(200, 19_421_274, 2_829_238_912, 19.4e6, 1e5, one(7.93)),
-        "plain20_cifar10": cifar(3, 269_722, 40_551_040, **PLAIN),
-        "plain32_cifar10": cifar(5, 464_154, 68_862_592, **PLAIN),
-        "plain44_cifar10": cifar(7, 658_586, 97_174_144, **PLAIN),
-        "plain56_cifar10": cifar(9, 853_018, 125_485_696, **PLAIN),
+        # Table 1: blocks; exact counts; Table 1: FLOPs;
+        # Tables 3 and 4: top-1 and top-5 error in %
+        "resnet18": row(blocks=(2, 2, 2, 2), params=11_689_512, macs=1_814_073_344, flops=1.8e9),
+        "resnet34": row(
+            blocks=(3, 4, 6, 3), params=21_797_672, macs=3_663_761_408, flops=3.6e9,
+            ten_crops=(24.52, 7.46), many_scales=(21.84, 5.71), note="shortcut option B",
+        ),
+        "resnet50": row(
+            blocks=(3, 4, 6, 3), bottleneck=True, params=25_557_032, macs=3_857_973_248, flops=3.8e9,
+            ten_crops=(22.85, 6.71), many_scales=(20.74, 5.25), note=PAPER,
+        ),
+        "resnet101": row(
+            blocks=(3, 4, 23, 3), bottleneck=True, params=44_549_160, macs=7_570_194_432, flops=7.6e9,
+            ten_crops=(21.75, 6.05), many_scales=(19.87, 4.60), note=PAPER,
+        ),
+        "resnet152": row(
+            blocks=(3, 8, 36, 3), bottleneck=True, params=60_192_808, macs=11_282_415_616, flops=11.3e9,
+            ten_crops=(21.43, 5.71), many_scales=(19.38, 4.49), note=PAPER,
+        ),
+        # fb.resnet.torch: blocks; exact counts
+        "resnet50_v1_5": row(
+            blocks=(3, 4, 6, 3), bottleneck=True, stride_in="3x3", params=25_557_032, macs=4_089_184_256, note=V1_5,
+        ),
+        "resnet101_v1_5": row(
+            blocks=(3, 4, 23, 3), bottleneck=True, stride_in="3x3", params=44_549_160, macs=7_801_405_440, note=V1_5,
+        ),
+        "resnet152_v1_5": row(
+            blocks=(3, 8, 36, 3), bottleneck=True, stride_in="3x3", params=60_192_808, macs=11_513_626_624, note=V1_5,
+        ),
+        # section 3.3, plain nets: blocks; exact counts; FLOPs; Table 3
+        "plain18": row(
+            blocks=(2, 2, 2, 2), shortcut="", params=11_515_688, macs=1_794_805_760, note="resnet18 without shortcuts",
+        ),
+        "plain34": row(
+            blocks=(3, 4, 6, 3), shortcut="", params=21_623_848, macs=3_644_493_824, flops=3.6e9,
+            ten_crops=(28.54, 10.02), note="resnet34 without shortcuts",
+        ),
+        # section 4.2: n; exact counts; Table 6: parameters, error in %
+        "resnet20_cifar10": cifar(n=3, params=269_722, macs=40_551_040, printed=0.27e6, errors=table_6(8.75)),
+        "resnet32_cifar10": cifar(n=5, params=464_154, macs=68_862_592, printed=0.46e6, errors=table_6(7.51)),
+        "resnet44_cifar10": cifar(n=7, params=658_586, macs=97_174_144, printed=0.66e6, errors=table_6(7.17)),
+        "resnet56_cifar10": cifar(n=9, params=853_018, macs=125_485_696, printed=0.85e6, errors=table_6(6.97)),
+        "resnet110_cifar10": cifar(
+            n=18, params=1_727_962, macs=252_887_680, printed=1.7e6, resolution=1e5,
+            errors=(*table_6(6.43, "best of 5 runs"), *table_6(6.61, "mean of 5 runs", "Table 6, ± 0.16")),
+        ),
+        "resnet1202_cifar10": cifar(
+            n=200, params=19_421_274, macs=2_829_238_912, printed=19.4e6, resolution=1e5, errors=table_6(7.93),
+        ),
+        "plain20_cifar10": cifar(n=3, shortcut="", params=269_722, macs=40_551_040),
+        "plain32_cifar10": cifar(n=5, shortcut="", params=464_154, macs=68_862_592),
+        "plain44_cifar10": cifar(n=7, shortcut="", params=658_586, macs=97_174_144),
+        "plain56_cifar10": cifar(n=9, shortcut="", params=853_018, macs=125_485_696),
     },
 )

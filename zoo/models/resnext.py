@@ -26,17 +26,29 @@ Departures
 
 from torch import nn
 
-from zoo.layers.classifier import Classifier
-from zoo.layers.residual import Bottleneck, add_stages, add_stem, init_he_, make_shortcut, pooling
-from zoo.spec import CIFAR10_MEAN, CIFAR10_STD, Claims, Family, Paper, Printed, Result, Variant
+from zoo.figures import CIFAR10_TEST, error_rates, residual_outputs
+from zoo.interfaces.classifier import Classifier
+from zoo.layers.neck import global_pool
+from zoo.layers.residual import Bottleneck, add_stages, add_stem, init_he_, make_shortcut
+from zoo.spec import (
+    CIFAR10_MEAN,
+    CIFAR10_STD,
+    Claims,
+    Family,
+    ImageInput,
+    Paper,
+    PrintedFigure,
+    Result,
+    Variant,
+)
 
 
 class ResNeXt(Classifier):
     """ResNeXt (Table 1). `blocks`: per stage; `cardinality` C and `width` D: branches
     and their width in the first stage.
 
-    `stem`: "imagenet", or "cifar" (section 5.3: 256, 512, 1024 maps, no pooling). Input
-    (N, in_chans, H, W) of any size.
+    `stem`: "imagenet", or "cifar" (section 5.3: 256, 512 and 1024 channels, no
+    pooling). Input (N, in_chans, H, W) of any size.
     """
 
     def __init__(
@@ -52,12 +64,14 @@ class ResNeXt(Classifier):
 
         def block(in_chans: int, out_chans: int, stride: int) -> nn.Module:
             downsample = make_shortcut("B", in_chans, out_chans, stride)
-            inner = cardinality * width * out_chans // 256  # doubles with the maps
-            return Bottleneck(in_chans, inner, out_chans, stride, downsample, groups=cardinality)
+            inner = cardinality * width * out_chans // 256  # doubles with the channels
+            return Bottleneck(
+                in_chans, inner, out_chans, stride, downsample=downsample, groups=cardinality
+            )
 
         add_stem(self, stem, 64)  # (N, 64, H / 2, W / 2), CIFAR: (N, 64, H, W)
-        self.num_features = add_stages(self, stem, blocks, 256, block)
-        self.neck = pooling()  # (N, num_features)
+        self.head_hidden_size = add_stages(self, stem, blocks, 256, block=block)
+        self.neck = global_pool()  # (N, head_hidden_size)
         self.head = self.make_head(num_classes)  # (N, num_classes)
         self.init_weights()
 
@@ -66,93 +80,89 @@ class ResNeXt(Classifier):
 
 
 def row(
-    blocks, cardinality, width, params, macs, printed=(), errors=(), where="", note=""
-) -> Variant:  # type: ignore[no-untyped-def]
-    """An ImageNet net with its errors (top-1, top-5 where printed)."""
-    outputs = (
-        Printed("output", (256 << i, 56 >> i, 56 >> i), "Table 1", module=f"features.conv{i + 2}_x")
-        for i in range(4)
-    )
-    depth = 3 * sum(blocks) + 2
+    *,
+    blocks: tuple[int, ...],
+    cardinality: int,
+    width: int,
+    params: int,
+    macs: int,
+    printed: tuple[PrintedFigure, ...] = (),
+    results: tuple[Result, ...] = (),
+    note: str = "",
+) -> Variant:
+    """An ImageNet net with what is printed of it."""
+    outputs = residual_outputs("Table 1", "imagenet", channels=256)
     return Variant(
-        fields={"blocks": blocks, "cardinality": cardinality, "width": width},
+        model_args={"blocks": blocks, "cardinality": cardinality, "width": width},
         claims=Claims(params, macs, (*printed, *outputs)),
-        depth=depth,
-        results=tuple(
-            Result(
-                f"top-{k} error %", value, "ILSVRC-2012 val", "single network, single crop", where
-            )
-            for k, value in zip((1, 5), errors, strict=False)
-        ),
+        depth=3 * sum(blocks) + 2,
+        results=results,
+        tiny={"blocks": (2, 1, 1, 1)},
         note=note,
     )
 
 
-def cifar(cardinality, params, macs, printed, error) -> Variant:  # type: ignore[no-untyped-def]
-    """A net of 29 layers with its parameters and error (Table 7)."""
-    outputs = (
-        Printed(
-            "output", (256 << i, 32 >> i, 32 >> i), "section 5.3", module=f"features.stage{i + 1}"
-        )
-        for i in range(3)
+def errors(source: str, *, top1: float, top5: float | None = None) -> tuple[Result, ...]:
+    protocol = "single network, single crop"
+    return error_rates(top1=top1, top5=top5, protocol=protocol, source=source)
+
+
+def cifar(*, cardinality: int, params: int, macs: int, printed: float, error: float) -> Variant:
+    """A net of 29 layers with its `printed` parameters and its error (Table 7)."""
+    figures = (
+        PrintedFigure("depth", 29, "section 5.3"),
+        PrintedFigure("params", printed, "Table 7", resolution=1e5),
+        *residual_outputs("section 5.3", "cifar", channels=256),
     )
     return Variant(
-        fields={
+        model_args={
             "blocks": (3, 3, 3),
             "cardinality": cardinality,
             "width": 64,
             "stem": "cifar",
             "num_classes": 10,
         },
-        claims=Claims(
-            params,
-            macs,
-            (
-                Printed("depth", 29, "section 5.3"),
-                Printed("params", printed, "Table 7", unit=1e5),
-                *outputs,
-            ),
-        ),
+        claims=Claims(params, macs, figures),
         depth=29,
-        input_size=(3, 32, 32),
-        mean=CIFAR10_MEAN,
-        std=CIFAR10_STD,
-        results=(Result("top-1 error %", error, "CIFAR-10 test", "mean of 10 runs", "Table 7"),),
+        inputs=(ImageInput((3, 32, 32), mean=CIFAR10_MEAN, std=CIFAR10_STD),),
+        results=error_rates(
+            top1=error, data=CIFAR10_TEST, protocol="mean of 10 runs", source="Table 7"
+        ),
+        tiny={"blocks": (2, 1, 1), "cardinality": 4, "width": 8},
     )
 
 
 def block_weights(model: ResNeXt) -> int:
-    """The weights of a block with 256 maps, without batch norms and shortcut."""
+    """The weights of a block of 256 channels, without batch norms and shortcut."""
     block = model.features.get_submodule("conv2_x.1")
     return sum(conv.weight.numel() for conv in block.modules() if isinstance(conv, nn.Conv2d))
 
 
-LAYERS_101 = (3, 4, 23, 3)
-DEPTH_101 = Printed("depth", 101, "Table 3")
+DEPTH_101 = PrintedFigure("depth", 101, "Table 3")
 PRINTED_50 = (
-    Printed("depth", 50, "Table 1"),
-    Printed("params", 25.0e6, "Table 1", unit=1e5),
-    Printed("macs", 4.2e9, "Table 1", unit=1e8),
-    Printed("weights of a block", 70e3, "section 3.4", unit=1e3, by=block_weights),
+    PrintedFigure("depth", 50, "Table 1"),
+    PrintedFigure("params", 25.0e6, "Table 1", resolution=1e5),
+    PrintedFigure("macs", 4.2e9, "Table 1", resolution=1e8),
+    PrintedFigure("weights of a block", 70e3, "section 3.4", resolution=1e3, compute=block_weights),
 )
 PRINTED_101 = (
     DEPTH_101,
-    Printed(
+    PrintedFigure(
         "macs",
         7.8e9,
         "authors' repository",
-        unit=1e8,
+        resolution=1e8,
         reason="the figure of ResNet-101, which the setting is made to match",
     ),
 )
 PRINTED_2X = (
     DEPTH_101,
-    Printed("macs", 15e9, "Table 4", unit=1e9),
-    Printed(
+    PrintedFigure("macs", 15e9, "Table 4", resolution=1e9),
+    PrintedFigure(
         "macs",
         15.6e9,
         "authors' repository",
-        unit=1e8,
+        resolution=1e8,
         reason="unexplained: the settings at twice the cost have 15.1 to 15.5e9",
     ),
 )
@@ -168,11 +178,25 @@ FAMILY = Family(
     ),
     build=ResNeXt,
     variants={
-        "resnext50_32x4d": row((3, 4, 6, 3), 32, 4, 25_028_904, 4_230_479_872, PRINTED_50, (22.2,), "Table 3"),
-        "resnext101_32x4d": row(LAYERS_101, 32, 4, 44_177_704, 7_969_996_800, PRINTED_101, (21.2, 5.6), "Table 4"),
-        "resnext101_32x8d": row(LAYERS_101, 32, 8, 88_791_336, 16_414_015_488, note="a later release, not in the paper"),
-        "resnext101_64x4d": row(LAYERS_101, 64, 4, 83_455_272, 15_460_270_080, PRINTED_2X, (20.4, 5.3), "Table 4"),
-        "resnext29_8x64d_cifar10": cifar(8, 34_426_698, 5_387_266_048, 34.4e6, 3.65),
-        "resnext29_16x64d_cifar10": cifar(16, 68_155_210, 10_688_866_304, 68.1e6, 3.58),
+        # blocks, C, d; exact counts; what is printed; top-1 and top-5 error in %
+        "resnext50_32x4d": row(
+            blocks=(3, 4, 6, 3), cardinality=32, width=4, params=25_028_904, macs=4_230_479_872,
+            printed=PRINTED_50, results=errors("Table 3", top1=22.2),
+        ),
+        "resnext101_32x4d": row(
+            blocks=(3, 4, 23, 3), cardinality=32, width=4, params=44_177_704, macs=7_969_996_800,
+            printed=PRINTED_101, results=errors("Table 4", top1=21.2, top5=5.6),
+        ),
+        "resnext101_32x8d": row(
+            blocks=(3, 4, 23, 3), cardinality=32, width=8, params=88_791_336, macs=16_414_015_488,
+            note="a later release, not in the paper",
+        ),
+        "resnext101_64x4d": row(
+            blocks=(3, 4, 23, 3), cardinality=64, width=4, params=83_455_272, macs=15_460_270_080,
+            printed=PRINTED_2X, results=errors("Table 4", top1=20.4, top5=5.3),
+        ),
+        # C; exact counts; Table 7: parameters, error in %
+        "resnext29_8x64d_cifar10": cifar(cardinality=8, params=34_426_698, macs=5_387_266_048, printed=34.4e6, error=3.65),
+        "resnext29_16x64d_cifar10": cifar(cardinality=16, params=68_155_210, macs=10_688_866_304, printed=68.1e6, error=3.58),
     },
 )

@@ -12,7 +12,7 @@ Readings
   default here. Pools round up, as Caffe's do.
 - The last convolution is the head: ReLU, then the mean over its map gives the logits.
   It has no padding, as in Table 1; the released version 1.0 has one cell
-  (`head_padding=1`), so that 56 of its 225 averaged values see only the bias.
+  (`head_padding=1`), so that 56 of its 225 averaged values are the bias alone.
 - Bypasses are added to the rectified output of a fire module, with no ReLU after the
   sum.
 - Initialisation is the released one: uniform with variance 1 / fan-in, the head N(0,
@@ -34,9 +34,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.errors import check_choice
+from zoo.figures import error_rates, stage_outputs
+from zoo.interfaces.classifier import Classifier
 from zoo.layers import init
-from zoo.layers.classifier import Classifier
-from zoo.spec import Claims, Family, Paper, Printed, Result, Variant
+from zoo.spec import Claims, Family, ImageInput, Paper, PrintedFigure, Result, Variant
 
 FIRE = {  # Table 1: s1x1, e1x1, e3x3
     2: (16, 64, 64),
@@ -51,15 +52,15 @@ FIRE = {  # Table 1: s1x1, e1x1, e3x3
 
 
 class Fire(nn.Module):
-    """Squeeze to few maps by 1x1, expand by 1x1 and 3x3 side by side: (N, C, H, W) to
-    (N, expand1x1 + expand3x3, H, W).
+    """Squeeze to few channels by 1x1, expand by 1x1 and 3x3 side by side: (N, C, H, W)
+    to (N, expand1x1 + expand3x3, H, W).
 
-    `bypass` is added to the output: "simple" where the input has as many maps,
+    `bypass` is added to the output: "simple" where the input has as many channels,
     "complex" also elsewhere, through a 1x1.
     """
 
     def __init__(
-        self, in_chans: int, squeeze: int, expand1x1: int, expand3x3: int, bypass: str = ""
+        self, in_chans: int, squeeze: int, expand1x1: int, expand3x3: int, *, bypass: str = ""
     ) -> None:
         super().__init__()
         out_chans = expand1x1 + expand3x3
@@ -86,15 +87,15 @@ class Fire(nn.Module):
 
 
 class SqueezeNet(Classifier):
-    """SqueezeNet (Table 1). `conv1`: maps and kernel of the first convolution; `pools`:
-    the layers with a pool after them.
+    """SqueezeNet (Table 1). `conv1`: channels and kernel of the first convolution;
+    `pools`: the layers with a pool after them.
 
     Input (N, in_chans, H, W) with H, W >= 21 (version 1.1: 17). A stage begins with its
     pool. `bypass`: "", "simple" or "complex". `head_padding` and `head_relu` say how
     the head makes logits of its map.
     """
 
-    no_relu_head = (
+    new_head_note = (
         "SqueezeNet's new head has no ReLU after it, as with few classes a rectified logit can die"
     )
 
@@ -114,31 +115,29 @@ class SqueezeNet(Classifier):
         self.head_padding = head_padding
         self.head_relu = head_relu
         channels, kernel = conv1
-        stage = OrderedDict[str, nn.Module](
-            conv1=nn.Conv2d(in_chans, channels, kernel, 2), relu1=nn.ReLU(inplace=True)
-        )
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        layers["conv1"] = nn.Conv2d(in_chans, channels, kernel, 2)
+        layers["relu1"] = nn.ReLU(inplace=True)
         number = 1
         for layer, (squeeze, expand1x1, expand3x3) in FIRE.items():
             if layer - 1 in pools:
-                self.add_stage(
-                    f"stage{number}", nn.Sequential(stage), channels, 2**number
-                )  # (N, channels, about H / 2^number, ...)
-                stage = OrderedDict({f"pool{layer - 1}": nn.MaxPool2d(3, 2, ceil_mode=True)})
+                stage = nn.Sequential(layers)  # (N, channels, about H / 2^number, W / 2^number)
+                self.add_stage(f"stage{number}", stage, channels, 2**number)
+                layers = OrderedDict({f"pool{layer - 1}": nn.MaxPool2d(3, 2, ceil_mode=True)})
                 number += 1
-            stage[f"fire{layer}"] = Fire(channels, squeeze, expand1x1, expand3x3, bypass)
+            fire = Fire(channels, squeeze, expand1x1, expand3x3, bypass=bypass)
+            layers[f"fire{layer}"] = fire
             channels = expand1x1 + expand3x3
-        self.add_stage(f"stage{number}", nn.Sequential(stage), channels, 2**number)
-        self.num_features = channels
+        self.add_stage(f"stage{number}", nn.Sequential(layers), channels, 2**number)
         self.neck = nn.Dropout(drop_rate)  # (N, 512, H', W')
+        self.head_hidden_size = channels
         self.head = self.make_head(num_classes)  # conv10: (N, num_classes, H', W')
         self.init_weights()
 
     def make_head(self, num_classes: int) -> nn.Module:
-        return (
-            nn.Conv2d(self.num_features, num_classes, 1, padding=self.head_padding)
-            if num_classes
-            else nn.Identity()
-        )
+        if not num_classes:
+            return nn.Identity()
+        return nn.Conv2d(self.head_hidden_size, num_classes, 1, padding=self.head_padding)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = self.neck(x)
@@ -161,74 +160,95 @@ class SqueezeNet(Classifier):
             init.constant_(module.bias, 0)
 
 
-TABLE_1 = (  # module, output, parameters
-    ("stage1.conv1", (96, 111, 111), 14_208),
-    ("stage2.pool1", (96, 55, 55), 0),
-    ("stage2.fire2", (128, 55, 55), 11_920),
-    ("stage2.fire3", (128, 55, 55), 12_432),
-    ("stage2.fire4", (256, 55, 55), 45_344),
-    ("stage3.pool4", (256, 27, 27), 0),
-    ("stage3.fire5", (256, 27, 27), 49_440),
-    ("stage3.fire6", (384, 27, 27), 104_880),
-    ("stage3.fire7", (384, 27, 27), 111_024),
-    ("stage3.fire8", (512, 27, 27), 188_992),
-    ("stage4.fire9", (512, 13, 13), 197_184),
-)
+TABLE_1 = {  # outputs
+    "stage1.conv1": (96, 111, 111),
+    "stage2.pool1": (96, 55, 55),
+    "stage2.fire2": (128, 55, 55),
+    "stage2.fire3": (128, 55, 55),
+    "stage2.fire4": (256, 55, 55),
+    "stage3.pool4": (256, 27, 27),
+    "stage3.fire5": (256, 27, 27),
+    "stage3.fire6": (384, 27, 27),
+    "stage3.fire7": (384, 27, 27),
+    "stage3.fire8": (512, 27, 27),
+    "stage4.fire9": (512, 13, 13),
+}
+PARAMS = {  # Table 1
+    "features.stage1.conv1": 14_208,
+    "features.stage2.fire2": 11_920,
+    "features.stage2.fire3": 12_432,
+    "features.stage2.fire4": 45_344,
+    "features.stage3.fire5": 49_440,
+    "features.stage3.fire6": 104_880,
+    "features.stage3.fire7": 111_024,
+    "features.stage3.fire8": 188_992,
+    "features.stage4.fire9": 197_184,
+    "head": 513_000,
+}
 PRINTED = (
-    Printed(
+    PrintedFigure(
         "input",
         (3, 224, 224),
         "Table 1",
-        by=lambda model: model.pretrained_cfg["input_size"],
+        compute=lambda model: model.image.size,
         reason="without padding 224 gives maps of 109; the table goes on with 111, which 227 gives",
     ),
-    *(
-        Printed("output", output, "Table 1", module=f"features.{module}")
-        for module, output, _ in TABLE_1
-    ),
-    Printed("output", (1000, 13, 13), "Table 1", module="head"),
-    *(
-        Printed("params", params, "Table 1", module=f"features.{module}")
-        for module, _, params in TABLE_1
-        if params
-    ),
-    Printed("params", 513_000, "Table 1", module="head"),
-    Printed("params", 1_248_424, "Table 1"),
-    Printed("bytes", 4.8 * 2**20, "Table 2", unit=0.1 * 2**20),  # its MB is MiB
-    Printed(
+    *stage_outputs("Table 1", TABLE_1),
+    PrintedFigure("output", (1000, 13, 13), "Table 1", module="head"),
+    *(PrintedFigure("params", count, "Table 1", module=path) for path, count in PARAMS.items()),
+    PrintedFigure("params", 1_248_424, "Table 1"),
+    PrintedFigure("bytes", 4.8 * 2**20, "Table 2", resolution=0.1 * 2**20),  # its MB is MiB
+    PrintedFigure(
         "flops",
         1.72e9,
         "authors' repository",
-        unit=1e7,
-        reason="the released network pads its last convolution: 861,339,936 MACs with head_padding=1",
+        resolution=1e7,
+        reason="the released network pads its last convolution: 861,339,936 MACs with "
+        "head_padding=1",
     ),
 )
-PRINTED_1_1 = Printed(
+PRINTED_1_1 = PrintedFigure(
     "flops",
     0.72e9,
     "authors' repository",
-    unit=1e7,
+    resolution=1e7,
     reason="unexplained: 0.70e9 at 224, 0.78e9 at 227",
 )
 
 
 def row(
-    params, macs, note, printed=(), accuracy=(), where="", size=227, min_input=21, **fields
-) -> Variant:  # type: ignore[no-untyped-def]
-    """A network with its top-1 and top-5 accuracy in per cent."""
-    return Variant(
-        fields=fields,
-        claims=Claims(params, macs, printed),
-        depth=18,
-        input_size=(3, size, size),
-        min_input=min_input,
+    *,
+    conv1: tuple[int, int] = (96, 7),
+    pools: tuple[int, ...] = (1, 4, 8),
+    bypass: str = "",
+    size: int = 227,
+    min_size: int = 21,
+    params: int,
+    macs: int,
+    printed: tuple[PrintedFigure, ...] = (),
+    results: tuple[Result, ...] = (),
+    note: str,
+) -> Variant:
+    """A network with its image `size` and its top-1 and top-5 accuracy."""
+    image = ImageInput(
+        (3, size, size),
+        min_size=min_size,
         mean=(123 / 255, 117 / 255, 104 / 255),
         std=(1 / 255,) * 3,
-        results=tuple(
-            Result(f"top-{k} accuracy %", value, "ILSVRC-2012 val", "single network", where)
-            for k, value in zip((1, 5), accuracy, strict=False)
-        ),
+    )
+    return Variant(
+        model_args={"conv1": conv1, "pools": pools, "bypass": bypass},
+        claims=Claims(params, macs, printed),
+        depth=18,
+        inputs=(image,),
+        results=results,
         note=note,
+    )
+
+
+def accuracy(top1: float, top5: float, source: str) -> tuple[Result, ...]:
+    return error_rates(
+        top1=top1, top5=top5, protocol="single network", source=source, metric="accuracy"
     )
 
 
@@ -243,20 +263,19 @@ FAMILY = Family(
     ),
     build=SqueezeNet,
     variants={
-        "squeezenet1_0": row(1_248_424, 832_667_936, "version 1.0, the paper's", PRINTED, (57.5, 80.3), "Table 2"),
-        "squeezenet1_1": row(
-            1_235_496,
-            349_151_936,
-            "version 1.1, the authors' later release: less than half the MACs",
-            (PRINTED_1_1,),
-            size=224,
-            min_input=17,
-            conv1=(64, 3),
-            pools=(1, 3, 5),
+        # section 6: bypass; exact counts; top-1 and top-5 accuracy in %
+        "squeezenet1_0": row(
+            params=1_248_424, macs=832_667_936, printed=PRINTED, results=accuracy(57.5, 80.3, "Table 2"), note="version 1.0, the paper's",
         ),
-        "squeezenet1_0_bypass": row(1_248_424, 832_667_936, "simple bypass", accuracy=(60.4, 82.5), where="Table 3", bypass="simple"),
+        "squeezenet1_1": row(
+            conv1=(64, 3), pools=(1, 3, 5), size=224, min_size=17, params=1_235_496, macs=349_151_936, printed=(PRINTED_1_1,),
+            note="version 1.1, the authors' later release: less than half the MACs",
+        ),
+        "squeezenet1_0_bypass": row(
+            bypass="simple", params=1_248_424, macs=832_667_936, results=accuracy(60.4, 82.5, "Table 3"), note="simple bypass",
+        ),
         "squeezenet1_0_complex_bypass": row(
-            1_589_672, 1_183_953_184, "complex bypass", accuracy=(58.8, 82.0), where="Table 3", bypass="complex"
+            bypass="complex", params=1_589_672, macs=1_183_953_184, results=accuracy(58.8, 82.0, "Table 3"), note="complex bypass",
         ),
     },
 )

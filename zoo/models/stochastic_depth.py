@@ -37,7 +37,9 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import InputError, check_choice
-from zoo.layers.classifier import Classifier
+from zoo.figures import CIFAR10_TEST, IMAGENET_VAL, error_rates, residual_outputs
+from zoo.interfaces.classifier import Classifier
+from zoo.layers.neck import global_pool
 from zoo.layers.residual import (
     BasicBlock,
     Bottleneck,
@@ -46,17 +48,15 @@ from zoo.layers.residual import (
     add_stem,
     init_he_,
     make_shortcut,
-    pooling,
 )
 from zoo.spec import (
     CIFAR10_MEAN,
     CIFAR10_STD,
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     Claims,
     Family,
+    ImageInput,
     Paper,
-    Printed,
+    PrintedFigure,
     Result,
     Variant,
 )
@@ -86,11 +86,11 @@ class Stochastic(nn.Module):
             return self.relu(self.residual(x) + shortcut)
         return x if shortcut is x else self.relu(shortcut)  # x is the output of a ReLU
 
-    def dropless(self) -> None:
+    def disable_drop_path(self) -> None:
         """From now on compute every block in training; evaluation stays as it is."""
         self.dropping = False
 
-    def expected_shares(self) -> dict[str, float]:
+    def keep_probabilities(self) -> dict[str, float]:
         """How often each layer of the residual runs in training."""
         layers = [name for name, _ in self.named_children() if name not in ("downsample", "relu")]
         return dict.fromkeys(layers, self.survival if self.dropping else 1.0)
@@ -137,26 +137,26 @@ class StochasticDepth(Classifier):
             if imagenet or stride == 1:
                 return make_shortcut("B" if imagenet else "A", in_chans, out_chans, stride)
             mean = nn.AvgPool2d(stride, ceil_mode=True)  # (N, in_chans, H / 2, W / 2)
-            return nn.Sequential(
-                mean, PadShortcut(1, 0, out_chans - in_chans)
-            )  # (N, out_chans, H / 2, W / 2)
+            pad = PadShortcut(1, 0, out_chans - in_chans)  # (N, out_chans, H / 2, W / 2)
+            return nn.Sequential(mean, pad)
 
         def block(in_chans: int, out_chans: int, stride: int) -> nn.Module:
             downsample = skip(in_chans, out_chans, stride)
             if bottleneck:
-                return StochasticBottleneck(in_chans, out_chans // 4, out_chans, stride, downsample)
+                inner = out_chans // 4
+                return StochasticBottleneck(
+                    in_chans, inner, out_chans, stride, downsample=downsample
+                )
             return StochasticBasicBlock(in_chans, out_chans, stride, downsample)
 
         width = 64 if imagenet else 16
+        first = 4 * width if bottleneck else width  # channels of the first stage
         add_stem(self, stem, width)  # (N, width, H / 2, W / 2), CIFAR: (N, width, H, W)
-        self.num_features = add_stages(
-            self, stem, blocks, 4 * width if bottleneck else width, block
-        )
-        for module, probability in zip(
-            stochastic(self), survivals(sum(blocks), survival, decay), strict=True
-        ):
+        self.head_hidden_size = add_stages(self, stem, blocks, first, block=block)
+        probabilities = survivals(sum(blocks), survival, decay)
+        for module, probability in zip(stochastic(self), probabilities, strict=True):
             module.survival = probability
-        self.neck = pooling()  # (N, num_features)
+        self.neck = global_pool()  # (N, head_hidden_size)
         self.head = self.make_head(num_classes)  # (N, num_classes)
         self.init_weights()
 
@@ -166,7 +166,9 @@ class StochasticDepth(Classifier):
 
 def survivals(count: int, last: float, decay: str = "linear") -> list[float]:
     """p_1 to p_L of L = `count` blocks."""
-    return [1 - l / count * (1 - last) if decay == "linear" else last for l in range(1, count + 1)]
+    if decay == "uniform":
+        return [last] * count
+    return [1 - l / count * (1 - last) for l in range(1, count + 1)]
 
 
 def stochastic(model: nn.Module) -> list[Stochastic]:
@@ -179,40 +181,54 @@ def expected_blocks(model: nn.Module) -> float:
     return sum(module.survival for module in stochastic(model))
 
 
-def row(blocks, params, macs, data, errors, **fields) -> Variant:  # type: ignore[no-untyped-def]
-    """A net with its errors (protocol, error, where)."""
-    imagenet = fields.get("stem") == "imagenet"
-    names, maps, size = (("conv{}_x", 256, 56), ("stage{}", 16, 32))[not imagenet]
-    outputs = [
-        (names.format(i + 1 + imagenet), (maps << i, size >> i, size >> i))
-        for i in range(len(blocks))
-    ]
+def row(
+    *,
+    blocks: tuple[int, ...],
+    imagenet: bool = False,
+    params: int,
+    macs: int,
+    results: tuple[Result, ...],
+) -> Variant:
+    """A net for 32x32 images, or a bottleneck net for ImageNet, with its errors."""
     depth = (3 if imagenet else 2) * sum(blocks) + 2
-    printed = [
-        Printed("output", output, "ResNet paper", module=f"features.{stage}")
-        for stage, output in outputs
-    ]
-    printed += [
-        Printed(
-            "expected blocks", (3 * sum(blocks) - 1) / 4, "section 3", unit=0.01, by=expected_blocks
-        )
-    ]
-    return Variant(
-        fields={"blocks": blocks, **fields},
-        claims=Claims(params, macs, (Printed("depth", depth, "section 4"), *printed)),
-        depth=depth,
-        input_size=(3, 224, 224) if imagenet else (3, 32, 32),
-        mean=IMAGENET_MEAN if imagenet else CIFAR10_MEAN,
-        std=IMAGENET_STD if imagenet else CIFAR10_STD,
-        results=tuple(
-            Result("top-1 error %", error, data, protocol, where)
-            for protocol, error, where in errors
+    stem = "imagenet" if imagenet else "cifar"
+    small = ImageInput((3, 32, 32), mean=CIFAR10_MEAN, std=CIFAR10_STD)
+    printed = (
+        PrintedFigure("depth", depth, "section 4"),
+        *residual_outputs("ResNet paper", stem, channels=256 if imagenet else 16),
+        PrintedFigure(
+            "expected blocks",
+            (3 * sum(blocks) - 1) / 4,
+            "section 3",
+            resolution=0.01,
+            compute=expected_blocks,
         ),
+    )
+    return Variant(
+        model_args={
+            "blocks": blocks,
+            "bottleneck": imagenet,
+            "stem": stem,
+            "num_classes": 1000 if imagenet else 10,
+        },
+        claims=Claims(params, macs, printed),
+        depth=depth,
+        inputs=(ImageInput() if imagenet else small,),
+        results=results,
+        tiny={"blocks": (2, 1, 1, 1) if imagenet else (2, 1, 1)},
     )
 
 
 EPOCH = "single network at the epoch of its lowest validation error"
-IMAGENET = {"bottleneck": True, "stem": "imagenet", "num_classes": 1000}
+
+
+def error(
+    value: float, source: str, *, protocol: str = EPOCH, data: str = CIFAR10_TEST
+) -> tuple[Result, ...]:
+    """A top-1 error."""
+    return error_rates(top1=value, data=data, protocol=protocol, source=source)
+
+
 # fmt: off
 FAMILY = Family(
     paper=Paper(
@@ -225,22 +241,23 @@ FAMILY = Family(
     ),
     build=StochasticDepth,
     variants={
+        # blocks; exact counts; errors in %
         "resnet110_sd_cifar10": row(
-            (18, 18, 18),
-            1_727_962,
-            252_887_680,
-            "CIFAR-10 test",
-            [(EPOCH, 5.25, "Table 1"), (f"{EPOCH}, no augmentation", 11.66, "section 4")],
+            blocks=(18, 18, 18), params=1_727_962, macs=252_887_680,
+            results=(*error(5.25, "Table 1"), *error(11.66, "section 4", protocol=f"{EPOCH}, no augmentation")),
         ),
-        "resnet152_sd_svhn": row((25, 25, 25), 2_408_474, 351_978_112, "SVHN test", [(EPOCH, 1.75, "Table 1")]),
-        "resnet1202_sd_cifar10": row((200, 200, 200), 19_421_274, 2_829_238_912, "CIFAR-10 test", [(EPOCH, 4.91, "section 4")]),
+        "resnet152_sd_svhn": row(
+            blocks=(25, 25, 25), params=2_408_474, macs=351_978_112, results=error(1.75, "Table 1", data="SVHN test"),
+        ),
+        "resnet1202_sd_cifar10": row(
+            blocks=(200, 200, 200), params=19_421_274, macs=2_829_238_912, results=error(4.91, "section 4"),
+        ),
         "resnet152_sd": row(
-            (3, 8, 36, 3),
-            60_192_808,
-            11_513_626_624,
-            "ILSVRC-2012 val",
-            [("single network, 120 epochs", 21.98, "Table 1"), ("single network, 90 epochs", 23.38, "Figure 6")],
-            **IMAGENET,
+            blocks=(3, 8, 36, 3), imagenet=True, params=60_192_808, macs=11_513_626_624,
+            results=(
+                *error(21.98, "Table 1", protocol="single network, 120 epochs", data=IMAGENET_VAL),
+                *error(23.38, "Figure 6", protocol="single network, 90 epochs", data=IMAGENET_VAL),
+            ),
         ),
     },
 )

@@ -20,17 +20,19 @@ Departures
 """
 
 from collections import OrderedDict
-from itertools import chain
 
 from torch import nn
 
-from zoo.errors import InputError
+from zoo.errors import check_choice
+from zoo.figures import error_rates, stage_outputs
+from zoo.interfaces.classifier import Classifier
 from zoo.layers import init
-from zoo.layers.classifier import Classifier
-from zoo.layers.norm import krizhevsky_lrn
-from zoo.spec import Claims, Family, Paper, Printed, Result, Variant
+from zoo.layers.neck import fully_connected
+from zoo.layers.norm import alexnet_lrn
+from zoo.spec import Claims, Family, ImageInput, Paper, PrintedFigure, Result, Variant
 
 CHANNELS = (64, 128, 256, 512, 512)  # Table 1: the width doubles after each pool, up to 512
+Kernels = tuple[tuple[int, ...], ...]
 
 
 class VGG(Classifier):
@@ -38,22 +40,23 @@ class VGG(Classifier):
     its convolutions.
 
     Input (N, in_chans, H, W) with H, W >= 32. `lrn` puts one response normalisation
-    after the first convolution (A-LRN).
+    after the first convolution (A-LRN). `hidden`: the width of the hidden fully
+    connected layers. Raises InputError for an unknown `init`.
     """
 
     def __init__(
         self,
-        kernels: tuple[tuple[int, ...], ...],
+        kernels: Kernels,
         lrn: bool = False,
         batch_norm: bool = False,
+        hidden: int = 4096,
         num_classes: int = 1000,
         in_chans: int = 3,
         drop_rate: float = 0.5,
         init: str = "glorot",
     ) -> None:
         super().__init__(num_classes, in_chans)
-        if init not in ("glorot", "paper"):
-            raise InputError(f"init={init!r}: VGG knows 'glorot' and 'paper'")
+        check_choice("VGG", "init", init, ("glorot", "paper"))
         self.init = init
         for number, (channels, sizes) in enumerate(zip(CHANNELS, kernels, strict=True), 1):
             layers: OrderedDict[str, nn.Module] = OrderedDict()
@@ -63,25 +66,13 @@ class VGG(Classifier):
                     layers[f"norm{i}"] = nn.BatchNorm2d(channels)
                 layers[f"relu{i}"] = nn.ReLU(inplace=True)
                 if lrn and number == i == 1:
-                    layers["lrn"] = krizhevsky_lrn()
+                    layers["lrn"] = alexnet_lrn()
                 in_chans = channels
             layers["pool"] = nn.MaxPool2d(2, 2)
-            self.add_stage(
-                f"stage{number}", nn.Sequential(layers), channels, 2**number
-            )  # (N, channels, H / 2^number, ...)
-        self.num_features = 4096
-        self.neck = nn.Sequential(
-            OrderedDict(
-                pool=nn.AdaptiveAvgPool2d(7),  # (N, 512, 7, 7)
-                flatten=nn.Flatten(),  # (N, 25088)
-                fc6=nn.Linear(512 * 7 * 7, 4096),  # (N, 4096)
-                relu6=nn.ReLU(inplace=True),
-                drop6=nn.Dropout(drop_rate),
-                fc7=nn.Linear(4096, 4096),
-                relu7=nn.ReLU(inplace=True),
-                drop7=nn.Dropout(drop_rate),
-            )
-        )
+            stage = nn.Sequential(layers)  # (N, channels, H / 2^number, W / 2^number)
+            self.add_stage(f"stage{number}", stage, channels, 2**number)
+        self.neck = fully_connected(in_chans, side=7, hidden=hidden, drop_rate=drop_rate)
+        self.head_hidden_size = hidden
         self.head = self.make_head(num_classes)  # (N, num_classes)
         self.init_weights()
 
@@ -94,44 +85,46 @@ class VGG(Classifier):
             init.constant_(module.bias, 0)
 
 
+def row(
+    *,
+    kernels: Kernels,
+    params: int,
+    macs: int,
+    millions: float = 0,
+    errors: tuple[tuple[int | str, int, float, float], ...] = (),
+    lrn: bool = False,
+    batch_norm: bool = False,
+    note: str,
+) -> Variant:
+    """A column of Table 1. `millions` of parameters (Table 2), and `errors`: S, Q,
+    top-1 and top-5 (Table 3); without `millions` the network is not the paper's.
+    """
+    depth = 3 + sum(map(len, kernels))
+    printed = (
+        PrintedFigure("params", millions * 1e6, "Table 2", resolution=1e6),
+        PrintedFigure("depth", depth, "Table 1"),
+        *stage_outputs("Table 1", {"stage5": (512, 7, 7)}),
+    )
+    results: list[Result] = []
+    for s, q, top1, top5 in errors:
+        protocol = f"single network, dense, S={s}, Q={q}"
+        results += error_rates(top1=top1, top5=top5, protocol=protocol, source="Table 3")
+    return Variant(
+        model_args={"kernels": kernels, "lrn": lrn, "batch_norm": batch_norm},
+        claims=Claims(params, macs, printed if millions else ()),
+        depth=depth,
+        inputs=(ImageInput(min_size=32, std=(1 / 255,) * 3),),
+        results=tuple(results),
+        tiny={"kernels": tuple(sizes[-1:] for sizes in kernels), "hidden": 64},
+        note=note,
+    )
+
+
 A = ((3,), (3,), (3, 3), (3, 3), (3, 3))
 B = ((3, 3), (3, 3), (3, 3), (3, 3), (3, 3))
 C = ((3, 3), (3, 3), (3, 3, 1), (3, 3, 1), (3, 3, 1))
 D = ((3, 3), (3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3))
 E = ((3, 3), (3, 3), (3, 3, 3, 3), (3, 3, 3, 3), (3, 3, 3, 3))
-
-
-def row(kernels, params, macs, millions=0, errors=(), note="", **fields) -> Variant:  # type: ignore[no-untyped-def]
-    """A column of Table 1 with its parameters in millions (Table 2) and errors (Table
-    3: S, Q, top-1, top-5).
-    """
-    depth = 3 + len(list(chain(*kernels)))
-    printed = (
-        Printed("params", millions * 1e6, "Table 2", unit=1e6),
-        Printed("depth", depth, "Table 1"),
-        Printed("output", (512, 7, 7), "Table 1", module="features.stage5"),
-    )
-    return Variant(
-        fields={"kernels": kernels, **fields},
-        claims=Claims(params, macs, printed if millions else ()),
-        depth=depth,
-        min_input=32,
-        std=(1 / 255,) * 3,
-        results=tuple(
-            Result(
-                f"top-{k} error %",
-                value,
-                "ILSVRC-2012 val",
-                f"single network, dense, S={s}, Q={q}",
-                "Table 3",
-            )
-            for s, q, *values in errors
-            for k, value in zip((1, 5), values, strict=True)
-        ),
-        note=note,
-    )
-
-
 JITTER = "[256;512]"
 # fmt: off
 FAMILY = Family(
@@ -144,17 +137,36 @@ FAMILY = Family(
     ),
     build=VGG,
     variants={
-        "vgg11": row(A, 132_863_336, 7_609_090_048, 133, [(256, 256, 29.6, 10.4)], "A"),
-        "vgg11_lrn": row(A, 132_863_336, 7_609_090_048, 133, [(256, 256, 29.7, 10.5)], "A-LRN", lrn=True),
-        "vgg13": row(B, 133_047_848, 11_308_466_176, 133, [(256, 256, 28.7, 9.9)], "B"),
-        "vgg16_1x1": row(
-            C, 133_638_952, 11_770_888_192, 134, [(256, 256, 28.1, 9.4), (384, 384, 28.1, 9.3), (JITTER, 384, 27.3, 8.8)], "C"
+        # Table 1: configuration; exact counts; Table 2: millions of parameters;
+        # Table 3: S, Q, top-1 and top-5 error in %
+        "vgg11": row(
+            note="A", kernels=A, params=132_863_336, macs=7_609_090_048, millions=133,
+            errors=((256, 256, 29.6, 10.4),),
         ),
-        "vgg16": row(D, 138_357_544, 15_470_264_320, 138, [(256, 256, 27.0, 8.8), (384, 384, 26.8, 8.7), (JITTER, 384, 25.6, 8.1)], "D"),
-        "vgg19": row(E, 143_667_240, 19_632_062_464, 144, [(256, 256, 27.3, 9.0), (384, 384, 26.9, 8.7), (JITTER, 384, 25.5, 8.0)], "E"),
-        "vgg11_bn": row(A, 132_868_840, 7_609_090_048, note="A with batch norm", batch_norm=True),
-        "vgg13_bn": row(B, 133_053_736, 11_308_466_176, note="B with batch norm", batch_norm=True),
-        "vgg16_bn": row(D, 138_365_992, 15_470_264_320, note="D with batch norm", batch_norm=True),
-        "vgg19_bn": row(E, 143_678_248, 19_632_062_464, note="E with batch norm", batch_norm=True),
+        "vgg11_lrn": row(
+            note="A-LRN", kernels=A, lrn=True, params=132_863_336, macs=7_609_090_048, millions=133,
+            errors=((256, 256, 29.7, 10.5),),
+        ),
+        "vgg13": row(
+            note="B", kernels=B, params=133_047_848, macs=11_308_466_176, millions=133,
+            errors=((256, 256, 28.7, 9.9),),
+        ),
+        "vgg16_1x1": row(
+            note="C", kernels=C, params=133_638_952, macs=11_770_888_192, millions=134,
+            errors=((256, 256, 28.1, 9.4), (384, 384, 28.1, 9.3), (JITTER, 384, 27.3, 8.8)),
+        ),
+        "vgg16": row(
+            note="D", kernels=D, params=138_357_544, macs=15_470_264_320, millions=138,
+            errors=((256, 256, 27.0, 8.8), (384, 384, 26.8, 8.7), (JITTER, 384, 25.6, 8.1)),
+        ),
+        "vgg19": row(
+            note="E", kernels=E, params=143_667_240, macs=19_632_062_464, millions=144,
+            errors=((256, 256, 27.3, 9.0), (384, 384, 26.9, 8.7), (JITTER, 384, 25.5, 8.0)),
+        ),
+        # torchvision's: configuration; exact counts
+        "vgg11_bn": row(note="A with batch norm", kernels=A, batch_norm=True, params=132_868_840, macs=7_609_090_048),
+        "vgg13_bn": row(note="B with batch norm", kernels=B, batch_norm=True, params=133_053_736, macs=11_308_466_176),
+        "vgg16_bn": row(note="D with batch norm", kernels=D, batch_norm=True, params=138_365_992, macs=15_470_264_320),
+        "vgg19_bn": row(note="E with batch norm", kernels=E, batch_norm=True, params=143_678_248, macs=19_632_062_464),
     },
 )

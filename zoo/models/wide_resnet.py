@@ -1,4 +1,4 @@
-"""Wide ResNet: fewer residual blocks, each with many more maps.
+"""Wide ResNet: fewer residual blocks, each with many more channels.
 
 S. Zagoruyko, N. Komodakis. Wide Residual Networks. BMVC 2016, arXiv:1605.07146.
 CIFAR-10 nets WRN-d-k: Table 1; block types B(...): section 2.1 and Table 2; dropout:
@@ -9,9 +9,9 @@ the other types, (3, 1, 3) for B(3,1,3); `drop_rate` the dropout between a block
 convolutions, 0.3 on CIFAR-10 and 0.4 on SVHN. wide_resnet50_2 is WRN-50-2-bottleneck.
 
 Readings
-- A block that changes the number of maps has one batch norm and ReLU before the split,
-  which feed the 1x1 projection too, as in the authors' code; elsewhere the shortcut
-  takes the block's input as it is. A projection there has no batch norm.
+- A block that changes the number of channels has one batch norm and ReLU before the
+  split, which feed the 1x1 projection too, as in the authors' code; elsewhere the
+  shortcut takes the block's input as it is. A projection there has no batch norm.
 - The depth d counts the first convolution, the 6n of the blocks and three projections,
   but not the last linear layer. The parameters that Table 2 prints for types of three
   convolutions agree with n = (d - 4) / 6 blocks per group too: there d counts less.
@@ -33,7 +33,9 @@ from collections import OrderedDict
 from torch import Tensor, nn
 
 from zoo.errors import InputError
-from zoo.layers.classifier import Classifier
+from zoo.figures import CIFAR10_TEST, error_rates, residual_outputs
+from zoo.interfaces.classifier import Classifier
+from zoo.layers.neck import global_pool
 from zoo.layers.residual import (
     BasicBlock,
     Bottleneck,
@@ -42,27 +44,42 @@ from zoo.layers.residual import (
     conv,
     init_he_,
     make_shortcut,
-    pooling,
 )
-from zoo.spec import CIFAR10_MEAN, CIFAR10_STD, Claims, Family, Paper, Printed, Result, Variant
+from zoo.spec import (
+    CIFAR10_MEAN,
+    CIFAR10_STD,
+    Claims,
+    Family,
+    ImageInput,
+    Paper,
+    PrintedFigure,
+    Result,
+    Variant,
+)
 
 
 class WideBlock(nn.Module):
-    """B(`kernels`): BN-ReLU-convolution, once per kernel, dropout before all but the
-    first.
+    """B(`kernels`): BN-ReLU-convolution per kernel, dropout before all but the first.
 
     (N, C, H, W) to (N, out_chans, H / stride, W / stride); the first convolution has
     the stride.
     """
 
     def __init__(
-        self, in_chans: int, out_chans: int, stride: int, kernels: tuple[int, ...], drop_rate: float
+        self,
+        in_chans: int,
+        out_chans: int,
+        stride: int,
+        *,
+        kernels: tuple[int, ...],
+        drop_rate: float,
     ) -> None:
         super().__init__()
         self.shared = in_chans != out_chans or stride > 1
         self.bn1 = nn.BatchNorm2d(in_chans)
         self.relu1 = nn.ReLU(inplace=True)
-        layers = OrderedDict[str, nn.Module](conv1=conv(in_chans, out_chans, kernels[0], stride))
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        layers["conv1"] = conv(in_chans, out_chans, kernels[0], stride)
         for i, kernel in enumerate(kernels[1:], 2):
             layers[f"bn{i}"] = nn.BatchNorm2d(out_chans)
             layers[f"relu{i}"] = nn.ReLU(inplace=True)
@@ -80,7 +97,7 @@ class WideResNet(Classifier):
     """Wide ResNet. `blocks`: per group; `widen`: the factor k. Input (N, in_chans, H,
     W) of any size.
 
-    `stem` "cifar": 16k, 32k and 64k maps in blocks B(`kernels`), with dropout.
+    `stem` "cifar": 16k, 32k and 64k channels in blocks B(`kernels`), with dropout.
     "imagenet": basic blocks k times as wide for kernels (3, 3), and for (1, 3, 1)
     bottlenecks whose inner convolutions are; no dropout. Raises InputError for others.
     """
@@ -99,33 +116,31 @@ class WideResNet(Classifier):
         imagenet = stem == "imagenet"
         if imagenet and (kernels not in ((3, 3), (1, 3, 1)) or drop_rate):
             raise InputError(
-                f"kernels={kernels}, drop_rate={drop_rate}: WideResNet on ImageNet has (3, 3) or (1, 3, 1) and no dropout"
+                f"WideResNet: kernels={kernels}, drop_rate={drop_rate}: expected (3, 3) or "
+                "(1, 3, 1), and no dropout, on ImageNet"
             )
+        self.fan = "out" if imagenet else "in"
 
         def block(in_chans: int, out_chans: int, stride: int) -> nn.Module:
             if not imagenet:
-                return WideBlock(in_chans, out_chans, stride, kernels, drop_rate)
+                return WideBlock(in_chans, out_chans, stride, kernels=kernels, drop_rate=drop_rate)
             downsample = make_shortcut("B", in_chans, out_chans, stride)
             if len(kernels) == 3:
-                return Bottleneck(
-                    in_chans, int(out_chans / 4 * widen), out_chans, stride, downsample
-                )
+                inner = int(out_chans / 4 * widen)
+                return Bottleneck(in_chans, inner, out_chans, stride, downsample=downsample)
             return BasicBlock(in_chans, out_chans, stride, downsample)
 
-        self.fan = "out" if imagenet else "in"
         if imagenet:
+            first = 256 if len(kernels) == 3 else int(64 * widen)  # channels of the first stage
             add_stem(self, stem, 64)  # (N, 64, H / 2, W / 2)
-            self.num_features = add_stages(
-                self, stem, blocks, 256 if len(kernels) == 3 else int(64 * widen), block
-            )
-            self.neck = pooling()
+            channels = add_stages(self, stem, blocks, first, block=block)
+            self.neck = global_pool()  # (N, channels)
         else:
             add_stem(self, stem, 16, norm=False, relu=False)  # (N, 16, H, W)
-            self.num_features = add_stages(self, stem, blocks, int(16 * widen), block)
-            last = OrderedDict[str, nn.Module](
-                bn=nn.BatchNorm2d(self.num_features), relu=nn.ReLU(inplace=True)
-            )
-            self.neck = nn.Sequential(last | OrderedDict(pooling().named_children()))
+            channels = add_stages(self, stem, blocks, int(16 * widen), block=block)
+            last = {"bn": nn.BatchNorm2d(channels), "relu": nn.ReLU(inplace=True)}
+            self.neck = global_pool(last)  # (N, channels)
+        self.head_hidden_size = channels
         self.head = self.make_head(num_classes)  # (N, num_classes)
         self.init_weights()
 
@@ -134,66 +149,48 @@ class WideResNet(Classifier):
 
 
 def cifar(
-    depth,
-    k,
-    params,
-    macs,
-    printed,
-    results=(),
-    unit=1e5,
-    where="Table 4",
-    note="no dropout",
-    **fields,
-) -> Variant:  # type: ignore[no-untyped-def]
-    """WRN-depth-k with its parameters, and its errors (data, protocol, error,
-    where).
-    """
+    *,
+    depth: int,
+    k: int,
+    drop_rate: float = 0.0,
+    params: int,
+    macs: int,
+    printed: PrintedFigure,
+    results: tuple[Result, ...],
+    note: str = "no dropout",
+) -> Variant:
+    """WRN-depth-k with its `printed` parameters and its errors."""
     n = (depth - 4) // 6
-    groups = (
-        Printed(
-            "output", (16 * k << i, 32 >> i, 32 >> i), "Table 1", module=f"features.stage{i + 1}"
-        )
-        for i in range(3)
-    )
     reason = "it counts the three projections, but not the last linear layer"
+    figures = (
+        printed,
+        PrintedFigure("depth", depth, "Table 4", reason=reason),
+        *residual_outputs("Table 1", "cifar", channels=16 * k),
+    )
     return Variant(
-        fields={"blocks": (n, n, n), "widen": k, **fields},
-        claims=Claims(
-            params,
-            macs,
-            (
-                Printed("params", printed, where, unit=unit),
-                Printed("depth", depth, "Table 4", reason=reason),
-                *groups,
-            ),
-        ),
+        model_args={"blocks": (n, n, n), "widen": k, "drop_rate": drop_rate},
+        claims=Claims(params, macs, figures),
         depth=depth,
-        input_size=(3, 32, 32),
-        mean=CIFAR10_MEAN,
-        std=CIFAR10_STD,
-        results=tuple(
-            Result("top-1 error %", error, f"{data} test", protocol, where)
-            for data, protocol, error, where in results
-        ),
+        inputs=(ImageInput((3, 32, 32), mean=CIFAR10_MEAN, std=CIFAR10_STD),),
+        results=results,
+        tiny={"blocks": (2, 1, 1), "widen": 2},
         note=note,
     )
 
 
-def imagenet(blocks, params, macs, printed=(), results=(), note="") -> Variant:  # type: ignore[no-untyped-def]
-    """A bottleneck net with doubled inner convolutions, and its errors (top-1, top-5,
-    where).
-    """
-    outputs = (
-        Printed(
-            "output",
-            (256 << i, 56 >> i, 56 >> i),
-            "ResNet paper, Table 1",
-            module=f"features.conv{i + 2}_x",
-        )
-        for i in range(4)
-    )
+def imagenet(
+    *,
+    blocks: tuple[int, ...],
+    params: int,
+    macs: int,
+    printed: tuple[PrintedFigure, ...] = (),
+    results: tuple[Result, ...] = (),
+    note: str,
+) -> Variant:
+    """A bottleneck net with doubled inner convolutions, with what is printed of it."""
+    outputs = residual_outputs("ResNet paper, Table 1", "imagenet", channels=256)
     return Variant(
-        fields={
+        model_args={
             "blocks": blocks,
             "widen": 2,
             "stem": "imagenet",
@@ -202,18 +199,32 @@ def imagenet(blocks, params, macs, printed=(), results=(), note="") -> Variant: 
         },
         claims=Claims(params, macs, (*printed, *outputs)),
         depth=3 * sum(blocks) + 2,
-        results=tuple(
-            Result(
-                f"top-{k} error %", value, "ILSVRC-2012 val", "single network, single crop", where
-            )
-            for *values, where in results
-            for k, value in zip((1, 5), values, strict=True)
-        ),
+        results=results,
+        tiny={"blocks": (2, 1, 1, 1)},
         note=note,
     )
 
 
-MEDIAN, DROPOUT = "median of 5 runs", "median of 5 runs, dropout 0.3"
+def million(value: float, source: str = "Table 4", resolution: float = 1e5) -> PrintedFigure:
+    """Parameters in millions."""
+    return PrintedFigure("params", value * 1e6, source, resolution=resolution)
+
+
+def error(
+    value: float, source: str, protocol: str = "median of 5 runs", data: str = CIFAR10_TEST
+) -> tuple[Result, ...]:
+    """A top-1 error."""
+    return error_rates(top1=value, data=data, protocol=protocol, source=source)
+
+
+def top_1_and_5(top1: float, top5: float, source: str) -> tuple[Result, ...]:
+    """Errors on ImageNet."""
+    protocol = "single network, single crop"
+    return error_rates(top1=top1, top5=top5, protocol=protocol, source=source)
+
+
+SVHN = "SVHN test"
+PRINTED_50_2 = (million(68.9, "Table 8"), PrintedFigure("depth", 50, "Table 8"))
 # fmt: off
 FAMILY = Family(
     paper=Paper(
@@ -226,43 +237,29 @@ FAMILY = Family(
     ),
     build=WideResNet,
     variants={
+        # depth, k; exact counts; parameters (Table 4); errors in %: Tables 5, 6 and 9
         "wrn16_8_cifar10": cifar(
-            16,
-            8,
-            10_961_370,
-            1_548_145_664,
-            11.0e6,
-            [("CIFAR-10", MEDIAN, 4.27, "Table 5"), ("SVHN", "single run, dropout 0.4", 1.54, "Table 9")],
+            depth=16, k=8, params=10_961_370, macs=1_548_145_664, printed=million(11.0),
+            results=(*error(4.27, "Table 5"), *error(1.54, "Table 9", "single run, dropout 0.4", SVHN)),
         ),
         "wrn28_10_cifar10": cifar(
-            28,
-            10,
-            36_479_194,
-            5_243_328_768,
-            36.5e6,
-            [("CIFAR-10", MEDIAN, 4.00, "Table 5"), ("CIFAR-10", DROPOUT, 3.89, "Table 6")],
+            depth=28, k=10, params=36_479_194, macs=5_243_328_768, printed=million(36.5),
+            results=(*error(4.00, "Table 5"), *error(3.89, "Table 6", "median of 5 runs, dropout 0.3")),
         ),
-        "wrn40_4_cifar10": cifar(40, 4, 8_949_210, 1_298_582_016, 8.9e6, [("CIFAR-10", MEDIAN, 4.53, "Table 5")]),
+        "wrn40_4_cifar10": cifar(
+            depth=40, k=4, params=8_949_210, macs=1_298_582_016, printed=million(8.9), results=error(4.53, "Table 5"),
+        ),
         "wrn40_10_cifar10": cifar(
-            40,
-            10,
-            55_841_754,
-            8_074_483_968,
-            56e6,
-            [("CIFAR-10", "single run, dropout 0.3", 3.8, "Table 9")],
-            unit=1e6,
-            where="text",
-            note="dropout 0.3",
-            drop_rate=0.3,
+            depth=40, k=10, drop_rate=0.3, params=55_841_754, macs=8_074_483_968, printed=million(56, "text", resolution=1e6),
+            results=error(3.8, "Table 9", "single run, dropout 0.3"), note="dropout 0.3",
         ),
+        # blocks; exact counts; what is printed; Tables 8 and 9: top-1 and top-5 error
         "wide_resnet50_2": imagenet(
-            (3, 4, 6, 3),
-            68_883_240,
-            11_398_021_120,
-            (Printed("params", 68.9e6, "Table 8", unit=1e5), Printed("depth", 50, "Table 8")),
-            [(21.9, 6.03, "Table 8"), (21.9, 5.79, "Table 9")],
-            "WRN-50-2-bottleneck",
+            blocks=(3, 4, 6, 3), params=68_883_240, macs=11_398_021_120, printed=PRINTED_50_2,
+            results=(*top_1_and_5(21.9, 6.03, "Table 8"), *top_1_and_5(21.9, 5.79, "Table 9")), note="WRN-50-2-bottleneck",
         ),
-        "wide_resnet101_2": imagenet((3, 4, 23, 3), 126_886_696, 22_753_050_624, note="torchvision's, not in the paper"),
+        "wide_resnet101_2": imagenet(
+            blocks=(3, 4, 23, 3), params=126_886_696, macs=22_753_050_624, note="torchvision's, not in the paper",
+        ),
     },
 )

@@ -1,11 +1,11 @@
-"""ZFNet: AlexNet with a finer first layer, found by looking at what its maps see.
+"""ZFNet: AlexNet with a finer first layer, found by looking at what activates its maps.
 
 M. D. Zeiler, R. Fergus. Visualizing and Understanding Convolutional Networks. ECCV
 2014, doi:10.1007/978-3-319-10590-1_53, arXiv:1311.2901. Layers: Fig. 3; training:
 section 3; results: Table 2.
 
-zfnet is the network of Fig. 3; zfnet512 the one of Table 2 with 512, 1024 and 512 maps
-in layers 3 to 5. Input: RGB 0..255 minus the mean, not scaled.
+zfnet is the network of Fig. 3; zfnet512 the one of Table 2 with 512, 1024 and 512
+channels in layers 3 to 5. Input: RGB 0..255 minus the mean, not scaled.
 
 Readings
 - Fig. 3 prints map sizes and no paddings: 110 after conv1 needs one pixel, 26 after
@@ -29,23 +29,26 @@ from collections import OrderedDict
 import torch
 from torch import nn
 
+from zoo.figures import error_rates, stage_outputs
+from zoo.interfaces.classifier import Classifier
 from zoo.layers import init
-from zoo.layers.classifier import Classifier
-from zoo.layers.norm import krizhevsky_lrn
-from zoo.spec import Claims, Family, Paper, Printed, Result, Variant
+from zoo.layers.neck import fully_connected
+from zoo.layers.norm import alexnet_lrn
+from zoo.spec import Claims, Family, ImageInput, Paper, PrintedFigure, Result, Variant
 
 CONVS = ((7, 2, 1), (5, 2, 0), (3, 1, 1), (3, 1, 1), (3, 1, 1))  # Fig. 3: kernel, stride; padding
 REDUCTIONS = (4, 16, 16, 16, 32)
 
 
 class ZFNet(Classifier):
-    """ZFNet (Fig. 3); `channels` of the five convolutions. Input (N, in_chans, H, W)
-    with H, W >= 47.
+    """ZFNet (Fig. 3); `channels` of the five convolutions, `hidden`: the width of fc6
+    and fc7. Input (N, in_chans, H, W) with H, W >= 47.
     """
 
     def __init__(
         self,
         channels: tuple[int, int, int, int, int],
+        hidden: int = 4096,
         num_classes: int = 1000,
         in_chans: int = 3,
         drop_rate: float = 0.5,
@@ -54,31 +57,18 @@ class ZFNet(Classifier):
         for number, (width, (kernel, stride, padding), reduction) in enumerate(
             zip(channels, CONVS, REDUCTIONS, strict=True), 1
         ):
-            layers: OrderedDict[str, nn.Module] = OrderedDict(
-                conv=nn.Conv2d(in_chans, width, kernel, stride, padding),
-                relu=nn.ReLU(inplace=True),
-            )
+            layers: OrderedDict[str, nn.Module] = OrderedDict()
+            layers["conv"] = nn.Conv2d(in_chans, width, kernel, stride, padding=padding)
+            layers["relu"] = nn.ReLU(inplace=True)
             if number in (1, 2, 5):
                 layers["pool"] = nn.MaxPool2d(3, 2, ceil_mode=True)
             if number in (1, 2):
-                layers["norm"] = krizhevsky_lrn()
-            self.add_stage(
-                f"stage{number}", nn.Sequential(layers), width, reduction
-            )  # (N, width, about H / reduction, ...)
+                layers["norm"] = alexnet_lrn()
+            stage = nn.Sequential(layers)  # (N, width, H / reduction, W / reduction)
+            self.add_stage(f"stage{number}", stage, width, reduction)
             in_chans = width
-        self.num_features = 4096
-        self.neck = nn.Sequential(
-            OrderedDict(
-                pool=nn.AdaptiveAvgPool2d(6),  # (N, 256, 6, 6)
-                flatten=nn.Flatten(),  # (N, 9216)
-                fc6=nn.Linear(in_chans * 6 * 6, 4096),  # (N, 4096)
-                relu6=nn.ReLU(inplace=True),
-                drop6=nn.Dropout(drop_rate),
-                fc7=nn.Linear(4096, 4096),
-                relu7=nn.ReLU(inplace=True),
-                drop7=nn.Dropout(drop_rate),
-            )
-        )
+        self.neck = fully_connected(in_chans, side=6, hidden=hidden, drop_rate=drop_rate)
+        self.head_hidden_size = hidden
         self.head = self.make_head(num_classes)  # (N, num_classes)
         self.init_weights()
 
@@ -99,31 +89,36 @@ def renormalise_filters(model: nn.Module, radius: float = 0.1) -> None:
             module.weight.mul_((radius / rms).clamp(max=1))
 
 
-FIG_3 = (  # module, output
-    ("stage1.conv", (96, 110, 110)),
-    ("stage1", (96, 55, 55)),
-    ("stage2.conv", (256, 26, 26)),
-    ("stage2", (256, 13, 13)),
-    ("stage3", (384, 13, 13)),
-    ("stage4", (384, 13, 13)),
-    ("stage5.conv", (256, 13, 13)),
-    ("stage5", (256, 6, 6)),
-)
-WIDER = (
-    *FIG_3[:4],
-    ("stage3", (512, 13, 13)),
-    ("stage4", (1024, 13, 13)),
-    ("stage5.conv", (512, 13, 13)),
-    ("stage5", (512, 6, 6)),
-)
+FIG_3 = {
+    "stage1.conv": (96, 110, 110),
+    "stage1": (96, 55, 55),
+    "stage2.conv": (256, 26, 26),
+    "stage2": (256, 13, 13),
+    "stage3": (384, 13, 13),
+    "stage4": (384, 13, 13),
+    "stage5.conv": (256, 13, 13),
+    "stage5": (256, 6, 6),
+}
+WIDER = {
+    **FIG_3,
+    "stage3": (512, 13, 13),
+    "stage4": (1024, 13, 13),
+    "stage5.conv": (512, 13, 13),
+    "stage5": (512, 6, 6),
+}
+HIDDEN = tuple(PrintedFigure("output", (4096,), "Fig. 3", module=f"neck.fc{i}") for i in (6, 7))
 
 
-def errors(data: str, protocol: str, *values: float) -> tuple[Result, ...]:
-    """The top-1 and top-5 error of a line of Table 2, or the top-5 error alone."""
-    kinds = ("top-1 error %", "top-5 error %")[-len(values) :]
-    return tuple(
-        Result(kind, value, data, protocol, "Table 2")
-        for kind, value in zip(kinds, values, strict=True)
+def table_2(
+    *, top1: float | None = None, top5: float, part: str = "val", networks: str = "single network"
+) -> tuple[Result, ...]:
+    """A line of Table 2: the top-1 and top-5 error, or the top-5 error alone."""
+    return error_rates(
+        top1=top1,
+        top5=top5,
+        data=f"ILSVRC-2012 {part}",
+        protocol=f"{networks}, 10 crops",
+        source="Table 2",
     )
 
 
@@ -140,41 +135,29 @@ FAMILY = Family(
     build=ZFNet,
     variants={
         "zfnet": Variant(
-            fields={"channels": (96, 256, 384, 384, 256)},
-            claims=Claims(
-                params=62_357_608,
-                macs=1_168_032_896,
-                printed=(
-                    *(Printed("output", output, "Fig. 3", module=f"features.{module}") for module, output in FIG_3),
-                    Printed("output", (4096,), "Fig. 3", module="neck.fc6"),
-                    Printed("output", (4096,), "Fig. 3", module="neck.fc7"),
-                ),
-            ),
+            model_args={"channels": (96, 256, 384, 384, 256)},
+            claims=Claims(params=62_357_608, macs=1_168_032_896, printed=(*stage_outputs("Fig. 3", FIG_3), *HIDDEN)),
             depth=8,
-            min_input=47,
-            std=(1 / 255,) * 3,
+            inputs=(ImageInput(min_size=47, std=(1 / 255,) * 3),),
             results=(
-                *errors("ILSVRC-2012 val", "single network, 10 crops", 38.4, 16.5),
-                *errors("ILSVRC-2012 val", "5 networks, 10 crops", 36.7, 15.3),
-                *errors("ILSVRC-2012 test", "5 networks, 10 crops", 15.3),
+                *table_2(top1=38.4, top5=16.5),
+                *table_2(top1=36.7, top5=15.3, networks="5 networks"),
+                *table_2(top5=15.3, part="test", networks="5 networks"),
             ),
+            tiny={"hidden": 64},
             note="Fig. 3",
         ),
         "zfnet512": Variant(
-            fields={"channels": (96, 256, 512, 1024, 512)},
-            claims=Claims(
-                params=107_627_624,
-                macs=2_476_704_896,
-                printed=tuple(Printed("output", output, "Fig. 3, Table 2 (b)", module=f"features.{module}") for module, output in WIDER),
-            ),
+            model_args={"channels": (96, 256, 512, 1024, 512)},
+            claims=Claims(params=107_627_624, macs=2_476_704_896, printed=stage_outputs("Fig. 3, Table 2 (b)", WIDER)),
             depth=8,
-            min_input=47,
-            std=(1 / 255,) * 3,
+            inputs=(ImageInput(min_size=47, std=(1 / 255,) * 3),),
             results=(
-                *errors("ILSVRC-2012 val", "single network, 10 crops", 37.5, 16.0),
-                *errors("ILSVRC-2012 test", "single network, 10 crops", 16.1),
+                *table_2(top1=37.5, top5=16.0),
+                *table_2(top5=16.1, part="test"),
             ),
-            note="Table 2 (b): 512, 1024 and 512 maps in layers 3 to 5",
+            tiny={"channels": (96, 256, 384, 384, 256), "hidden": 64},
+            note="Table 2 (b): 512, 1024 and 512 channels in layers 3 to 5",
         ),
     },
 )

@@ -8,12 +8,16 @@ from typing import Any
 
 from torch import nn
 
-from zoo.count.report import Profile
+from zoo.count.profile import Profile
 from zoo.errors import ZooError
-from zoo.spec import Claims, Printed
-from zoo.tables.text import figure, plain
+from zoo.formatting import figure, markdown, plain, reference
+from zoo.spec import Claims, Paper, PrintedFigure
+from zoo.tables.rows import FLOAT_BYTES
 
-FLOAT_BYTES = 4  # a parameter in single precision
+HEADERS = ("claim", "where", "printed", "computed", "verdict")
+LEFT = ("claim", "where", "verdict")
+SUMMARY = ("network", "paper", "parameters", "MACs", "claims", "verdict")  # of many networks
+SUMMARY_LEFT = ("network", "paper", "verdict")
 
 
 @dataclass(frozen=True)
@@ -22,13 +26,13 @@ class Check:
     when it does not.
     """
 
-    what: str
-    where: str  # section, table or figure of the paper
+    quantity: str
+    source: str  # section, table or figure of the paper
     printed: Any
     computed: Any
     agrees: bool  # at the printed precision
     reason: str = ""
-    unit: float = 1  # value of the last printed digit
+    resolution: float = 1  # value of the last printed digit
 
     @property
     def ok(self) -> bool:
@@ -46,7 +50,8 @@ class Verification:
     """All checks of one network; `print` shows them as a table."""
 
     name: str
-    checks: tuple[Check, ...]
+    checks: tuple[Check, ...]  # the first two are the exact parameters and MACs
+    paper: Paper | None = None
 
     @property
     def ok(self) -> bool:
@@ -67,14 +72,26 @@ class Verification:
         """The checks as text, a cell per entry of HEADERS."""
         return [
             [
-                c.what,
-                c.where,
-                "≈ " * (c.unit != 1) + figure(c.printed),
-                figure(c.computed),
-                c.verdict,
+                check.quantity,
+                check.source,
+                ("" if check.resolution == 1 else "≈ ") + figure(check.printed),
+                figure(check.computed),
+                check.verdict,
             ]
-            for c in self.checks
+            for check in self.checks
         ]
+
+    def line(self) -> list[str]:
+        """The network in one table with others, a cell per entry of SUMMARY."""
+        params, macs = (figure(check.computed) for check in self.checks[:2])
+        verdict = "all hold"
+        if differing := sum(bool(check.reason) for check in self.checks):
+            differ = "differs" if differing == 1 else "differ"
+            verdict = f"all hold; {differing} {differ} from the paper for a reason"
+        if not self.ok:
+            verdict = self.summary().partition(": ")[2]
+        cited = reference(self.paper) if self.paper else ""
+        return [f"`{self.name}`", cited, params, macs, str(len(self.checks)), verdict]
 
     def __str__(self) -> str:
         return f"{plain(HEADERS, self.cells(), LEFT)}\n{self.summary()}"
@@ -84,64 +101,88 @@ class Verification:
         if self.ok:
             return f"{self.name}: all {len(self.checks)} claims hold"
         failed = "; ".join(
-            f"{c.what} ({c.where}): printed {figure(c.printed)}, computed {figure(c.computed)}"
-            for c in self.failed
+            f"{check.quantity} ({check.source}): printed {figure(check.printed)}, "
+            f"computed {figure(check.computed)}"
+            for check in self.failed
         )
         return f"{self.name}: {len(self.failed)} of {len(self.checks)} claims DO NOT HOLD: {failed}"
 
 
-HEADERS = ("claim", "where", "printed", "computed", "verdict")
-LEFT = ("claim", "where", "verdict")
+@dataclass(frozen=True)
+class Verifications:
+    """Those of several networks."""
+
+    results: tuple[Verification, ...]
+
+    @property
+    def ok(self) -> bool:
+        return all(result.ok for result in self.results)
+
+    def to_dict(self) -> list[dict[str, Any]]:
+        return [result.to_dict() for result in self.results]
+
+    def to_markdown(self) -> str:
+        """A line per network, with its paper."""
+        return markdown(SUMMARY, [result.line() for result in self.results], SUMMARY_LEFT)
 
 
-def verify(profile: Profile, claims: Claims, model: nn.Module) -> Verification:
+def check_claims(
+    profile: Profile, claims: Claims, model: nn.Module, paper: Paper | None = None
+) -> Verification:
     """Hold a network to its claims. `profile` is of one example, `model` what the
-    functions of the claims (`by`) are called with.
+    functions of the claims (`compute`) are called with.
 
     Raises ZooError for a claim that cannot be computed, naming network and claim.
     """
     exact = [("params", claims.params, profile.params), ("macs", claims.macs, profile.macs)]
     checks = [
-        Check(what, "exact", claimed, computed, claimed == computed)
-        for what, claimed, computed in exact
+        Check(what, "exact", printed=claimed, computed=counted, agrees=claimed == counted)
+        for what, claimed, counted in exact
     ]
-    return Verification(profile.name, (*checks, *_printed(profile, claims, model)))
+    return Verification(profile.name, (*checks, *_printed(profile, claims, model)), paper)
 
 
 def _printed(profile: Profile, claims: Claims, model: nn.Module) -> Iterator[Check]:
     for claim in claims.printed:
-        what = f"{claim.what} of {claim.module}" if claim.module else claim.what
+        what = f"{claim.quantity} of {claim.module}" if claim.module else claim.quantity
         try:
-            value = claim.by(model) if claim.by else computed(profile, claim)
+            value = claim.compute(model) if claim.compute else computed(profile, claim)
             agrees = claim.agrees(value)
         except Exception as error:
             raise ZooError(
-                f"{profile.name}: the claim {what!r} ({claim.where}) cannot be computed: {error!r}"
+                f"{profile.name}: the claim {what!r} ({claim.source}) cannot be computed: {error!r}"
             ) from error
-        yield Check(what, claim.where, claim.value, value, agrees, claim.reason, claim.unit)
+        yield Check(
+            what,
+            claim.source,
+            printed=claim.value,
+            computed=value,
+            agrees=agrees,
+            reason=claim.reason,
+            resolution=claim.resolution,
+        )
 
 
-def computed(profile: Profile, claim: Printed) -> Any:
+def computed(profile: Profile, claim: PrintedFigure) -> Any:
     """The value that a claim is about, from the profile: of the whole network, or of
     the module that it names.
     """
     row = next((row for row in profile.rows if row.path == claim.module), None)
     if row is None:
         raise LookupError(f"there is no module {claim.module!r}")
-    if claim.what == "depth" and not claim.module:
+    if claim.quantity == "depth" and not claim.module:
         return profile.depth
-    if claim.what == "output":
-        return (
-            row.output[1:]
-            if all(isinstance(side, int) for side in row.output)
-            else tuple(shape[1:] for shape in row.output)
-        )
+    if claim.quantity == "output":
+        several = any(isinstance(side, tuple) for side in row.output)
+        return tuple(shape[1:] for shape in row.output) if several else row.output[1:]
     values = {
         "params": row.params,
         "macs": row.macs,
         "flops": row.flops,
         "bytes": FLOAT_BYTES * row.params,
     }
-    if claim.what not in values:
-        raise LookupError(f"{claim.what!r} is not in a profile: give the claim a function `by`")
-    return values[claim.what]
+    if claim.quantity not in values:
+        raise LookupError(
+            f"{claim.quantity!r} is not in a profile: give the claim a function `compute`"
+        )
+    return values[claim.quantity]

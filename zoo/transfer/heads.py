@@ -1,52 +1,11 @@
-"""A new last layer for other classes, and what input a network takes: for any
-module.
-"""
+"""A new last layer for other classes, for any module."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from zoo.errors import InputError, UsageError
-
-DEFAULT_INPUT = {  # of a module that says nothing: ImageNet's, as in torchvision and timm
-    "input_size": (3, 224, 224),
-    "mean": (0.485, 0.456, 0.406),
-    "std": (0.229, 0.224, 0.225),
-    "crop_pct": 0.875,
-    "crop_mode": "center",
-    "interpolation": "bilinear",
-}
-
-
-def input_config(model: nn.Module, size: int | tuple[int, ...] | None = None) -> dict[str, Any]:
-    """The input that a network takes, as in timm's `pretrained_cfg`: `input_size` (C,
-    H, W), `mean`, `std`, crop and interpolation.
-
-    `size` overrides height and width (an int or (H, W)), or all three (C, H, W).
-    Channels are those of the first convolution.
-    """
-    known = getattr(model, "pretrained_cfg", None) or {}
-    cfg = {key: known.get(key, default) for key, default in DEFAULT_INPUT.items()}
-    channels, *own = cfg["input_size"]
-    wanted = (size, size) if isinstance(size, int) else tuple(size or own)
-    if len(wanted) == 3:
-        channels = wanted[0]
-    elif first := next(
-        (module for module in model.modules() if isinstance(module, nn.Conv2d)), None
-    ):
-        channels = first.in_channels
-    if not 2 <= len(wanted) <= 3 or min(wanted) < 1:
-        raise InputError(
-            f"input_size={size}: needs a number of pixels, (height, width) or (channels, height, width)"
-        )
-    if channels != len(cfg["mean"]):
-        cfg["mean"], cfg["std"] = (
-            (sum(cfg[key]) / len(cfg[key]),) * channels for key in ("mean", "std")
-        )
-    return cfg | {"input_size": (channels, *wanted[-2:])}
 
 
 def fit_head(model: nn.Module, num_classes: int, images: Tensor) -> nn.Module:
@@ -64,8 +23,10 @@ def fit_head(model: nn.Module, num_classes: int, images: Tensor) -> nn.Module:
         model = _replace_last(model, num_classes)
     shape = output_shape(model, images)
     if shape[1:] != (num_classes,):
+        count = len(images)
         raise UsageError(
-            f"{type(model).__name__} gives {shape or 'no tensor'} for {len(images)} images, not ({len(images)}, {num_classes})"
+            f"{type(model).__name__} gives {shape or 'no tensor'} for {count} images, "
+            f"not ({count}, {num_classes})"
         )
     return model
 
@@ -74,7 +35,8 @@ def output_width(model: nn.Module, images: Tensor) -> int:
     shape = output_shape(model, images)
     if len(shape) != 2:
         raise UsageError(
-            f"{type(model).__name__} gives {shape or 'no tensor'} for {len(images)} images: name the data's classes=…"
+            f"{type(model).__name__} gives {shape or 'no tensor'} for {len(images)} images: "
+            "name the data's classes=…"
         )
     return shape[1]
 
@@ -112,7 +74,8 @@ def _replace_last(model: nn.Module, num_classes: int) -> nn.Module:
     linear = [pair for pair in layers if isinstance(pair[1], nn.Linear)]
     if not layers:
         raise UsageError(
-            f"{type(model).__name__} has no Linear or Conv2d layer to replace: give it {num_classes} outputs yourself"
+            f"{type(model).__name__} has no Linear or Conv2d layer to replace: "
+            f"give it {num_classes} outputs yourself"
         )
     name, old = (linear or layers)[-1]
     new: nn.Module
@@ -122,11 +85,11 @@ def _replace_last(model: nn.Module, num_classes: int) -> nn.Module:
         new = nn.Conv2d(
             old.in_channels,
             num_classes,
-            old.kernel_size,
-            old.stride,
-            old.padding,
+            old.kernel_size,  # type: ignore[arg-type]
+            old.stride,  # type: ignore[arg-type]
+            old.padding,  # type: ignore[arg-type]
             bias=old.bias is not None,
-        )  # type: ignore[arg-type]
+        )
     new = new.to(old.weight.device, old.weight.dtype)
     if not name:
         return new

@@ -1,0 +1,186 @@
+"""Recipe is the only declaration of training options: what is made from it agrees with
+it.
+"""
+
+import json
+import math
+import typing
+from dataclasses import MISSING, fields
+
+import pytest
+from click.testing import CliRunner
+
+from zoo.cli import cli
+from zoo.data.datasets import DEFAULT_VAL_FRACTION
+from zoo.data.transforms import AUGMENTATIONS
+from zoo.errors import InputError, UsageError
+from zoo.optimizers import OPTIMIZERS, STEPWISE
+from zoo.training.recipe import FOLDER, Recipe, RecipeChanges, load_recipe
+
+NAMES = [field.name for field in fields(Recipe)]
+OPTIONS = {field.name: field.metadata["option"] for field in fields(Recipe)}
+
+
+def test_changes_are_the_fields():
+    assert typing.get_type_hints(RecipeChanges) == typing.get_type_hints(Recipe)
+
+
+def test_every_field_has_a_default_and_a_help():
+    for field in fields(Recipe):
+        option = OPTIONS[field.name]
+        assert field.default is not MISSING
+        assert option.help.endswith(".") or ";" in option.help
+        assert field.default is not None or option.default_words, field.name
+
+
+def test_it_agrees_with_those_who_use_it():
+    assert OPTIONS["augment"].choices == ("auto", *AUGMENTATIONS)
+    assert OPTIONS["optimizer"].choices == STEPWISE
+    assert OPTIONS["val_fraction"].default_words == str(DEFAULT_VAL_FRACTION)
+    for words in (OPTIONS["lr"].default_words, OPTIONS["weight_decay"].default_words):
+        assert "adamw" in words
+    assert f"{OPTIMIZERS['adamw'].lr:g} adamw" in OPTIONS["lr"].default_words
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_recipe_of_the_package_loads(path):
+    assert isinstance(load_recipe(path.stem), Recipe)
+    assert load_recipe(path) == load_recipe(path.stem)
+
+
+def test_the_default_recipe():
+    assert load_recipe() == load_recipe("finetune") == Recipe()
+    recipe = Recipe(epochs=3)
+    assert load_recipe(recipe) is recipe
+
+
+def test_config_json_gives_the_recipe_again():
+    recipe = Recipe(epochs=2, batch_size="auto", input_size=(3, 32, 64), lr=0.1, cpu=True)
+    assert Recipe().changed(json.loads(json.dumps(recipe.to_dict()))) == recipe
+
+
+def test_files(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text('epochs = 5\noptimizer = "nesterov"\ninput_size = [3, 32, 32]\nworkers = 0\n')
+    expected = Recipe(epochs=5, optimizer="nesterov", input_size=(3, 32, 32), workers=0)
+    assert load_recipe(file) == load_recipe(str(file)) == expected
+    for text, error in (
+        ("epoch = 5", r"mine\.toml: a recipe has no option 'epoch': did you mean epochs\?"),
+        ("zzz = 5", r"a recipe has no option 'zzz'; its options: epochs, batch_size"),
+        ("epochs = true", "epochs=True: needs a whole number from 1 on"),
+        ('lr = "high"', "lr='high': needs a number"),
+        ('optimizer = "lbfgs"', r"recipe: optimizer='lbfgs': expected 'sgd'"),
+        ("epochs = ", "is no TOML file"),
+    ):
+        file.write_text(text)
+        with pytest.raises(InputError, match=error) as caught:
+            load_recipe(file)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(UsageError, match=r"gone\.toml: No such file"):
+        load_recipe(tmp_path / "gone.toml")
+    with pytest.raises(UsageError, match=r"there is no recipe 'finetun': did you mean finetune\?"):
+        load_recipe("finetun")
+    with pytest.raises(UsageError, match="there is no recipe 'x': expected finetune or a TOML"):
+        load_recipe("x")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"epochs": 0}, "epochs=0: needs a whole number from 1 on"),
+        ({"epochs": None}, "epochs=None: needs a whole number"),
+        ({"batch_size": 2.5}, "batch_size=2.5: needs a whole number from 1 on, or 'auto'"),
+        ({"batch_size": "many"}, "or 'auto'"),
+        ({"workers": -1}, "workers=-1: needs a whole number from 0 on"),
+        ({"optimizer": "lion"}, "optimizer='lion': expected 'sgd', 'momentum'"),
+        ({"lr": 0.0}, "needs lr > 0"),
+        ({"lr": math.nan}, "needs lr > 0"),
+        ({"weight_decay": -1e-9}, "weight_decay >= 0"),
+        ({"val_fraction": 1.0}, "val_fraction=1.0: needs a number between 0 and 1"),
+        ({"val_fraction": 0}, "between 0 and 1"),
+        ({"input_size": 0}, "input_size=0: expected the side in pixels"),
+        ({"input_size": "3x2x2x2"}, "input_size='3x2x2x2'"),
+        ({"augment": "flip"}, "augment='flip': expected 'auto', 'photo'"),
+        ({"cpu": "yes"}, "cpu='yes': expected True or False"),
+        ({"mixed_precision": "int8"}, "mixed_precision='int8': expected 'no', 'bf16' or 'fp16'"),
+    ],
+)
+def test_impossible_values(changes, expected):
+    with pytest.raises(InputError, match=expected) as caught:
+        Recipe(**changes)
+    assert "\n" not in str(caught.value)
+
+
+# ------------------------------------------------------------------------ command line
+
+
+@pytest.fixture
+def called(monkeypatch):
+    """What `zoo finetune` hands to zoo.finetune, by the command line's arguments."""
+
+    def call(*args):
+        given = {}
+
+        def stop(what, data, **options):
+            given.update(options)
+            raise UsageError("stopped")
+
+        monkeypatch.setattr("zoo.finetune", stop, raising=False)
+        with pytest.raises(UsageError, match="stopped"):
+            CliRunner().invoke(
+                cli, ["finetune", "vgg11", "--data", "x", *args], catch_exceptions=False
+            )
+        return {name: value for name, value in given.items() if name in (*NAMES, "recipe")}
+
+    return call
+
+
+def test_options_of_the_command_line(called):
+    assert called() == {"recipe": "finetune"}
+    assert called("--recipe", "mine.toml") == {"recipe": "mine.toml"}
+    values = {
+        "epochs": ("3", 3),
+        "batch_size": ("auto", "auto"),
+        "optimizer": ("nesterov", "nesterov"),
+        "lr": ("0.1", 0.1),
+        "weight_decay": ("0", 0.0),
+        "val_fraction": ("0.5", 0.5),
+        "input_size": ("3x32x32", "3x32x32"),
+        "augment": ("none", "none"),
+        "workers": ("0", 0),
+        "mixed_precision": ("bf16", "bf16"),
+    }
+    assert {*values, "cpu"} == set(NAMES), "every field has an option"
+    args = [part for name, (text, _) in values.items() for part in (_flag(name), text)]
+    expected = {name: value for name, (_, value) in values.items()}
+    assert called(*args, "--cpu") == {"recipe": "finetune", "cpu": True, **expected}
+    assert Recipe(**expected).batch_size == "auto"
+    assert called("--batch-size", "8", "--no-cpu") == {
+        "recipe": "finetune",
+        "batch_size": 8,
+        "cpu": False,
+    }
+
+
+def _flag(name):
+    return f"--{name.replace('_', '-')}"
+
+
+def test_the_help_shows_every_option_with_its_default():
+    text = " ".join(CliRunner().invoke(cli, ["finetune", "--help"]).stdout.split())
+    for name in NAMES:
+        assert _flag(name) in text
+    for shown in (
+        "[default: 30]",
+        "[default: 32]",
+        "[default: adamw]",
+        "0.001 adamw, 0.01 nesterov",
+    ):
+        assert shown in text
+
+
+def test_wrong_values_on_the_command_line():
+    for args in (["--epochs", "0"], ["--batch-size", "some"], ["--augment", "flip"]):
+        result = CliRunner().invoke(cli, ["finetune", "vgg11", "--data", "digits", *args])
+        assert result.exit_code in (1, 2)
+        assert result.exit_code == 2 or isinstance(result.exception, InputError)

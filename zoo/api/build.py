@@ -1,0 +1,110 @@
+"""From a resolved source to a module."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from zoo.api.source import Source, resolve
+from zoo.errors import UsageError, ZooWarning, nearest
+from zoo.spec import Backbone, Origin
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+def construct(
+    source: Source, device: torch.device | str | None = None, **model_args: Any
+) -> nn.Module:
+    """A source's network, built anew without its numbers: not yet initialised, unless
+    it is a plain module without `init_weights`, which torch has initialised.
+    """
+    import torch
+
+    from zoo.interfaces.network import Network
+    from zoo.layers.init import SkipInit
+
+    if source.family is None or source.variant is None or source.origin is None:
+        raise UsageError(f"{source.name} was not made by zoo.create: it cannot be built anew")
+    given = {**source.origin.model_args, **model_args}
+    args = {**source.model_args, **model_args}
+    name = source.origin.architecture
+    _check_arguments(name, source.family.build, args)
+    place = torch.device(device) if device else nullcontext()
+    with place, SkipInit():
+        built = {
+            argument: _backbone(args.get(argument), own)
+            for argument, own in source.variant.backbones.items()
+        }
+        model: nn.Module = source.family.build(**{**args, **built})
+    if not callable(getattr(model, "init_weights", None)):
+        with place:
+            model = source.family.build(**args)
+    model.origin = Origin(name, source.origin.tag, given)  # type: ignore[assignment]
+    if isinstance(model, Network) and source.variant.image:
+        model.image = source.variant.image
+        own = source.variant.image.preprocessing(args.get("in_chans", 0))
+        model.preprocessing = source.recorded or own
+    return model
+
+
+def build(source: Source, device: torch.device | str | None = None, **model_args: Any) -> nn.Module:
+    """A source's network with its numbers: those of its weights, else newly drawn."""
+    from zoo.files import load_state, read_state
+
+    model = construct(source, device, **model_args)
+    if source.num_classes and getattr(model, "num_classes", None) not in (None, source.num_classes):
+        with warnings.catch_warnings(action="ignore", category=ZooWarning):  # said before
+            model.reset_classifier(source.num_classes)  # type: ignore[operator]
+    if source.weights:
+        load_state(model, read_state(source.weights), str(source.weights))
+    elif callable(draw := getattr(model, "init_weights", None)):
+        draw()
+    return model
+
+
+def structure(source: Source, **model_args: Any) -> nn.Module:
+    """A network on the meta device that may be modified: shapes without numbers.
+
+    Raises UsageError for constructor arguments to a module that is already built.
+    """
+    if source.module is None:
+        return build(replace(source, weights=None), "meta", **model_args)
+    from zoo.count.meta import copy_on_meta
+
+    if model_args:
+        raise UsageError(
+            f"{', '.join(model_args)}: for a network that is built by name, not for a module"
+        )
+    return copy_on_meta(source.module)
+
+
+def _backbone(given: Any, own: Backbone) -> nn.Module:
+    """Another network as a part of one: the row's, or that of a name, `name:output`."""
+    from zoo.interfaces.classifier import Classifier
+    from zoo.interfaces.features import Encoder
+
+    wanted = own
+    if given is not None:
+        name, _, output = str(given).partition(":")
+        shared = own.output if own.output in ("logits", "pre_logits") else "features"
+        wanted = Backbone(name, output or (own.output if name == own.name else shared))
+    model = construct(resolve(wanted.name))
+    if not isinstance(model, Classifier):
+        raise UsageError(f"{wanted.name} is no image classifier: it cannot be a backbone")
+    return Encoder(model, wanted.output)
+
+
+def _check_arguments(name: str, make: Callable[..., Any], args: Mapping[str, Any]) -> None:
+    parameters = inspect.signature(make).parameters
+    wrong = [argument for argument in args if argument not in parameters]
+    if wrong and not any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
+        near = nearest(wrong[0], parameters)
+        raise UsageError(
+            f"{name} has no argument {wrong[0]!r}{near}; its arguments: {', '.join(parameters)}"
+        )

@@ -1,0 +1,118 @@
+"""Fine-tuning."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
+
+from zoo.api.build import build
+from zoo.api.create import missing_weights
+from zoo.api.source import resolve
+from zoo.errors import InputError
+from zoo.spec import Origin
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.utils.data import DataLoader, Dataset
+
+    from zoo.training.metrics import Mean
+    from zoo.training.recipe import Recipe, RecipeChanges
+    from zoo.training.run import Run
+
+
+def finetune(
+    what: str | os.PathLike[str] | Run | nn.Module,
+    data: str | os.PathLike[str] | Dataset[Any] | DataLoader[Any],
+    *,
+    val: Dataset[Any] | DataLoader[Any] | None = None,
+    classes: Sequence[str] | None = None,
+    recipe: str | os.PathLike[str] | Recipe = "finetune",
+    out: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    loss: Callable[[Any, Any, nn.Module], Tensor | Mean] | None = None,
+    callback: Callable[[dict[str, float], nn.Module], None] | None = None,
+    progress: bool = True,
+    **changes: Unpack[RecipeChanges],
+) -> Run:
+    """Train a network on your data, a classifier with a new head for their classes, and
+    write a run folder.
+
+    `what` is a name, a run folder, a weights file of ours, or any module, which is
+    trained in place; one whose output fits already keeps its last layer. `data`, for a
+    classifier: `digits`, a folder (`train/` and `val/` with a folder per class each, or
+    the class folders, of which `val_fraction`, by default a fifth, is for validation),
+    a Dataset of (image, class number) or a DataLoader, each with `val`; other tasks
+    open their own.
+
+    `recipe` is a name, a TOML file or a Recipe, and `changes` are its fields: `epochs`,
+    `batch_size` ("auto" is the largest that is predicted to fit on the device, at most
+    256 and a tenth of the images), `optimizer`, `lr`, `weight_decay`, `val_fraction`,
+    `input_size` (pixels: an int, (H, W) or (C, H, W)), `augment` ("photo", "small":
+    images up to 40 pixels, "none", "auto"), `workers`, `cpu`, `mixed_precision`.
+
+    `loss(outputs, batch, model)` replaces the network's own: a scalar, the mean over
+    the batch, or a Mean with its own count. `callback(record, model)` is called after
+    every epoch, with its numbers and the module. `out` is the run folder, by default
+    the first free runs/NAME-DATA-N; nothing is overwritten. The random state is left as
+    it was.
+
+    Raises UsageError, and DataError for data that cannot be trained on, before training
+    starts; ZooError when the loss is no longer finite.
+    """
+    from zoo.interfaces.features import Encoder, FeatureNet
+    from zoo.tasks import task_of
+    from zoo.training.environment import seeded
+    from zoo.training.recipe import load_recipe
+    from zoo.training.run import check_free
+    from zoo.transfer.finetune import train_network
+
+    source = resolve(what)
+    task = task_of(source.task)()
+    chosen = load_recipe(recipe).changed(changes)
+    if not isinstance(seed, int) or seed < 0:
+        raise InputError(f"seed={seed!r}: needs a whole number from 0 on")
+    folder = Path(out) if out is not None else None
+    if folder:
+        check_free(folder)
+    if source.run:
+        source = replace(source, module=None)  # a network of its own, not the run's
+    if source.module is None and source.origin and source.origin.tag and not source.weights:
+        raise missing_weights(source)
+    split = task.open(
+        data,
+        val=val,
+        classes=classes,
+        val_fraction=chosen.val_fraction,
+        seed=seed,
+        progress=progress,
+    )
+    with seeded(seed):
+        model = source.module
+        if model is None:
+            model = build(source, **task.model_args(split))
+        whole = not isinstance(model, (FeatureNet, Encoder))  # parts are not built by a name
+        found = getattr(model, "origin", None) if whole else None
+        origin = found if isinstance(found, Origin) else Origin("")
+        return train_network(
+            model,
+            split,
+            chosen,
+            task,
+            name=origin.architecture or type(model).__name__.lower(),
+            identity={
+                "zoo_version": version("classic-zoo"),
+                "architecture": origin.architecture,
+                "tag": origin.tag,
+                "model_args": dict(origin.model_args),
+            },
+            seed=seed,
+            family_loss=source.family.loss if source.family else None,
+            loss=loss,
+            out=folder,
+            callback=callback,
+            progress=progress,
+        )

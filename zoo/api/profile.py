@@ -1,0 +1,83 @@
+"""Counting a network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from zoo.api.source import Source, resolve
+from zoo.api.workload import meta_workload, real_workload
+from zoo.errors import check_choice
+
+if TYPE_CHECKING:
+    import os
+
+    from torch import nn
+
+    from zoo.count.profile import Profile
+    from zoo.training.run import Run
+
+
+def profile(
+    what: str | os.PathLike[str] | Run | nn.Module,
+    input_size: int | str | tuple[int, ...] | None = None,
+    batch_size: int = 1,
+    *,
+    inputs: Any = None,
+    mode: str = "eval",
+    stats: bool = False,
+    **model_args: Any,
+) -> Profile:
+    """Parameters, MACs and FLOPs of one forward pass, in total and per module, without
+    running numbers.
+
+    `mode`: "eval", a forward pass in evaluation mode, or "train", a forward and
+    backward pass in training mode. `stats`: run one batch of real numbers as well,
+    through a copy, for each row's `mean` and `std` of its output and share of `dead`
+    ReLUs: a module with its own numbers, a name with its network's initialisation; the
+    tensors of `inputs`, or random ones of the right type. What is drawn is the same in
+    every call.
+
+    `what` is a name, `name.tag`, a weights file of ours, a run (folder), or any module,
+    which is left exactly as it is; `model_args` change a network that is built by name.
+    The input is the network's own, with images in `input_size`: the side in pixels,
+    (H, W) or (C, H, W); or `inputs`: a tensor, a tuple or list of positional arguments
+    or a dict of keyword arguments, of which the shapes count, and whether they require
+    a gradient. Operators that nothing is known of are said and listed in `uncounted`.
+
+    Raises UsageError when the input of a module is not known, and InputError when the
+    model does not take it.
+    """
+    check_choice("zoo.profile", "mode", mode, ("eval", "train"))
+    source = resolve(what)
+    counted = profile_source(source, input_size, batch_size, inputs=inputs, mode=mode, **model_args)
+    if not stats:
+        return counted
+    import torch
+
+    from zoo.count.activation_stats import with_stats
+    from zoo.count.isolation import kept_random_state
+
+    with torch.inference_mode(False), kept_random_state():
+        torch.default_generator.manual_seed(0)
+        workload = real_workload(source, input_size, batch_size, inputs=inputs, **model_args)
+        return with_stats(counted, workload)
+
+
+def profile_source(
+    source: Source,
+    input_size: int | str | tuple[int, ...] | None = None,
+    batch_size: int = 1,
+    *,
+    inputs: Any = None,
+    mode: str = "eval",
+    **model_args: Any,
+) -> Profile:
+    """The same of a network that is resolved."""
+    import torch
+
+    from zoo.count.isolation import paused_collector
+    from zoo.count.profile import profile_module
+
+    with torch.inference_mode(False), paused_collector():
+        workload = meta_workload(source, input_size, batch_size, inputs=inputs, **model_args)
+        return profile_module(workload, mode)

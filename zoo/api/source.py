@@ -1,0 +1,227 @@
+"""What the public functions are asked about, resolved once per call: a name,
+`name.tag`, a weights file, a run folder, a Run, or a module.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo import registry
+from zoo.errors import PluginError, UsageError, WeightsError, warn
+from zoo.spec import Family, Input, Origin, Preprocessing, Variant
+from zoo.weights import manifest
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from zoo.training.run import Run
+
+What = "str | os.PathLike[str] | Run | nn.Module"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A network, resolved. `origin` is None for a module that zoo did not create, or a
+    run of such; with it come `family`, `variant` and `distribution`.
+
+    `module`: the network itself, where it is at hand; else `weights` is the file with
+    its numbers, and without that it is built anew. `num_classes`: of a head that
+    replaced the network's own; 0: none did.
+    """
+
+    name: str  # in messages and tables
+    origin: Origin | None = None
+    family: Family | None = None
+    variant: Variant | None = None
+    entry: registry.Entry | None = None
+    record: Mapping[str, Any] = field(default_factory=dict)  # of the weights' manifest
+    module: nn.Module | None = None
+    weights: Path | None = None
+    run: Run | None = None
+    classes: tuple[str, ...] = ()
+    num_classes: int = 0
+    recorded: Preprocessing | None = None  # of a run or of weights
+
+    @property
+    def task(self) -> str:
+        """What the network is for; image classification where nothing says
+        otherwise.
+        """
+        return self.variant.task if self.variant else "classify"
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        """What `forward` takes; () where it is not known."""
+        return self.variant.inputs if self.variant else ()
+
+    @property
+    def model_args(self) -> dict[str, Any]:
+        """What the constructor gets: the row's, those of the weights, and the given."""
+        row = self.variant.model_args if self.variant else {}
+        given = self.origin.model_args if self.origin else {}
+        return {**row, **self.record.get("model_args", {}), **given}
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether images are among its inputs; of a module that says nothing it is
+        assumed.
+        """
+        return self.variant is None or self.variant.image is not None
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """From an image to the network's input. Raises UsageError for a network that
+        takes no image, or whose run was trained on tensors.
+        """
+        if self.recorded:
+            return self.recorded
+        if self.variant and self.variant.image is None:
+            takes = self.variant.describe_inputs()
+            raise UsageError(f"{self.name} takes no images but {takes}: it has no transforms")
+        if self.weights:
+            raise UsageError(
+                f"{self.name} was trained on tensors, and how images become such is not known: "
+                "transform=… says it"
+            )
+        if self.variant and self.variant.image:
+            return self.variant.image.preprocessing(self.model_args.get("in_chans", 0))
+        if self.module is None:
+            raise UsageError(f"{self.name}: how images become its inputs is not known")
+        from zoo.data.transforms import preprocessing_of
+
+        return preprocessing_of(self.module)
+
+
+def resolve(what: Any) -> Source:
+    """The network that is meant. A registered name wins over a folder of that name.
+
+    Raises UnknownModelError, WeightsError for an unknown tag, UsageError for a folder
+    or file that is none of ours, DataError for a damaged run.
+    """
+    torch = sys.modules.get("torch")
+    if torch and isinstance(what, torch.nn.Module):
+        return _of_module(what)
+    if type(what).__name__ == "Run" and hasattr(what, "config"):
+        return _of_run(what)
+    if isinstance(what, str) and registry.is_registered(what):
+        if Path(what).is_dir():
+            warn(f"{what!r} is the network of that name; the folder is ./{what}")
+        return _of_name(what)
+    if isinstance(what, os.PathLike) or (isinstance(what, str) and _is_path(what)):
+        return _of_path(Path(what))
+    if not isinstance(what, str):
+        raise UsageError(
+            f"{what!r} is no network: expected a name, a run folder, a weights file or a module"
+        )
+    name, _, tag = what.partition(".")
+    return _of_name(name, tag) if tag and registry.is_registered(name) else _of_name(what)
+
+
+def _is_path(what: str) -> bool:
+    return "/" in what or os.sep in what or (bool(what) and Path(what).exists())
+
+
+def _of_name(name: str, tag: str = "", model_args: Mapping[str, Any] | None = None) -> Source:
+    entry, family = registry.lookup(name)
+    record: Mapping[str, Any] = {}
+    if tag:
+        records = weight_records(name, family)
+        if f"{name}.{tag}" not in records:
+            known = f"there are: {', '.join(records)}" if records else f"{name} has none"
+            raise WeightsError(f"there are no weights '{name}.{tag}'; {known}")
+        record = records[f"{name}.{tag}"]
+    origin = Origin(name, tag, model_args or {})
+    shown = f"{name}.{tag}" if tag else name
+    return Source(shown, origin, family, family.variants[name], entry, record)
+
+
+def _of_module(module: nn.Module) -> Source:
+    from zoo.count.meta import unwrapped
+
+    inner = unwrapped(module)
+    origin = getattr(inner, "origin", None)
+    if not isinstance(origin, Origin) or not registry.is_registered(origin.architecture):
+        config = getattr(inner, "pretrained_cfg", None) or {}  # of timm
+        return Source(config.get("architecture") or type(inner).__name__, module=module)
+    entry, family = registry.lookup(origin.architecture)
+    variant = family.variants[origin.architecture]
+    recorded = getattr(inner, "preprocessing", None)
+    return Source(
+        origin.architecture, origin, family, variant, entry, module=module, recorded=recorded
+    )
+
+
+def _of_run(run: Run) -> Source:
+    return _of_config(run.config, str(run.path), run.path / "best.safetensors", run)
+
+
+def _of_path(path: Path) -> Source:
+    if path.is_file():
+        from zoo.files import read_about
+
+        about = read_about(path)
+        if about is None:
+            raise UsageError(
+                f"{path} does not say of which network it is: zoo.create(NAME, "
+                "checkpoint_path=…, layout=…) loads it"
+            )
+        return _of_config(about, str(path), path)
+    from zoo.training.run import Run
+
+    return _of_run(Run.open(path))
+
+
+def _of_config(
+    config: Mapping[str, Any], name: str, weights: Path, run: Run | None = None
+) -> Source:
+    """Of what a run folder or a weights file of ours says of its network."""
+    recorded = config.get("preprocessing")
+    facts: dict[str, Any] = {
+        "weights": weights,
+        "run": run,
+        "classes": tuple(config.get("classes") or ()),
+        "num_classes": config.get("num_classes") or 0,
+        "recorded": Preprocessing.from_dict(recorded) if recorded else None,
+    }
+    if not config.get("architecture"):
+        return Source(name, module=run.model if run else None, **facts)
+    known = _of_name(config["architecture"], config.get("tag", ""), config.get("model_args"))
+    return Source(
+        name, known.origin, known.family, known.variant, known.entry, known.record, **facts
+    )
+
+
+def weight_records(name: str, family: Family | None = None) -> dict[str, dict[str, Any]]:
+    """`name.tag` -> record of a network's weights. A third party's module must be
+    imported to know its file; a broken one has none, and is named.
+    """
+    entry = registry.entry(name)
+    path = None
+    if not entry.distribution.startswith(f"{registry.OWN} "):
+        try:
+            path = (family or registry.family(name)).weights
+        except PluginError as error:
+            warn(f"its weights are left out: {error}")
+        if path is None:
+            return {}
+    records = manifest.records(entry.family, path)
+    return {key: record for key, record in records.items() if key.partition(".")[0] == name}
+
+
+def layout_table(source: Source, layout: str) -> dict[str, str]:
+    """A peer's key prefixes to ours. Raises UsageError for a layout that there is not,
+    or a module that zoo did not create.
+    """
+    if source.origin is None or source.family is None or source.entry is None:
+        raise UsageError(f"{source.name} was not made by zoo.create: its layouts are not known")
+    name = source.origin.architecture
+    tables = manifest.layouts(source.entry.family, name, source.family.weights)
+    if layout not in tables:
+        known = ", ".join(tables) or "only its own"
+        raise UsageError(f"{name} has no layout {layout!r}; it has: {known}")
+    return tables[layout]

@@ -1,0 +1,32 @@
+"""The preprocessing of a network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from zoo.api.source import resolve
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from zoo.training.run import Run
+
+
+def transforms(
+    what: str | os.PathLike[str] | Run | nn.Module, train: bool = False
+) -> Callable[[Any], Tensor]:
+    """The preprocessing that belongs to a network: a torchvision v2 transform, image
+    (PIL or uint8 tensor) to tensor (C, H, W).
+
+    Evaluation: the shorter side to size / crop_pct, the centre, [0, 1], mean and std.
+    Training: a random crop, mirrored half of the time; networks for grey images turn
+    and shift it a little instead, as mirrored digits are no digits. Raises UsageError
+    for a network that takes no images.
+    """
+    from zoo.data.transforms import build_transform
+
+    preprocessing = resolve(what).preprocessing
+    augment = "small" if preprocessing.input_size[0] == 1 else "photo"
+    return build_transform(preprocessing, train=train, augment=augment)

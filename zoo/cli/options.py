@@ -1,0 +1,63 @@
+"""Options that several verbs share, each declared once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+INPUT_SIZE = click.option(
+    "--input-size",
+    metavar="224|224x224|3x224x224",
+    help="Images of this size instead of the network's own.",
+)
+
+
+def batch_size(help: str) -> Decorator:
+    return click.option(
+        "--batch-size", type=click.IntRange(1), default=1, show_default=True, help=help
+    )
+
+
+def mode(default: str, help: str) -> Decorator:
+    return click.option(
+        "--mode",
+        type=click.Choice(["eval", "train"]),
+        default=default,
+        show_default=True,
+        help=help,
+    )
+
+
+def depth(default: int) -> Decorator:
+    return click.option(
+        "--depth",
+        type=click.IntRange(0),
+        default=default,
+        show_default=True,
+        help="Levels of the module tree to show.",
+    )
+
+
+FORM_HELP = {
+    "json": "Print JSON.",
+    "csv": "Print comma-separated values.",
+    "markdown": "Print a Markdown table.",
+}
+
+
+def forms(*names: str, **help: str) -> Decorator:
+    """`--json`, `--csv` and `--markdown`, or those that are named, as the argument
+    `form`; the terminal's own form without one. `help` replaces the usual text.
+    """
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for name in reversed(names or tuple(FORM_HELP)):
+            text = help.get(name, FORM_HELP[name])
+            command = click.option(f"--{name}", "form", flag_value=name, help=text)(command)
+        return command
+
+    return decorate

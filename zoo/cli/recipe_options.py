@@ -1,0 +1,67 @@
+"""The options of a recipe on the command line, made from the fields of Recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+import click
+
+from zoo.training.recipe import Option, Recipe
+
+Command = Callable[..., Any]
+
+
+class NumberOrWord(click.ParamType):
+    """A whole number, or one of a few words."""
+
+    name = "number"
+
+    def __init__(self, words: tuple[str, ...]) -> None:
+        self.words = words
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | str:
+        return value if value in self.words else click.INT.convert(value, param, ctx)
+
+
+def recipe_options(command: Command) -> Command:
+    """Give a command `--recipe` and an option per field of Recipe; one that is not
+    given is None, and its bounds are checked by Recipe.
+    """
+    for field in reversed(fields(Recipe)):
+        known: Option = field.metadata["option"]
+        name = f"--{field.name.replace('_', '-')}"
+        shown = known.default_words or field.default
+        if known.kind is bool:
+            add = click.option(f"{name}/--no-{name[2:]}", default=None, help=known.help)
+        else:
+            add = click.option(
+                name,
+                type=_type(known),
+                metavar=known.metavar,
+                help=f"{known.help}  [default: {shown}]",
+            )
+        command = add(command)
+    return click.option(
+        "--recipe",
+        default="finetune",
+        show_default=True,
+        metavar="NAME|FILE",
+        help="Where the other options begin: a recipe of this package, or a TOML file.",
+    )(command)
+
+
+def given(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that were given, as changes of a recipe."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _type(known: Option) -> click.ParamType | type:
+    if known.choices:
+        return click.Choice(known.choices)
+    if known.words:
+        return NumberOrWord(known.words)
+    return known.kind

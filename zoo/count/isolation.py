@@ -1,0 +1,55 @@
+"""What a pass leaves in this process as it was, and what it says when it fails."""
+
+from __future__ import annotations
+
+import gc
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+import torch
+
+
+@cache
+def load_kernels() -> None:
+    """Have torch load its meta kernels outside of a pass: the first operator that needs
+    them leaves its frame to the garbage collector, with the tensors in it, as torch
+    2.11 does.
+    """
+    torch.empty(1, device="meta") + 1
+
+
+@contextmanager
+def paused_collector() -> Iterator[None]:
+    """Python's garbage collector has nothing to find in a pass, but would look at all
+    that torch has loaded, for half a second.
+    """
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if running:
+            gc.enable()
+
+
+@contextmanager
+def kept_random_state() -> Iterator[None]:
+    """Every generator that a pass may use is afterwards as before."""
+    numpy = sys.modules.get("numpy.random")
+    states = random.getstate(), numpy.get_state() if numpy else None
+    started = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    gpus = range(torch.cuda.device_count()) if started else ()
+    with torch.random.fork_rng(gpus):
+        try:
+            yield
+        finally:
+            random.setstate(states[0])
+            if numpy:
+                numpy.set_state(states[1])
+
+
+def first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"

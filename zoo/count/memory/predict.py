@@ -1,0 +1,243 @@
+"""Memory of an inference pass or a training step, predicted by following the life of
+every storage over meta tensors.
+
+A training step is the usual loop, after the first one: the gradients are None, forward
+pass, loss, backward pass, optimizer step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from zoo.count.drop_path import disable_drop_path
+from zoo.count.memory.allocator import replay, rounded
+from zoo.count.memory.device_kernels import Autocast, Kernels
+from zoo.count.memory.optimizer_step import OptimizerStep
+from zoo.count.meta import shapes, tensors
+from zoo.count.storage_log import StorageLog, StorageRecord
+from zoo.count.tracker import Tracker
+from zoo.count.workload import Workload
+from zoo.errors import InputError
+from zoo.formatting import mib
+
+KINDS = (
+    "parameters",
+    "buffers",
+    "optimizer state",
+    "inputs",
+    "gradients",
+    "activations",
+    "temporary",
+)
+
+
+@dataclass(frozen=True)
+class ModuleMemory:
+    """Bytes that one module, with all below it, makes and saves for the backward
+    pass.
+    """
+
+    path: str
+    kind: str
+    level: int
+    activations: int
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes, predicted. `peak`: the most that are allocated at one moment of the step,
+    `at_peak` by kind, `peak_phase` and `peak_module` where that is. `activations`: what
+    the forward pass saves for the backward pass, each storage once, without parameters
+    and inputs. `temporary`: what is made and freed again within the step. `reserved`:
+    what torch's caching allocator takes from the GPU for it; None on the CPU. Not
+    included: the GPU's own context, and what its libraries take as their workspace.
+    """
+
+    name: str
+    device: str
+    mode: str
+    inputs: tuple[Any, ...]  # shapes
+    dtype: str  # of the parameters
+    autocast: str  # dtype of the autocast, "" for none
+    optimizer: str
+    parameters: int
+    buffers: int
+    gradients: int
+    optimizer_state: int
+    input_bytes: int
+    activations: int
+    temporary: int  # at the peak
+    peak: int
+    peak_phase: str  # forward, backward or step
+    peak_module: str  # path; "" where it is outside of the modules
+    at_peak: Mapping[str, int]
+    reserved: int | None
+    fits: bool | None  # into the capacity that was given
+    rows: tuple[ModuleMemory, ...] = field(repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def whole(self) -> dict[str, int]:
+        """Bytes by kind, whenever they are there: all but the temporary ones."""
+        return {
+            "parameters": self.parameters,
+            "buffers": self.buffers,
+            "optimizer state": self.optimizer_state,
+            "inputs": self.input_bytes,
+            "gradients": self.gradients,
+            "activations": self.activations,
+        }
+
+    def __str__(self) -> str:
+        where = f" in {self.peak_module}" if self.peak_module else ""
+        kinds = ", ".join(f"{kind} {mib(size)} MiB" for kind, size in self.at_peak.items() if size)
+        return (
+            f"{self.name}, {self.mode} on {self.device}: peak {mib(self.peak)} MiB ({kinds}), "
+            f"in the {self.peak_phase} pass{where}"
+        )
+
+
+def predict_memory(
+    workload: Workload,
+    *,
+    mode: str = "train",
+    device: str = "cuda",
+    autocast: torch.dtype | None = None,
+    optimizer: str | Callable[..., Any] | None = "momentum",
+    loss: Callable[[Any], Tensor] | None = None,
+    capacity: int | None = None,
+) -> Memory:
+    """The memory of one step of a workload on the meta device. Its module is modified
+    in place; pass a copy.
+
+    `mode`: "train" or "eval". `optimizer`: a name of zoo.optimizers, a function from
+    parameters to an optimizer, or None. `loss`: from the output to a scalar; None is
+    `default_loss`. `capacity`: bytes that there are, for `fits`. Raises InputError when
+    the module does not take the input.
+    """
+    model, log = workload.module, StorageLog()
+    training = mode == "train"
+    model.train(training)
+    tracker = Tracker(model, workload.name, log)
+    tracker.register(workload.args, workload.kwargs)
+    if training:
+        disable_drop_path(model)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    step = None
+    if training and optimizer is not None and parameters:
+        step = OptimizerStep(optimizer, parameters, device, tracker)
+    begin = len(log.events)
+    tracker.phase = "forward"
+    lower = Autocast(autocast, device) if autocast else nullcontext()
+    with torch.set_grad_enabled(training), Kernels(device), lower:
+        output = tracker.forward(workload.args, workload.kwargs)
+        with tracker:
+            objective = (loss or default_loss)(output) if training else None
+        if isinstance(lower, Autocast):
+            lower.forget()
+    if training:
+        del output
+        tracker.assign_saved()
+        if objective is None or not objective.requires_grad:
+            raise InputError(
+                f"{workload.name}: nothing in its output has a gradient: there is no training "
+                "step to predict"
+            )
+        saved = [record for record in log.records if record.alive and not record.label]
+        with Kernels(device):
+            tracker.backward(objective)
+        del objective
+        for record in saved:
+            record.label = "activations"
+        for parameter in parameters:
+            if parameter.grad is not None:
+                log.record(parameter.grad, None, "", "gradients")
+        if step:
+            step.step()
+    tracker.aggregate()
+    peak = _peak(log, begin, device)
+    types = {str(parameter.dtype).removeprefix("torch.") for parameter in model.parameters()}
+    sums = dict.fromkeys(KINDS, 0)
+    for record in log.records:
+        if record.label:
+            sums[record.label] += rounded(record.size, device)
+    return Memory(
+        name=workload.name,
+        device=device,
+        mode=mode,
+        inputs=shapes((workload.args, dict(workload.kwargs))),
+        dtype=", ".join(sorted(types)),
+        autocast=str(autocast or "").removeprefix("torch."),
+        optimizer=step.name if step else "",
+        parameters=sums["parameters"],
+        buffers=sums["buffers"],
+        gradients=sums["gradients"],
+        optimizer_state=sums["optimizer state"],
+        input_bytes=sums["inputs"],
+        activations=sums["activations"],
+        temporary=peak.kinds["temporary"],
+        peak=peak.size,
+        peak_phase=peak.moment.phase if peak.moment else "forward",
+        peak_module=peak.moment.call.owner.path if peak.moment and peak.moment.call else "",
+        at_peak=peak.kinds,
+        reserved=replay(log.events) if device == "cuda" else None,
+        fits=None if capacity is None else _fits(log, peak.size, capacity, device),
+        rows=tuple(
+            ModuleMemory(counts.path, type(counts.module).__name__, counts.level, counts.saved)
+            for counts in tracker.modules
+        ),
+    )
+
+
+def default_loss(output: Any) -> Tensor | None:
+    """The cross-entropy of logits (N, classes), the sum of anything else; of several
+    outputs the sum of theirs.
+    """
+    total = None
+    for tensor in tensors(output):
+        if tensor.requires_grad:
+            if tensor.ndim == 2:
+                targets = torch.zeros(len(tensor), dtype=torch.long, device=tensor.device)
+                part = F.cross_entropy(tensor, targets)
+            else:
+                part = tensor.float().sum()
+            total = part if total is None else total + part
+    return total
+
+
+@dataclass(frozen=True)
+class _Peak:
+    """The most bytes at one moment, by kind too, and the storage that was made then;
+    None where that is before the step.
+    """
+
+    size: int
+    kinds: Mapping[str, int]
+    moment: StorageRecord | None
+
+
+def _peak(log: StorageLog, begin: int, device: str) -> _Peak:
+    """Replay the events; the step begins with the event number `begin`."""
+    now, size = dict.fromkeys(KINDS, 0), 0
+    peak, at_peak, place = -1, now, begin
+    for number, (record, made) in enumerate(log.events):
+        change = rounded(record.size, device) if made else -rounded(record.size, device)
+        size += change
+        now[record.label or "temporary"] += change
+        if number + 1 >= begin and size > peak:
+            peak, at_peak, place = size, dict(now), number
+    return _Peak(peak, at_peak, log.events[place][0] if place >= begin else None)
+
+
+def _fits(log: StorageLog, peak: int, capacity: int, device: str) -> bool:
+    if device == "cuda":
+        return replay(log.events, capacity) is not None
+    return peak <= capacity

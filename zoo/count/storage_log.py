@@ -1,0 +1,63 @@
+"""The life of every storage in a pass."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from zoo.count.torch_internals import storage_address
+
+
+@dataclass(slots=True, eq=False)
+class StorageRecord:
+    """One storage: its size in bytes, the call in which it was made (whatever object
+    stands for one), and in which phase; `alive` until it is freed.
+    """
+
+    size: int
+    call: Any
+    phase: str
+    label: str = ""
+    alive: bool = True
+
+
+class StorageLog:
+    """The life of every storage: `events` in order, each a record and whether it is
+    made (True) or freed.
+    """
+
+    def __init__(self) -> None:
+        self.records: list[StorageRecord] = []
+        self.events: list[tuple[StorageRecord, bool]] = []
+        self._known: dict[int, tuple[StorageRecord, Any]] = {}
+
+    def record(self, tensor: Tensor, call: Any, phase: str, label: str = "") -> StorageRecord:
+        """The record of a tensor's storage: a new one, unless it is known. A label
+        replaces the one that it has.
+        """
+        storage = tensor.untyped_storage()
+        address = storage_address(storage)
+        known = self._known.get(address)
+        if known:
+            known[0].label = label or known[0].label
+            return known[0]
+        made = StorageRecord(storage.nbytes(), call, phase, label)
+        self.records.append(made)
+        self.events.append((made, True))
+        self._known[address] = made, weakref.ref(storage, partial(self._freed, address, made))
+        return made
+
+    def close(self) -> None:
+        """Follow nothing any more. Without it everything recorded, the model too, waits
+        for Python's garbage collector, which is slow.
+        """
+        self._known.clear()
+
+    def _freed(self, address: int, record: StorageRecord, _: Any) -> None:
+        del self._known[address]
+        record.alive = False
+        self.events.append((record, False))

@@ -1,0 +1,133 @@
+"""What the counters take from torch that is not public: each in a function of its own,
+which tests/test_torch_internals.py holds to the versions that were seen.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+# ------------------------------------------------------------------------------ modules
+
+
+@contextmanager
+def redirected_calls(calls: Iterable[tuple[nn.Module, Callable[..., Any]]]) -> Iterator[None]:
+    """Inside, calling a module calls the function that stands beside it; `plain_call`
+    is the module's own. Hooks would cost more, and would be seen by the module.
+    """
+    pairs = list(calls)
+    for module, call in pairs:
+        vars(module)["_compiled_call_impl"] = call
+    try:
+        yield
+    finally:
+        for module, _ in pairs:
+            vars(module).pop("_compiled_call_impl", None)
+
+
+def plain_call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    """A module's call with its hooks, whatever `redirected_calls` has put in place."""
+    return module._call_impl(*args, **kwargs)  # type: ignore[no-untyped-call]
+
+
+def compiled_module(module: nn.Module) -> nn.Module | None:
+    """The module that torch.compile wrapped; None for one that it did not make."""
+    inside = getattr(module, "_orig_mod", None)
+    return inside if isinstance(inside, nn.Module) else None
+
+
+def own_parameters(module: nn.Module) -> list[Tensor]:
+    """The parameters that a module itself holds, lazy ones too, in less time than
+    `parameters(recurse=False)`.
+    """
+    return [tensor for tensor in module._parameters.values() if tensor is not None]
+
+
+def own_buffers(module: nn.Module) -> list[Tensor]:
+    return [tensor for tensor in module._buffers.values() if tensor is not None]
+
+
+# ---------------------------------------------------------------------------- operators
+
+
+def schema(operator: Any) -> Any:
+    """The schema of an `OpOverload`: `name` (`aten::add_`), `arguments`,
+    `is_mutable`.
+    """
+    return operator._schema
+
+
+# ----------------------------------------------------------------------------- autograd
+
+
+def sequence_number() -> int:
+    """The number that the next node of autograd's graph gets in this thread."""
+    return torch._C._autograd._get_sequence_nr()
+
+
+def running_sequence_number() -> int | None:
+    """The number of the node whose backward runs; None outside of a backward pass, and
+    for the nodes that add up a parameter's gradient, which have the largest of all.
+    """
+    node = torch._C._current_autograd_node()
+    if node is None:
+        return None
+    number: int = node._sequence_nr()
+    return number if number < sys.maxsize else None
+
+
+def reference_counts(tensor: Tensor) -> tuple[int, int]:
+    """How many references torch itself has to a tensor and to its storage."""
+    internal: Any = tensor
+    address = storage_address(tensor.untyped_storage())
+    return internal._use_count(), torch._C._storage_Use_Count(address)
+
+
+def storage_address(storage: Any) -> int:
+    """The address of a storage's C++ object, the same for all of its views and unique
+    while it lives, on the meta device too, where `data_ptr` is 0.
+    """
+    return storage._cdata
+
+
+# ----------------------------------------------------------------------------- profiler
+
+
+class Allocation(NamedTuple):
+    """One entry of the allocator's record: bytes, negative when freed, and the number
+    of the library's call that it happened in, 0 for none.
+    """
+
+    time: int
+    size: int
+    address: int
+    call: int
+
+
+def event_tree(profiler: torch.profiler.profile) -> Any:
+    """What a finished profiler saw: events with `name`, `start_time_ns` and
+    `children`.
+    """
+    inner: Any = profiler.profiler
+    return inner.kineto_results.experimental_event_tree()
+
+
+def allocations(
+    events: Any, device: str, library: Iterable[str], call: int = 0
+) -> Iterator[Allocation]:
+    """The allocator's entries for a kind of device in a tree of events; `library` names
+    the operators whose calls are numbered.
+    """
+    for event in events:
+        if event.tag == torch._C._profiler._EventType.Allocation:
+            fields = event.extra_fields
+            if fields.device.type == device:
+                yield Allocation(event.start_time_ns, fields.alloc_size, fields.ptr, call)
+        else:
+            inside = call or (event.start_time_ns if event.name in library else 0)
+            yield from allocations(event.children, device, library, inside)

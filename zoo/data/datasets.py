@@ -1,0 +1,229 @@
+"""Examples for training and for validation, whatever they come from."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from zoo.data.image import open_image
+from zoo.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SMALL = 40  # pixels: images up to here (digits, CIFAR) are stretched to the input size, not cropped
+DEFAULT_VAL_FRACTION = 0.2
+
+
+class ImageDataset(Dataset[tuple[Any, int]]):
+    """(image, class number) of files or images in memory; `transform` makes the input
+    tensor of an image.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[Path | Image],
+        targets: Sequence[int],
+        transform: Callable[[Any], Any] | None = None,
+    ) -> None:
+        self.images = images
+        self.targets = targets
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        image = self.images[index]
+        upright = open_image(image) if isinstance(image, Path) else image
+        return self.transform(upright) if self.transform else upright, self.targets[index]
+
+
+class TransformedDataset(Dataset[tuple[Any, int]]):
+    """A user's Dataset of PIL images, with a transform."""
+
+    def __init__(self, dataset: Dataset[Any], transform: Callable[[Any], Any]) -> None:
+        self.dataset = dataset
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        image, label = self.dataset[index]
+        return self.transform(image), int(label)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSplit:
+    """Data to train on and data for validation, with how they were split; of images
+    also their classes and what was left out.
+    """
+
+    name: str  # for the run folder
+    source: str  # folder, or a description
+    split: str  # how it was split, in words
+    train: Any  # what the task's loaders take: a Dataset, a DataLoader, …
+    val: Any
+    classes: tuple[str, ...] = ()
+    size: tuple[int, int] | None = (
+        None  # median (width, height) before preprocessing; None: tensors
+    )
+    image_modes: Counter[str] = field(default_factory=Counter)  # colour, grey, palette, 16 bit, …
+    skipped: dict[str, str] = field(default_factory=dict)  # unreadable file: reason
+
+    @property
+    def small(self) -> bool:
+        return self.size is not None and max(self.size) <= SMALL
+
+    def record(self) -> dict[str, Any]:
+        """What config.json says of the data."""
+        return {
+            "source": self.source,
+            "split": self.split,
+            "image_modes": dict(self.image_modes),
+            "skipped": self.skipped,
+        }
+
+
+def transformed(dataset: Dataset[Any], transform: Callable[[Any], Any]) -> Dataset[Any]:
+    """A data set of images with the preprocessing of a network."""
+    if isinstance(dataset, ImageDataset):
+        return ImageDataset(dataset.images, dataset.targets, transform)
+    return TransformedDataset(dataset, transform)
+
+
+def stratified_split(
+    targets: Sequence[int], fraction: float, seed: int
+) -> tuple[list[int], list[int]]:
+    """Indices for training and for validation: of each class about `fraction` goes to
+    validation, at least one and not all. Depends on the seed alone.
+    """
+    generator = random.Random(seed)
+    by_class: dict[int, list[int]] = {}
+    for index, target in enumerate(targets):
+        by_class.setdefault(target, []).append(index)
+    train, val = [], []
+    for target in sorted(by_class):
+        indices = by_class[target]
+        generator.shuffle(indices)
+        count = min(max(round(fraction * len(indices)), 1), len(indices) - 1)
+        val += indices[:count]
+        train += indices[count:]
+    return sorted(train), sorted(val)
+
+
+def check_fraction(val_fraction: float | None) -> float:
+    """The fraction for validation, by default a fifth. Raises InputError."""
+    if val_fraction is not None and not 0 < val_fraction < 1:
+        raise InputError(f"val_fraction={val_fraction}: needs a number between 0 and 1, e.g. 0.2")
+    return DEFAULT_VAL_FRACTION if val_fraction is None else val_fraction
+
+
+def from_dataset(
+    data: Dataset[Any] | DataLoader[Any],
+    val: Dataset[Any] | DataLoader[Any] | None,
+    classes: Sequence[str] | None,
+    *,
+    val_fraction: float | None,
+    seed: int,
+) -> DataSplit:
+    """A Dataset of (image, class number) pairs, or a DataLoader of such batches with
+    validation data `val`.
+
+    Without `val` a part of a Dataset becomes the validation data. Images are tensors,
+    or PIL images, which then get the network's preprocessing.
+    """
+    fraction = check_fraction(val_fraction)
+    if val is not None and val_fraction is not None:
+        raise UsageError("val_fraction and val= exclude each other: the validation data are given")
+    loader = isinstance(data, DataLoader)
+    if loader != isinstance(val, DataLoader) and (loader or val is not None):
+        raise UsageError(
+            "a DataLoader needs the validation data as a DataLoader too, "
+            "a Dataset as a Dataset: val=…"
+        )
+    whole: Any = data.dataset if isinstance(data, DataLoader) else data
+    for part, title in ((data, "data"), (val, "val")):
+        if part is not None and not _length(part):
+            raise UsageError(f"{title} is empty")
+    targets = _targets(whole)
+    numbers = range(max(targets, default=-1) + 1)
+    split, train = "given", data
+    if val is None:
+        if len(whole) < 2:
+            raise UsageError(
+                f"{type(whole).__name__} has {len(whole)} images: 2 are needed to split them"
+            )
+        indices = stratified_split(targets or [0] * len(whole), fraction, seed)
+        train, val = (Subset(whole, part) for part in indices)
+        way = "stratified" if targets else "random"
+        split = f"{way}, {fraction:.0%} for validation, seed {seed}"
+    title = type(_root(whole)).__name__
+    return DataSplit(
+        name=title.lower(),
+        source=title,
+        split=split,
+        train=train,
+        val=val,
+        classes=tuple(map(str, classes or getattr(_root(whole), "classes", None) or numbers)),
+        size=None if loader else _size(train),
+    )
+
+
+def _length(data: Any) -> int:
+    """Raises UsageError for streams: the learning rate's schedule needs to know how
+    long training is.
+    """
+    try:
+        return len(data)
+    except TypeError as error:
+        raise UsageError(
+            f"{type(getattr(data, 'dataset', data)).__name__} has no length: give it a __len__"
+        ) from error
+
+
+def _root(dataset: Any) -> Any:
+    while isinstance(dataset, Subset):
+        dataset = dataset.dataset
+    return dataset
+
+
+def _targets(dataset: Any) -> list[int]:
+    """Class numbers of a data set that has them at hand, else nothing."""
+    if isinstance(dataset, Subset):
+        targets = _targets(dataset.dataset)
+        return [targets[index] for index in dataset.indices] if targets else []
+    found = getattr(dataset, "targets", None)
+    if found is None:
+        found = getattr(dataset, "tensors", (None,))[-1]  # TensorDataset
+    return [] if found is None else [int(target) for target in found]
+
+
+def _size(dataset: Any) -> tuple[int, int] | None:
+    """Median size of PIL images, by the first few; None for tensors. Raises UsageError
+    for other items.
+    """
+    from PIL.Image import Image
+    from torch import Tensor
+
+    items = [dataset[index] for index in range(min(len(dataset), 9))]
+    if any(not isinstance(item, (tuple, list)) or len(item) != 2 for item in items):
+        return None  # a loss of the user's own knows what they are
+    images = [image for image, _ in items]
+    if all(isinstance(image, Image) for image in images):
+        widths, heights = zip(*(image.size for image in images), strict=True)
+        return int(median(widths)), int(median(heights))
+    if not all(isinstance(image, Tensor) for image in images):
+        raise UsageError(
+            f"the images of {type(_root(dataset)).__name__} are {type(images[0]).__name__}s: "
+            "needs tensors or PIL images"
+        )
+    return None

@@ -1,0 +1,84 @@
+"""Which reported results may stand side by side: those of one metric, one data set and
+split, and one way of testing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from zoo.errors import UsageError
+from zoo.spec import Result
+
+METRIC = re.compile(r"(?P<kind>.+) (?P<what>error|accuracy) %")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What a result was measured with. An error and an accuracy of the same kind are
+    the same measure.
+    """
+
+    kind: str  # top-1, top-5, test
+    data: str
+    words: str  # how it was tested
+
+    def __str__(self) -> str:
+        return f"{self.kind} ({self.data}; {self.words})"
+
+    def has(self, words: str) -> bool:
+        """Whether all these words are in its text, wherever they stand."""
+        return _words(words) <= _words(str(self))
+
+
+def _words(text: str) -> set[str]:
+    return set(re.split(r"[\s(),;]+", text.lower())) - {""}
+
+
+def protocol(result: Result) -> Protocol | None:
+    """The protocol of an error rate or accuracy in per cent; None for another
+    measure.
+    """
+    metric = METRIC.fullmatch(result.metric)
+    return Protocol(metric["kind"], result.data, result.protocol) if metric else None
+
+
+def accuracy(result: Result) -> float:
+    """The accuracy in per cent of an error rate or accuracy."""
+    return result.value if "accuracy" in result.metric else round(100 - result.value, 6)
+
+
+def by_protocol(results: Mapping[str, Iterable[Result]]) -> dict[Protocol, dict[str, Result]]:
+    """Per protocol the network's result, those that the most networks have first, top-1
+    before top-5.
+
+    Where a paper gives two figures for the same, it is the first.
+    """
+    found: dict[Protocol, dict[str, Result]] = {}
+    for name, reported in results.items():
+        for result in reported:
+            if which := protocol(result):
+                found.setdefault(which, {}).setdefault(name, result)
+    return dict(sorted(found.items(), key=lambda item: (-len(item[1]), item[0].kind)))
+
+
+def choose(
+    results: Mapping[str, Iterable[Result]], words: str = ""
+) -> tuple[Protocol, dict[str, Result]]:
+    """Of the protocols with these words the one that most of the networks share, and
+    their results.
+
+    Raises UsageError when no network has such a result.
+    """
+    known = by_protocol(results)
+    for which, found in known.items():
+        if which.has(words):
+            return which, found
+    if not known:
+        raise UsageError("no error or accuracy is reported for these networks")
+    most = " | ".join(map(str, list(known)[:5]))
+    raise UsageError(
+        f"no result of these networks has all the words {words!r}; of their {len(known)} "
+        f"protocols the most shared: {most}"
+    )

@@ -1,0 +1,227 @@
+"""Images and their classes: one label each, cross-entropy, accuracy."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from zoo.data.datasets import SMALL, DataSplit, transformed
+from zoo.data.open import open_data
+from zoo.data.transforms import build_transform, preprocessing_of
+from zoo.errors import DataError, UsageError, warn
+from zoo.spec import ImageInput, Preprocessing
+from zoo.tasks.base import Prepared, Task
+from zoo.tasks.classify_files import Files, Prediction, classify_files
+from zoo.training.metrics import ChartMetric, Mean
+
+if TYPE_CHECKING:
+    from zoo.training.recipe import Recipe
+
+MIN_UPSCALED_SIZE = 32  # small images, for a network made for large ones that takes this size
+
+
+class Classify(Task):
+    """Image classification: batches of (images (N, C, H, W), class numbers (N,)), by a
+    network that gives logits (N, classes).
+    """
+
+    name = "classify"
+    unit = "images"
+    metric = "accuracy"
+    higher_is_better = True
+    chart_metrics = (
+        ChartMetric("loss"),
+        ChartMetric("accuracy", "accuracy (%)", percent=True),
+    )
+    predicts = "image files"
+
+    # ------------------------------------------------------------------------- the data
+
+    def open(
+        self,
+        data: Any,
+        *,
+        val: Any = None,
+        classes: Sequence[str] | None = None,
+        val_fraction: float | None = None,
+        seed: int = 0,
+        progress: bool = True,
+    ) -> DataSplit:
+        """`digits`, a folder of images, a Dataset or a DataLoader."""
+        return open_data(
+            data, val=val, classes=classes, val_fraction=val_fraction, seed=seed, progress=progress
+        )
+
+    def model_args(self, split: DataSplit) -> dict[str, Any]:
+        """None: a network by name keeps its own classes until its head is fitted, which
+        may be of another kind than its paper's.
+        """
+        if not split.classes:
+            raise UsageError("the number of classes is not known: name them with classes=…")
+        return {}
+
+    def prepare(self, model: nn.Module, split: DataSplit, recipe: Recipe) -> Prepared:
+        """Images get the preprocessing of the network, in training with augmentation;
+        tensors stay as they are.
+        """
+        if not split.size:
+            return Prepared(split)
+        preprocessing = fit_preprocessing(model, split, recipe.input_size)
+        augment = recipe.augment
+        if augment == "auto":
+            augment = "small" if split.small else "photo"
+        train = build_transform(preprocessing, train=True, augment=augment)
+        evaluation = build_transform(preprocessing)
+        ready = replace(
+            split,
+            train=transformed(split.train, train),
+            val=transformed(split.val, evaluation),
+        )
+        return Prepared(ready, preprocessing)
+
+    def loaders(
+        self,
+        split: DataSplit,
+        recipe: Recipe,
+        *,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+    ) -> tuple[DataLoader, DataLoader]:
+        if isinstance(split.train, DataLoader):
+            return split.train, split.val
+        workers = _workers(split) if recipe.workers is None else recipe.workers
+        options: dict[str, Any] = {
+            "batch_size": batch_size,
+            "num_workers": workers,
+            "persistent_workers": workers > 0,
+            "pin_memory": torch.cuda.is_available() and not recipe.cpu,
+        }
+        count = len(split.train)
+        train = DataLoader(
+            split.train,
+            shuffle=True,
+            drop_last=count % batch_size == 1 and count > 1,  # batch norm cannot train on one image
+            generator=torch.Generator().manual_seed(seed),
+            **options,
+        )
+        return train, DataLoader(split.val, **options)
+
+    def head_inputs(self, loader: DataLoader) -> Tensor | None:
+        """A batch of images; None when the batches are something that only the user's
+        loss knows.
+        """
+        dataset: Any = loader.dataset
+        indexed = hasattr(dataset, "__getitem__") and loader.batch_size
+        batch = loader.collate_fn([dataset[0]]) if indexed else next(iter(loader))
+        return batch[0] if _is_labelled(batch) else None
+
+    # ------------------------------------------------------------------------ one batch
+
+    def loss(self, outputs: Any, batch: Any, model: nn.Module) -> Tensor:
+        """Cross-entropy. Raises UsageError for outputs that are no logits, DataError
+        for class numbers beyond them.
+        """
+        if not isinstance(outputs, Tensor) or outputs.ndim != 2:
+            raise UsageError(
+                f"{type(model).__name__} gives no logits (N, classes) in training: "
+                "pass loss=, a function of (outputs, batch, model)"
+            )
+        try:
+            return F.cross_entropy(outputs, batch[1])
+        except IndexError as error:
+            raise DataError(
+                f"class number {int(batch[1].max())} with {outputs.shape[1]} classes: "
+                "they count from 0"
+            ) from error
+
+    def metrics(self, outputs: Any, batch: Any) -> Mapping[str, Mean]:
+        """Accuracy, where the batch has class numbers and the output logits."""
+        logits = outputs[0] if isinstance(outputs, tuple) else outputs  # (logits, aux1, …)
+        if not _is_labelled(batch) or not isinstance(logits, Tensor) or logits.ndim != 2:
+            return {}
+        if batch[1].shape != logits.shape[:1]:
+            return {}
+        right = (logits.detach().argmax(1) == batch[1]).float().mean()
+        return {"accuracy": Mean(right, len(logits))}
+
+    def example_batch(self, args: tuple[Any, ...], outputs: Any) -> tuple[Any, Tensor]:
+        logits = outputs[0] if isinstance(outputs, tuple) else outputs
+        return args[0], torch.zeros(len(logits), dtype=torch.long, device=logits.device)
+
+    def predict(
+        self,
+        model: nn.Module,
+        given: Files,
+        *,
+        classes: Sequence[str] = (),
+        transform: Callable[[Any], Tensor] | None = None,
+        top: int = 5,
+    ) -> list[Prediction]:
+        transform = transform or build_transform(preprocessing_of(model))
+        return classify_files(model, given, transform=transform, classes=classes, top=top)
+
+
+def _is_labelled(batch: Any) -> bool:
+    """Whether a batch is (images, class numbers)."""
+    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+        return False
+    return all(isinstance(part, Tensor) for part in batch) and not batch[1].is_floating_point()
+
+
+def _workers(split: DataSplit) -> int:
+    """Processes that read images: none for images in memory, nor on a system that does
+    not say how many cores are ours, as such start processes slowly.
+    """
+    if not split.image_modes or not hasattr(os, "sched_getaffinity"):
+        return 0
+    return min(4, len(os.sched_getaffinity(0)))
+
+
+def fit_preprocessing(model: nn.Module, split: DataSplit, size: Any = None) -> Preprocessing:
+    """The preprocessing of a network for these images. Small ones are stretched to its
+    size, or to a smaller one that it takes.
+    """
+    own = preprocessing_of(model)
+    wanted = own if size is None else own.resized(size)
+    if split.image_modes:
+        _say_converted(split, wanted.input_size[0])
+    if not split.small:
+        return wanted
+    height, width = wanted.input_size[1:]
+    fixed, least = _size_limits(model)
+    if size is None and not fixed and min(height, width) > 2 * SMALL:
+        side = max(MIN_UPSCALED_SIZE, least)
+        wanted = own.resized(side)
+        assert split.size
+        warn(
+            f"the images are {split.size[0]}x{split.size[1]}: they are enlarged to {side}x{side}, "
+            f"not {height}x{width} (input_size sets it)"
+        )
+    return replace(wanted, crop_mode="squash")
+
+
+def _size_limits(model: nn.Module) -> tuple[bool, int]:
+    """Whether a network takes one size only, and the smallest that it takes."""
+    if isinstance(image := getattr(model, "image", None), ImageInput):
+        return image.fixed, image.min_size
+    known = getattr(model, "pretrained_cfg", None) or {}  # as in timm
+    smallest = (known.get("min_input_size") or (0, 2 * MIN_UPSCALED_SIZE))[1]
+    return bool(known.get("fixed_input_size")), smallest
+
+
+def _say_converted(split: DataSplit, channels: int) -> None:
+    plain, target = ("grey", "grey") if channels == 1 else ("colour", "RGB")
+    other = {mode: count for mode, count in split.image_modes.most_common() if mode != plain}
+    if other:
+        modes = ", ".join(f"{count} {mode}" for mode, count in other.items())
+        over = "; transparent parts become white" if "transparent" in other else ""
+        warn(f"{sum(other.values())} images are converted to {target}: {modes}{over}")

@@ -1,0 +1,112 @@
+"""Class probabilities of image files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zoo.data.image import is_image_name, open_image
+from zoo.errors import DataError, InputError
+
+Files = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+PREDICTION_BATCH = 32  # images
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The likeliest classes of a file with their probabilities, in falling order; or
+    why it could not be read.
+    """
+
+    file: Path
+    scores: tuple[tuple[str, float], ...] = ()
+    error: str = ""
+
+    @property
+    def label(self) -> str:
+        """The likeliest class. Raises DataError for a file that could not be read."""
+        if self.error:
+            raise DataError(self.error)
+        return self.scores[0][0]
+
+
+def image_files(files: Files) -> list[Path]:
+    """Paths of the files; a folder stands for the images in it. Raises DataError when
+    there is none.
+    """
+    given = [files] if isinstance(files, (str, os.PathLike)) else list(files)
+    found = []
+    for path in map(Path, given):
+        inside = sorted(filter(is_image_name, path.iterdir())) if path.is_dir() else [path]
+        if not inside:
+            raise DataError(f"there are no images in {path}")
+        found += inside
+    if not found:
+        raise DataError("there are no files to predict")
+    return found
+
+
+def classify_files(
+    model: nn.Module,
+    files: Files,
+    *,
+    transform: Callable[[Any], Tensor],
+    classes: Sequence[str],
+    top: int = 5,
+) -> list[Prediction]:
+    """The `top` likeliest classes of each file, in the order of the files. A file that
+    cannot be read has `error` set.
+    """
+    if top < 1:
+        raise InputError(f"top={top}: needs a whole number from 1 on")
+    paths = image_files(files)
+    predictions: list[Prediction] = []
+    for start in range(0, len(paths), PREDICTION_BATCH):
+        part = paths[start : start + PREDICTION_BATCH]
+        inputs = [_read(path, transform) for path in part]
+        readable = [image for image in inputs if isinstance(image, Tensor)]
+        rows = iter(_probabilities(model, torch.stack(readable)) if readable else ())
+        for path, image in zip(part, inputs, strict=True):
+            if isinstance(image, Tensor):
+                predictions.append(Prediction(path, _scores(next(rows), classes, top)))
+            else:
+                predictions.append(Prediction(path, error=image))
+    return predictions
+
+
+def _read(path: Path, transform: Callable[[Any], Tensor]) -> Tensor | str:
+    """The input tensor of a file, or what is wrong with it."""
+    try:
+        image = open_image(path)
+    except DataError as error:
+        return str(error)
+    try:
+        return transform(image)
+    except DataError as error:
+        return f"{path}: {error}"
+
+
+@torch.no_grad()
+def _probabilities(model: nn.Module, images: Tensor) -> Tensor:
+    training = model.training
+    device = next((parameter.device for parameter in model.parameters()), images.device)
+    try:
+        return model.eval()(images.to(device)).softmax(1).cpu()  # (N, classes)
+    finally:
+        model.train(training)
+
+
+def _scores(row: Tensor, classes: Sequence[str], top: int) -> tuple[tuple[str, float], ...]:
+    if len(row) != len(classes):
+        raise InputError(f"the network gives {len(row)} classes, {len(classes)} are named")
+    values, indices = row.topk(min(top, len(row)))
+    return tuple(
+        (classes[index], value)
+        for index, value in zip(indices.tolist(), values.tolist(), strict=True)
+    )
