@@ -41,13 +41,18 @@ def plain_bn_inception(state, training):
         )  # the share of the window that is not padding
         return F.avg_pool2d(x, 3, 1, 1) / inside
 
+    def maxima(x, stride):
+        if stride == 1 or x.shape[2] % 2:
+            return F.max_pool2d(x, 3, stride, 1)
+        return F.max_pool2d(x, 3, stride, ceil_mode=True)  # as Caffe has it
+
     def module(x, row):
         stage, stride, pool, projected = MODULES[row]
         name = f"features.stage{stage}.inception{row}"
         three = unit(unit(x, f"{name}.branch3x3.0"), f"{name}.branch3x3.1", 3, stride)
         double = unit(unit(x, f"{name}.branch_double.0"), f"{name}.branch_double.1", 3)
         double = unit(double, f"{name}.branch_double.2", 3, stride)
-        pooled = mean_3x3(x) if pool == "avg" else F.max_pool2d(x, 3, stride, 1)
+        pooled = mean_3x3(x) if pool == "avg" else maxima(x, stride)
         pooled = unit(pooled, f"{name}.branch_pool.1") if projected else pooled
         return torch.cat(
             [*([unit(x, f"{name}.branch1x1")] if stride == 1 else []), three, double, pooled], 1
@@ -92,11 +97,17 @@ def mean_in_5b(model):
     model.features.stage5.inception5b.branch_pool[0] = nn.AvgPool2d(3, 1, padding=1)
 
 
+def pad_before(model):
+    model.features.stage4.inception3c.branch_pool = nn.MaxPool2d(3, 2, padding=1)
+
+
 def move_stride(model):
     branch = model.features.stage4.inception3c.branch_double
     branch[1].conv.stride, branch[2].conv.stride = (2, 2), (1, 1)
 
 
-@pytest.mark.parametrize("mutate", [drop_relu, swap_norms, count_padding, mean_in_5b, move_stride])
+@pytest.mark.parametrize(
+    "mutate", [drop_relu, swap_norms, count_padding, mean_in_5b, move_stride, pad_before]
+)
 def test_the_oracle_sees_mistakes(mutate):
     assert error(CASE, mutate=mutate) > 10 * TOLERANCE

@@ -9,10 +9,12 @@ Readings
 - Fig. 5 contradicts itself in 4c and 4d: with its pool projections of 128 channels they
   give 608, not the 576 printed beside them. Here the projections have 96 and the
   outputs 576, as in TF-slim and the released Caffe networks.
-- Modules 3c and 4e halve the map: their convolutions and their pool have one cell of
-  padding on each side. Fig. 5 prints the sizes before.
-- Means leave out the padding, as in the authors' TensorFlow networks. Other pools round
-  up.
+- Modules 3c and 4e halve the map: their convolutions have one cell of padding on each
+  side. Their pools look over the edge only behind, as in all released networks (Caffe
+  rounds up, TensorFlow pads there); at odd sizes on both sides, as TensorFlow's do.
+  Fig. 5 prints the sizes before.
+- Means leave out the padding, as in the authors' TensorFlow networks. The stem's pools
+  round up.
 - Initialisation is not printed: here that of TensorFlow's Inception networks, a
   truncated normal distribution of 0.1. So is the input, RGB in [-1, 1].
 
@@ -24,7 +26,8 @@ Departures
 
 from collections import OrderedDict
 
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from zoo.figures import error_rates
 from zoo.interfaces.classifier import Classifier
@@ -55,6 +58,19 @@ STAGES = {
 }
 
 
+class HalvingPool(nn.MaxPool2d):
+    """3x3 maxima in steps of 2: (N, C, H, W) to (N, C, ceil(H / 2), ceil(W / 2)). A
+    cell of padding lies behind, and at odd sizes before, too.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[2:]
+        return super().forward(F.pad(x, (width % 2, 1, height % 2, 1), value=float("-inf")))
+
+
 class Inception(Branches):
     """1x1, 3x3, two 3x3 and a pool side by side; its arguments are Fig. 5's columns.
 
@@ -80,7 +96,7 @@ class Inception(Branches):
         branches["branch3x3"] = chain(in_chans, (n3x3_reduce, 1), (n3x3, 3, stride))
         doubled = chain(in_chans, (double_reduce, 1), (double, 3), (double, 3, stride))
         branches["branch_double"] = doubled
-        pooling: nn.Module = nn.MaxPool2d(3, stride, padding=1)
+        pooling: nn.Module = nn.MaxPool2d(3, 1, padding=1) if n1x1 else HalvingPool()
         if pool == "avg":
             pooling = nn.AvgPool2d(3, stride, padding=1, count_include_pad=False)
         if projection:
