@@ -1,6 +1,7 @@
 """Tables of many networks, claims as tables, and what the verbs print."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -187,6 +188,20 @@ def test_a_process():
     assert (
         bad.stderr == "zoo: error: vgg11 takes images of 32x32 or larger, not 16x16: resize them\n"
     )
+
+
+def test_output_goes_anywhere():
+    """A reader that has had enough is no failure; a stream without "≈" prints on."""
+    command = f"set -o pipefail; {sys.executable} -m zoo.cli info resnet50 | head -1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "resnet50\n", "")
+    done = subprocess.run(
+        [sys.executable, "-m", "zoo.cli", "verify", "vgg11"],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "cp1252"},
+    )
+    assert done.returncode == 0
+    assert b"? 133,000,000" in done.stdout
 
 
 # ----------------------------------------------------------------------------- terminal

@@ -4,9 +4,12 @@ stdout, all else to stderr.
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 import warnings
 from importlib import import_module
+from typing import Any
 
 import click
 
@@ -25,7 +28,19 @@ VERBS = {
 }
 
 
+class ReaderGoneError(Exception):
+    """Whoever read our output has had enough: `zoo list | head`."""
+
+
 class Verbs(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+        except BrokenPipeError:  # click would exit with 1
+            raise ReaderGoneError from None
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(VERBS)
 
@@ -69,6 +84,9 @@ def main() -> None:
     """Run the command line: an error is one line on stderr, and exit code 2 for wrong
     use or 1 for a failure.
     """
+    for stream in (sys.stdout, sys.stderr):  # one that has no "≈" prints "?"
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     warnings.simplefilter("default", ZooWarning)
     shown = warnings.showwarning
 
@@ -90,8 +108,8 @@ def main() -> None:
         code = _fail(error.format_message(), error.exit_code)
     except ZooError as error:
         code = _fail(str(error), 2 if isinstance(error, UsageError) else 1)
-    except BrokenPipeError:  # `zoo list | head`
-        sys.stdout = None
+    except ReaderGoneError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     sys.exit(code if isinstance(code, int) else 0)
 
