@@ -245,6 +245,68 @@ def test_a_new_head_of_another_kind_is_rebuilt(digit_folder):
     assert zoo.predict(run.path, file, top=3) == zoo.predict(run, file, top=3)
 
 
+# ------------------------------------------------------------- one process, many runs
+
+
+def computed(tiny, **options):
+    """The precision of config.json, and the type that the convolution computed in."""
+    model, seen = Tiny(), set()
+
+    def see(module, args, output):
+        if module.training:
+            seen.add(output.dtype)
+
+    model.conv.register_forward_hook(see)
+    run = tiny(model=model, batch_size=256, **options)
+    assert "forward" not in vars(model)
+    (dtype,) = seen
+    return run.config["recipe"]["mixed_precision"], dtype
+
+
+def test_the_precision_of_one_run_is_not_that_of_the_next(tiny):
+    """What is recorded is what was computed in, also after another run."""
+    plain, half = ("no", torch.float32), ("bf16", torch.bfloat16)
+    assert computed(tiny, mixed_precision="bf16") == half
+    assert computed(tiny) == plain
+    assert computed(tiny, mixed_precision="bf16", cpu=True) == half
+    assert computed(tiny, mixed_precision="no") == plain
+
+
+def test_the_configuration_of_accelerate_is_recorded(tiny, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    assert computed(tiny) == ("bf16", torch.bfloat16)
+    assert computed(tiny, mixed_precision="no") == ("no", torch.float32)
+
+
+def test_the_caller_s_accelerator_stays(tiny):
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState, PartialState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    try:
+        mine = Accelerator(cpu=True, mixed_precision="bf16")
+        assert computed(tiny) == ("no", torch.float32)
+        assert mine.mixed_precision == "bf16"
+        assert Accelerator().mixed_precision == "bf16"
+        assert PartialState().device == torch.device("cpu")
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_a_broken_run_leaves_the_module_s_own_forward(tiny):
+    def stop(record, module):
+        raise RuntimeError("enough")
+
+    model, x = Tiny(), torch.randn(2, 1, 8, 8)
+    with pytest.raises(RuntimeError, match="enough"):
+        tiny(model=model, mixed_precision="bf16", callback=stop)
+    assert not {"forward", "_original_forward"} & set(vars(model))
+    expected = nn.functional.conv2d(x, model.conv.weight, model.conv.bias, padding=1)
+    model.norm, model.head = nn.Identity(), nn.Identity()
+    expected = nn.functional.max_pool2d(expected.relu(), 2).flatten(1)
+    assert torch.equal(model(x), expected), "no autocast"
+
+
 # --------------------------------------------------------------------------- any module
 
 

@@ -43,10 +43,10 @@ def finetune(
 
     `what` is a name, a run folder, a weights file of ours, or any module, which is
     trained in place; one whose output fits already keeps its last layer. `data`, for a
-    classifier: `digits`, a folder (`train/` and `val/` with a folder per class each, or
-    the class folders, of which `val_fraction`, by default a fifth, is for validation),
-    a Dataset of (image, class number) or a DataLoader, each with `val`; other tasks
-    open their own.
+    classifier: `digits`, a folder (`train/` and `val/`, or as these are usually called,
+    with a folder per class each; or the class folders, of which `val_fraction`, by
+    default a fifth, is for validation), a Dataset of (image, class number) or a
+    DataLoader, each with `val`; other tasks open their own.
 
     `recipe` is a name, a TOML file or a Recipe, and `changes` are its fields: `epochs`,
     `batch_size` ("auto" is the largest that is predicted to fit on the device, at most
@@ -65,7 +65,7 @@ def finetune(
     """
     from zoo.interfaces.features import Encoder, FeatureNet
     from zoo.tasks import task_of
-    from zoo.training.environment import seeded
+    from zoo.training.environment import accelerator_for, seeded
     from zoo.training.recipe import load_recipe
     from zoo.training.run import check_free
     from zoo.transfer.finetune import train_network
@@ -90,7 +90,7 @@ def finetune(
         seed=seed,
         progress=progress,
     )
-    with seeded(seed):
+    with seeded(seed), accelerator_for(chosen) as accelerator:
         model = source.module
         if model is None:
             model = build(source, **task.model_args(split))
@@ -102,6 +102,7 @@ def finetune(
             split,
             chosen,
             task,
+            accelerator=accelerator,
             name=origin.architecture or type(model).__name__.lower(),
             identity={
                 "zoo_version": version("classic-zoo"),

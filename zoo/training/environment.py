@@ -40,15 +40,49 @@ def threads_for(model: nn.Module) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def make_accelerator(recipe: Recipe) -> Accelerator:
-    """The device, the precision and the processes. Raises UsageError where an earlier
-    choice of this process stands against it.
+@contextmanager
+def accelerator_for(recipe: Recipe) -> Iterator[Accelerator]:
+    """The device, the precision and the processes of one run. accelerate keeps its
+    choices per process: here each run makes its own, and leaves those of the caller as
+    they were.
+
+    Raises UsageError where that is not possible on this machine, or in a group of
+    processes that has chosen already.
     """
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState, GradientState, PartialState
 
+    states = [AcceleratorState, GradientState]
+    if not torch.distributed.is_initialized():  # a group of processes cannot be chosen again
+        states.append(PartialState)
+    before = [dict(state._shared_state) for state in states]
+    for state in states:
+        state._shared_state.clear()
+    asked = f"cpu={recipe.cpu}, mixed_precision={recipe.mixed_precision!r}"
     try:
-        return Accelerator(cpu=recipe.cpu, mixed_precision=recipe.mixed_precision)
-    except ValueError as error:  # accelerate keeps one state per process
-        raise UsageError(
-            f"cpu={recipe.cpu}, mixed_precision={recipe.mixed_precision!r}: {error}"
-        ) from error
+        try:
+            accelerator = Accelerator(cpu=recipe.cpu, mixed_precision=recipe.mixed_precision)
+        except (ValueError, ImportError) as error:
+            raise UsageError(f"{asked}: {error}") from error
+        if recipe.cpu and accelerator.device.type != "cpu":
+            raise UsageError(f"{asked}: this group of processes computes on {accelerator.device}")
+        yield accelerator
+    finally:
+        for state, kept in zip(states, before, strict=True):
+            state._shared_state.clear()
+            state._shared_state.update(kept)
+
+
+@contextmanager
+def forward_restored(module: nn.Module) -> Iterator[None]:
+    """accelerate replaces a module's `forward` to compute in another precision:
+    afterwards it is the module's own again, whatever happened.
+    """
+    names = ("forward", "_original_forward")
+    before = {name: vars(module)[name] for name in names if name in vars(module)}
+    try:
+        yield
+    finally:
+        for name in names:
+            vars(module).pop(name, None)
+        vars(module).update(before)

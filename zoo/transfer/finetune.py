@@ -15,7 +15,7 @@ from zoo.data.datasets import DataSplit
 from zoo.optimizers import make_optimizer
 from zoo.spec import Preprocessing
 from zoo.tasks.base import Prepared, Task
-from zoo.training.environment import make_accelerator, threads_for
+from zoo.training.environment import forward_restored, threads_for
 from zoo.training.loop import Loss, fit
 from zoo.training.metrics import Record
 from zoo.training.parameters import decay_groups
@@ -38,6 +38,7 @@ def train_network(
     recipe: Recipe,
     task: Task,
     *,
+    accelerator: Accelerator,
     name: str,
     identity: Mapping[str, Any],
     seed: int,
@@ -53,7 +54,6 @@ def train_network(
     `identity` goes into config.json: what rebuilds the network. A family's loss takes
     the place of the task's, and the user's `loss` that of both.
     """
-    accelerator = make_accelerator(recipe)
     prepared = task.prepare(model, split, recipe)
     batch_size = _batch_size(model, prepared, recipe, accelerator, task=task, loss=family_loss)
     train, val = task.loaders(
@@ -80,6 +80,7 @@ def train_network(
         batch_size=batch_size,
         lr=optimizer.defaults["lr"],
         weight_decay=optimizer.defaults["weight_decay"],
+        mixed_precision=str(accelerator.mixed_precision),
     )
     config = {
         **identity,
@@ -111,7 +112,7 @@ def train_network(
         if callback:
             callback(record, module)
 
-    with folder, bar, threads_for(model):
+    with folder, bar, threads_for(model), forward_restored(model):
         history = fit(
             model,
             train,
@@ -125,8 +126,7 @@ def train_network(
             after_epoch=after_epoch,
             unit=task.unit,
         )
-    trained = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-    return Run(folder.path, folder.config, history, trained)
+    return Run(folder.path, folder.config, history, model)
 
 
 def _facts(task: Task, prepared: Prepared) -> dict[str, Any]:
