@@ -221,6 +221,90 @@ def test_train_without_val_is_split_and_said(digit_folder):
     assert (len(data.train), len(data.val)) == (16, 4)
 
 
+@pytest.mark.parametrize(
+    ("train", "val"),
+    [
+        ("Train", "Val"),
+        ("training", "validation"),
+        ("TRAINING", "Valid"),
+        ("train2017", "val2017"),
+        ("TrainSet", "val_set"),
+        ("seg_train/seg_train", "seg_val/seg_val"),
+    ],
+)
+def test_parts_by_their_usual_names(digit_folder, tmp_path, train, val):
+    digit_folder(f"photos/{train}", {"a": 3, "b": 3})
+    digit_folder(f"photos/{val}", {"a": 2, "b": 1})
+    data = open_folder(tmp_path / "photos")
+    assert data.classes == ("a", "b")
+    assert (data.train.targets, data.val.targets) == ([0] * 3 + [1] * 3, [0, 0, 1])
+    assert data.split == f"{train}/ and {val}/"
+
+
+@pytest.mark.parametrize(
+    ("train", "test"), [("Training", "Testing"), ("seg_train/seg_train", "seg_test/seg_test")]
+)
+def test_a_test_part_is_not_for_validation(digit_folder, tmp_path, train, test):
+    """It reports; what selects is a part of the training data."""
+    digit_folder(f"photos/{train}", {"a": 10, "b": 10})
+    digit_folder(f"photos/{test}", {"a": 2, "b": 2})
+    outer, other = train.split("/")[0], test.split("/")[0]
+    with pytest.warns(
+        ZooWarning, match=f"has {outer}/ but no val/: a part of {outer}/ .*, {other}/ is not used"
+    ):
+        data = open_folder(tmp_path / "photos")
+    assert (data.classes, len(data.train), len(data.val)) == (("a", "b"), 16, 4)
+    digit_folder("photos/val", {"a": 1, "b": 1})
+    with pytest.warns(ZooWarning, match=f": {other}/ is not used"):
+        data = open_folder(tmp_path / "photos")
+    assert (len(data.train), len(data.val)) == (20, 2)
+
+
+@pytest.mark.parametrize("others", [("bus", "car"), ("bus", "test"), ("invalid", "valid")])
+def test_a_class_called_as_a_part(digit_folder, others):
+    root = digit_folder("photos", {"train": 4, **dict.fromkeys(others, 4)})
+    assert open_folder(root).classes == tuple(sorted(("train", *others)))
+    digit_folder("split/train", {"train": 4, "bus": 4})
+    root = digit_folder("split/val", {"train": 4, "bus": 4}).parent
+    assert open_folder(root).classes == ("bus", "train")
+
+
+def test_parts_or_classes(digit_folder, tmp_path):
+    """What could be either is refused, with what is there."""
+    two = {"a": 2, "b": 2}
+    for number, (folders, expected) in enumerate(
+        (
+            (("train", "bus"), "has train/ with folders in it, beside bus/: parts or classes?"),
+            (("trainval", "test"), "has test/ with folders in it, beside trainval/: parts or"),
+            (("train", "Training", "val"), "has Training/, train/: which of them is meant"),
+            (("train", "val", "valid"), "has val/, valid/: which of them is meant is not clear"),
+            (("Testing",), "has Testing/ but no train/"),
+            (("cat/train", "cat/test", "dog/train", "dog/test"), "hold test/, train/: needs it"),
+        )
+    ):
+        for folder in folders:
+            digit_folder(f"{number}/{folder}", two)
+        assert expected in message(tmp_path / str(number))
+    flat = digit_folder("flat", {"train": 4, "test": 4})
+    assert "train has no class folders, but 4 images: put each into" in message(flat)
+
+
+def test_folders_that_look_like_parts_are_said(digit_folder, tmp_path):
+    for fold in ("fold1", "fold2"):
+        digit_folder(f"photos/{fold}", {"cat": 2, "dog": 2})
+    with pytest.warns(ZooWarning, match=r"fold1/ and fold2/ in .* are taken as classes"):
+        assert open_folder(tmp_path / "photos").classes == ("fold1", "fold2")
+
+
+def test_a_folder_called_digits(digit_folder, tmp_path, monkeypatch):
+    root = digit_folder("digits", {"a": 4, "b": 4})
+    monkeypatch.chdir(tmp_path)
+    for data in ("./digits", "digits/", root, root.relative_to(tmp_path), str(root)):
+        assert open_data(data).classes == ("a", "b")
+    with pytest.warns(ZooWarning, match=r"built-in set of that name; the folder is \./digits"):
+        assert len(open_data("digits").classes) == 10
+
+
 def test_what_is_left_out_is_said(digit_folder):
     root = digit_folder("photos", {"a": 6, "b": 6})
     reasons = broken_files(root / "b")
@@ -243,6 +327,66 @@ def test_what_is_left_out_is_said(digit_folder):
     assert set(data.skipped) == {f"b/{name}" for name in reasons}
     assert len(data.train) + len(data.val) == 13
     assert data.image_modes == {"grey": 12, "transparent": 1}
+
+
+def files_of(data):
+    """The files for training and for validation, of which none is there twice."""
+    train, val = ([path.resolve() for path in part.images] for part in (data.train, data.val))
+    assert len({*train, *val}) == len(train) + len(val)
+    return train, val
+
+
+def test_a_link_to_its_own_folder_adds_nothing(digit_folder):
+    root = digit_folder("photos", {"a": 4, "b": 4})
+    (root / "a" / "loop").symlink_to(root / "a")
+    (root / "a" / "up").symlink_to(root)
+    (root / "b" / "above").symlink_to(root.parent)
+    (root / "a" / "aside").symlink_to(root / "b")
+    with pytest.warns(ZooWarning, match="each file is used once, without a/aside, a/loop, a/up, b"):
+        data = open_folder(root)
+    assert [len(part) for part in files_of(data)] == [6, 2]
+    assert Counter(data.train.targets + data.val.targets) == {0: 4, 1: 4}
+    assert set(data.skipped) == {"a/loop", "a/up", "a/aside", "b/above"}
+
+
+def test_a_file_with_two_names_is_there_once(digit_folder):
+    root = digit_folder("photos", {"a": 4, "b": 4})
+    (root / "a" / "again.png").symlink_to(root / "a" / "000.png")
+    (root / "a" / "of_b.png").symlink_to(root / "b" / "000.png")
+    (root / "b" / "hard.png").hardlink_to(root / "b" / "001.png")
+    with pytest.warns(ZooWarning, match="each file is used once, without"):
+        data = open_folder(root)
+    assert Counter(data.train.targets + data.val.targets) == {0: 4, 1: 4}
+    assert data.skipped["a/of_b.png"] == f"the same file as {root / 'b' / '000.png'}"
+    files_of(data)
+
+
+def test_training_and_validation_share_no_file(digit_folder):
+    """A file comes before links to it, and of two equal names that for validation."""
+    train = digit_folder("photos/train", {"a": 4, "b": 4})
+    val = digit_folder("photos/val", {"a": 1, "b": 1})
+    (val / "a" / "linked.png").symlink_to(train / "a" / "003.png")
+    (train / "b" / "hard.png").hardlink_to(val / "b" / "000.png")
+    with pytest.warns(ZooWarning, match="without val/a/linked.png|without train/b/hard.png"):
+        data = open_folder(train.parent)
+    assert [len(part) for part in files_of(data)] == [8, 2]
+
+
+def test_a_validation_folder_that_is_the_training_folder(digit_folder):
+    train = digit_folder("photos/train", {"a": 4, "b": 4})
+    (train.parent / "val").symlink_to(train)
+    with pytest.warns(ZooWarning, match="without train/a, train/b"):
+        assert "class 'a' has no readable image in" in message(train.parent)
+
+
+def test_links_to_files_elsewhere_are_used(digit_folder, tmp_path):
+    source = digit_folder("elsewhere", {"a": 4, "b": 4})
+    (tmp_path / "photos" / "b").mkdir(parents=True)
+    (tmp_path / "photos" / "a").symlink_to(source / "a")
+    for file in sorted((source / "b").iterdir()):
+        (tmp_path / "photos" / "b" / file.name).symlink_to(file)
+    data = open_folder(tmp_path / "photos")
+    assert (data.skipped, [len(part) for part in files_of(data)]) == ({}, [6, 2])
 
 
 def message(root, **options):

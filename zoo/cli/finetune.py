@@ -55,9 +55,10 @@ def command(
     """Train the network WHAT, a name or a run folder, on the images of FOLDER, with a
     new head for their classes.
 
-    FOLDER has train/ and val/ with a folder of images per class in each, or the class
-    folders, of which a part is for validation. The run folder then has the weights, the
-    recipe, the numbers of each epoch and the curves as a picture.
+    FOLDER has train/ and val/ (Training, seg_train, valid, …) with a folder of images
+    per class in each, or the class folders, of which a part is for validation. The run
+    folder then has the weights, the recipe, the numbers of each epoch and the curves as
+    a picture.
 
     Example: zoo finetune resnet18 --data photos/ --epochs 50
     """

@@ -77,7 +77,7 @@ class DataSplit:
         None  # median (width, height) before preprocessing; None: tensors
     )
     image_modes: Counter[str] = field(default_factory=Counter)  # colour, grey, palette, 16 bit, …
-    skipped: dict[str, str] = field(default_factory=dict)  # unreadable file: reason
+    skipped: dict[str, str] = field(default_factory=dict)  # file that is left out: reason
 
     @property
     def small(self) -> bool:

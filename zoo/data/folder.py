@@ -4,31 +4,31 @@ single set that is split here.
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 
 from zoo.data.datasets import DataSplit, ImageDataset, check_fraction, stratified_split
 from zoo.data.image import EXTENSIONS, inspect_image, is_image_name
+from zoo.data.parts import find_parts
+from zoo.data.walk import Listing, Walk
 from zoo.errors import DataError, UsageError, warn
-
-VAL = ("val", "valid", "validation")
-Listing = dict[str, list[Path]]  # class: its image files
 
 
 def open_folder(
     folder: str | Path, *, val_fraction: float | None = None, seed: int = 0, progress: bool = True
 ) -> DataSplit:
-    """Read a folder with `train/` and `val/`, or with the class folders themselves, of
-    which a part then becomes the validation data.
+    """Read a folder with `train/` and `val/` (or as such are usually called: Training,
+    seg_train, valid), or with the class folders themselves, of which a part then
+    becomes the validation data.
 
-    Every image is decoded once. Unreadable ones are left out and said; whatever makes
-    training impossible raises DataError (UsageError for a wrong path) here, before it
-    starts.
+    Every image is decoded once, and each file is used once, whatever links lead to it,
+    for training or for validation. Unreadable ones are left out and said; whatever
+    makes training impossible raises DataError (UsageError for a wrong path) here,
+    before it starts.
     """
     root = Path(folder)
     if not root.exists():
@@ -40,12 +40,16 @@ def open_folder(
             f"{str(folder)!r} is a file: data is a folder with one folder of images per class"
         )
     fraction = check_fraction(val_fraction)
-    parts = _parts(root)
+    parts = find_parts(root)
     if len(parts) == 2 and val_fraction is not None:
         raise UsageError(
             f"{root} has its own validation images in {parts[1].name}/: leave val_fraction out"
         )
-    listings = [_listing(part) for part in parts]
+    walk = Walk(root, parts)
+    listings = walk.listings
+    for part, listing, others in zip(parts, listings, walk.others, strict=True):
+        _say_left_out(part, listing, others)
+    _say_repeats(root, walk.repeats)
     _check_classes(root, parts, listings)
     files = [file for listing in listings for files in listing.values() for file in files]
     found, skipped = scan(files, progress=progress)
@@ -68,7 +72,7 @@ def open_folder(
         samples.append((images, targets))
     if len(parts) == 2:
         train, val = (ImageDataset(*sample) for sample in samples)
-        split = f"{parts[0].name}/ and {parts[1].name}/"
+        split = " and ".join(f"{part.relative_to(root)}/" for part in parts)
     else:
         images, targets = samples[0]
         train, val = (
@@ -85,52 +89,17 @@ def open_folder(
         val=val,
         split=split,
         size=(int(median(widths)), int(median(heights))),
-        skipped={str(file.relative_to(root)): reason for file, reason in skipped.items()},
+        skipped={
+            str(file.relative_to(root)): reason for file, reason in (skipped | walk.repeats).items()
+        },
         image_modes=Counter(mode for mode, _ in found.values()),
     )
 
 
-def _parts(root: Path) -> list[Path]:
-    """The folders that hold the class folders: train and val, or one that is to be
-    split.
+def _say_left_out(part: Path, listing: Listing, others: Counter[str]) -> None:
+    """What lies in a part and is no image of a class. Raises DataError without class
+    folders.
     """
-    train = root / "train"
-    val = next((root / name for name in VAL if (root / name).is_dir()), None)
-    if train.is_dir() and val:
-        return [train, val]
-    if val and not any(folder.name not in VAL for folder in _folders(root)):
-        raise DataError(f"{root} has {val.name}/ but no train/")
-    if train.is_dir():
-        unused = ", test/ is not used" if (root / "test").is_dir() else ""
-        warn(f"{root} has train/ but no val/: a part of train/ is for validation{unused}")
-        return [train]
-    return [root]
-
-
-def _folders(root: Path) -> list[Path]:
-    return sorted(
-        path
-        for path in root.iterdir()
-        if path.is_dir() and not path.name.startswith((".", "__MACOSX"))
-    )
-
-
-def _listing(part: Path) -> Listing:
-    """Class folders with their image files, those in subfolders too, in the order of
-    their names.
-    """
-    listing: Listing = {}
-    others: Counter[str] = Counter()
-    for folder in _folders(part):
-        listing[folder.name] = []
-        for place, subfolders, names in os.walk(folder, followlinks=True):
-            subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-            files = [Path(place, name) for name in names if not name.startswith(".")]
-            listing[folder.name] += filter(is_image_name, files)
-            others.update(
-                file.suffix.lower() or "no suffix" for file in files if not is_image_name(file)
-            )
-        listing[folder.name].sort()
     loose = sum(is_image_name(path) for path in part.iterdir() if path.is_file())
     if not listing:
         found = f", but {loose} images: put each into its class folder" if loose else ""
@@ -143,7 +112,16 @@ def _listing(part: Path) -> Listing:
             f"{others.total()} files in {part} are no images by their names ({suffixes}): "
             "they are left out"
         )
-    return listing
+
+
+def _say_repeats(root: Path, repeats: Mapping[Path, str]) -> None:
+    if repeats:
+        named = ", ".join(str(path.relative_to(root)) for path in list(repeats)[:5])
+        more = f" and {len(repeats) - 5} more" if len(repeats) > 5 else ""
+        warn(
+            f"links in {root} lead to what is there already: each file is used once, "
+            f"without {named}{more}"
+        )
 
 
 def _check_classes(root: Path, parts: list[Path], listings: list[Listing]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.data.datasets import DataSplit, from_dataset
 from zoo.data.digits import open_digits
 from zoo.data.folder import open_folder
-from zoo.errors import UsageError
+from zoo.errors import UsageError, warn
 
 if TYPE_CHECKING:
     from torch.utils.data import DataLoader, Dataset
@@ -25,7 +25,7 @@ def open_data(
     progress: bool = True,
 ) -> DataSplit:
     """`digits`, a folder of images, a Dataset or a DataLoader; `val` and `classes` go
-    with the last two only.
+    with the last two only. A folder of the name `digits` is `./digits`.
     """
     if not isinstance(data, (str, os.PathLike)):
         return from_dataset(data, val, classes, val_fraction=val_fraction, seed=seed)
@@ -40,4 +40,6 @@ def open_data(
         raise UsageError(
             "val_fraction: digits has a fixed fifth for validation, so that accuracies compare"
         )
+    if os.path.isdir(data):
+        warn("'digits' is the built-in set of that name; the folder is ./digits")
     return open_digits()
