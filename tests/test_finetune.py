@@ -245,6 +245,139 @@ def test_a_new_head_of_another_kind_is_rebuilt(digit_folder):
     assert zoo.predict(run.path, file, top=3) == zoo.predict(run, file, top=3)
 
 
+# ------------------------------------------------------------------------------- labels
+
+TEN = torch.arange(20) % 10
+
+
+class Items(torch.utils.data.Dataset):
+    """Pairs whose labels are not at hand as a list."""
+
+    def __init__(self, images, labels):
+        self.images, self.labels_of_items = images, labels
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, number):
+        return self.images[number], self.labels_of_items[number]
+
+
+BAD_LABELS = {
+    "int32": (TEN.int(), r"are int32: needs class numbers in int64, e\.g\. labels\.long\(\)"),
+    "uint8": (TEN.byte(), "are uint8: needs class numbers in int64"),
+    "bool": (TEN > 4, "are bool: needs class numbers"),
+    "float": (TEN.float(), "are float32: needs class numbers"),
+    "column": (TEN[:, None], r"shape \(\d+, 1\): needs one class number .* labels\.flatten\(\)"),
+    "one-hot": (nn.functional.one_hot(TEN), r"shape \(\d+, 10\): .* e\.g\. labels\.argmax\(1\)"),
+    "probabilities": (nn.functional.one_hot(TEN).float(), r"shape \(\d+, 10\)"),
+    "strings": ([f"digit {i}" for i in TEN], r"are no numbers \('digit 0'\): needs class numbers"),
+    "from 1": (TEN + 1, "the class number 10 with 10 classes: they are 0 to 9"),
+    "too large": (TEN.where(TEN < 9, torch.tensor(99)), "class number 99 with 10 classes"),
+    "-1": (TEN - 1, "the class number -1"),
+    "-100": (TEN.where(TEN > 0, torch.tensor(-100)), "the class number -100"),
+}
+
+
+@pytest.mark.parametrize("labels", BAD_LABELS)
+@pytest.mark.parametrize("part", ["training", "validation"])
+@pytest.mark.parametrize(
+    ("network", "way"),
+    [
+        ("lenet5", "dataset"),
+        ("lenet5", "items"),
+        ("lenet5_modern", "loader"),
+        ("module", "dataset"),
+        ("module", "loader"),
+    ],
+)
+def test_labels_are_checked_before_training(network, part, way, labels, monkeypatch):
+    """For every loss and head, on both sides; lenet5's own loss has an eleventh column
+    that would take class number 10 in silence.
+    """
+    monkeypatch.setattr(
+        "zoo.transfer.finetune.fit", lambda *args, **options: pytest.fail("training began")
+    )
+    model, side = {
+        "lenet5": ("lenet5", 32),
+        "lenet5_modern": ("lenet5_modern", 28),
+        "module": (Tiny(), 8),
+    }[network]
+    wrong, expected = BAD_LABELS[labels]
+    if way == "items":  # of which some are looked at before training
+        wrong = list(wrong)[::-1]
+        expected = expected.replace("digit 0", "digit 9")
+    images = torch.zeros(20, 1, side, side)
+    kind = TensorDataset if isinstance(wrong, torch.Tensor) else Items
+    train, val = TensorDataset(images, TEN), kind(images, wrong)
+    if part == "training":
+        train, val = val, train
+    if way == "loader":
+        train, val = DataLoader(train, 10), DataLoader(val, 10)
+    with pytest.raises(DataError, match=expected) as caught:
+        zoo.finetune(model, train, val=val, classes=list("0123456789"), progress=False)
+    assert f"the {part} data" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not list(Path.cwd().iterdir())
+
+
+def test_labels_that_are_not_at_hand_are_checked_in_their_batch(tiny):
+    wrong = [*TEN[:-1].tolist(), 10]
+    data = Items(torch.zeros(20, 1, 8, 8), wrong)
+    for given in (data, DataLoader(data, 5)):
+        with pytest.raises(DataError, match="class number 10 with 10 classes"):
+            tiny(given, val=given, classes=list("0123456789"))
+        with pytest.raises(DataError, match="class number 10 with 10 classes"):
+            tiny(given, val=given)  # as many as the network gives
+    assert not list(Path.cwd().iterdir())
+
+
+def test_labels_that_are_changed_on_their_way(tiny):
+    """What an item gives counts, not the list beside it; and a label at hand needs no
+    int64 where images of any kind become tensors here.
+    """
+
+    class Shifted(Items):
+        targets = (TEN + 1).tolist()
+        target_transform = staticmethod(lambda label: label - 1)
+
+        def __getitem__(self, number):
+            return self.images[number], self.target_transform(self.targets[number])
+
+    data = Shifted(torch.zeros(20, 1, 8, 8), None)
+    assert tiny(data, val=data).classes == tuple("0123456789")
+    pictures = [Image.new("L", (8, 8))] * 20
+    data = Items(pictures, TEN.int().numpy())
+    assert tiny(data, val=data, workers=0).classes == tuple("0123456789")
+    for labels in ([f"digit {i}" for i in TEN], TEN / 2):
+        with pytest.raises(DataError, match="needs class numbers"):
+            tiny(Items(pictures, labels))
+
+
+def test_the_user_s_loss_takes_any_labels(tiny):
+    data = Items([Image.new("L", (8, 8))] * 20, (TEN / 4).tolist())
+    seen = []
+
+    def loss(outputs, batch, model):
+        seen.extend(batch[1].tolist())
+        return (outputs[:, 0] - batch[1]).square().mean()
+
+    tiny(data, model=Tiny(1), val=data, loss=loss, workers=0)
+    assert set(seen) == set((TEN / 4).tolist()), "no longer cut off to whole numbers"
+
+
+def test_class_numbers_without_names(tiny):
+    images = torch.zeros(20, 1, 8, 8)
+    with pytest.warns(ZooWarning, match="taken as 0 to 10, and the data have none of 0: class"):
+        run = tiny(TensorDataset(images, TEN + 1), batch_size=10)
+    assert run.config["num_classes"] == 11
+    names = numpy.array([f"digit {i}" for i in range(10)])
+    run = tiny(TensorDataset(images, TEN), classes=names, batch_size=10)
+    assert run.classes == tuple(names.tolist())
+    with pytest.raises(InputError, match="classes='0123456789': needs a list of names"):
+        tiny(TensorDataset(images, TEN), classes="0123456789")
+
+
 # ------------------------------------------------------------- one process, many runs
 
 

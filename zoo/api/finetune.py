@@ -46,7 +46,8 @@ def finetune(
     classifier: `digits`, a folder (`train/` and `val/`, or as these are usually called,
     with a folder per class each; or the class folders, of which `val_fraction`, by
     default a fifth, is for validation), a Dataset of (image, class number) or a
-    DataLoader, each with `val`; other tasks open their own.
+    DataLoader, each with `val`; class numbers are int64 (N,), from 0 on, and are
+    checked before training; other tasks open their own.
 
     `recipe` is a name, a TOML file or a Recipe, and `changes` are its fields: `epochs`,
     `batch_size` ("auto" is the largest that is predicted to fit on the device, at most
@@ -90,6 +91,9 @@ def finetune(
         seed=seed,
         progress=progress,
     )
+    if loss is None:
+        with seeded(seed):
+            task.check(split)
     with seeded(seed), accelerator_for(chosen) as accelerator:
         model = source.module
         if model is None:

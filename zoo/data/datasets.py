@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from zoo.data.image import open_image
-from zoo.errors import InputError, UsageError
+from zoo.data.labels import known_targets, whole
+from zoo.errors import InputError, UsageError, warn
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -58,7 +59,7 @@ class TransformedDataset(Dataset[tuple[Any, int]]):
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
         image, label = self.dataset[index]
-        return self.transform(image), int(label)
+        return self.transform(image), whole(label)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,32 +151,52 @@ def from_dataset(
             "a DataLoader needs the validation data as a DataLoader too, "
             "a Dataset as a Dataset: val=…"
         )
-    whole: Any = data.dataset if isinstance(data, DataLoader) else data
+    data_set: Any = data.dataset if isinstance(data, DataLoader) else data
     for part, title in ((data, "data"), (val, "val")):
         if part is not None and not _length(part):
             raise UsageError(f"{title} is empty")
-    targets = _targets(whole)
-    numbers = range(max(targets, default=-1) + 1)
+    targets = known_targets(data_set)
     split, train = "given", data
     if val is None:
-        if len(whole) < 2:
+        if len(data_set) < 2:
             raise UsageError(
-                f"{type(whole).__name__} has {len(whole)} images: 2 are needed to split them"
+                f"{type(data_set).__name__} has {len(data_set)} images: 2 are needed to split them"
             )
-        indices = stratified_split(targets or [0] * len(whole), fraction, seed)
-        train, val = (Subset(whole, part) for part in indices)
+        indices = stratified_split(targets or [0] * len(data_set), fraction, seed)
+        train, val = (Subset(data_set, part) for part in indices)
         way = "stratified" if targets else "random"
         split = f"{way}, {fraction:.0%} for validation, seed {seed}"
-    title = type(_root(whole)).__name__
+    title = type(_root(data_set)).__name__
     return DataSplit(
         name=title.lower(),
         source=title,
         split=split,
         train=train,
         val=val,
-        classes=tuple(map(str, classes or getattr(_root(whole), "classes", None) or numbers)),
+        classes=_class_names(data_set, classes, targets),
         size=None if loader else _size(train),
     )
+
+
+def _class_names(
+    dataset: Any, given: Sequence[str] | None, targets: Sequence[int]
+) -> tuple[str, ...]:
+    """The given names, else those of the data set, else its class numbers; () when
+    nothing says what there is.
+    """
+    if isinstance(given, str):
+        raise InputError(f"classes={given!r}: needs a list of names")
+    named = getattr(_root(dataset), "classes", None) if given is None else given
+    if named is not None and len(named):
+        return tuple(map(str, named))
+    numbers = range(max(targets, default=-1) + 1)
+    if unused := sorted(set(numbers) - set(targets)):
+        shown = ", ".join(map(str, unused[:5])) + (", …" if len(unused) > 5 else "")
+        warn(
+            f"the classes are taken as 0 to {numbers[-1]}, and the data have none of {shown}: "
+            "class numbers count from 0 (classes=… names them)"
+        )
+    return tuple(map(str, numbers))
 
 
 def _length(data: Any) -> int:
@@ -194,17 +215,6 @@ def _root(dataset: Any) -> Any:
     while isinstance(dataset, Subset):
         dataset = dataset.dataset
     return dataset
-
-
-def _targets(dataset: Any) -> list[int]:
-    """Class numbers of a data set that has them at hand, else nothing."""
-    if isinstance(dataset, Subset):
-        targets = _targets(dataset.dataset)
-        return [targets[index] for index in dataset.indices] if targets else []
-    found = getattr(dataset, "targets", None)
-    if found is None:
-        found = getattr(dataset, "tensors", (None,))[-1]  # TensorDataset
-    return [] if found is None else [int(target) for target in found]
 
 
 def _size(dataset: Any) -> tuple[int, int] | None:

@@ -65,6 +65,11 @@ class Task:
         """
         return {}
 
+    def check(self, split: DataSplit) -> None:
+        """Raises DataError for examples that the task's loss, or a family's, cannot
+        take. Not called where the user's own loss says what they are.
+        """
+
     def prepare(self, model: nn.Module, split: DataSplit, recipe: Recipe) -> Prepared:
         """The data as `model` takes them. Raises InputError."""
         return Prepared(split)

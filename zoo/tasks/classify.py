@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from zoo.data.datasets import SMALL, DataSplit, transformed
+from zoo.data.datasets import SMALL, DataSplit, ImageDataset, transformed
+from zoo.data.labels import check_batch, check_labels, first_batch
 from zoo.data.open import open_data
 from zoo.data.transforms import build_transform, preprocessing_of
 from zoo.errors import DataError, UsageError, warn
@@ -42,6 +43,9 @@ class Classify(Task):
     )
     predicts = "image files"
 
+    def __init__(self) -> None:
+        self._checked_in_batches = 0  # classes, where the labels are not all known before
+
     # ------------------------------------------------------------------------- the data
 
     def open(
@@ -66,6 +70,20 @@ class Classify(Task):
         if not split.classes:
             raise UsageError("the number of classes is not known: name them with classes=…")
         return {}
+
+    def check(self, split: DataSplit) -> None:
+        """Labels are class numbers (N,) in int64, below the number of classes: before
+        training all that are at hand, else some, and the others when their batch
+        comes.
+        """
+        parts = {"training": split.train, "validation": split.val}
+        count = len(split.classes)
+        known = [
+            check_labels(part, count, title, images=split.size is not None)
+            for title, part in parts.items()
+            if not isinstance(part, ImageDataset)  # numbered here
+        ]
+        self._checked_in_batches = 0 if all(known) else count
 
     def prepare(self, model: nn.Module, split: DataSplit, recipe: Recipe) -> Prepared:
         """Images get the preprocessing of the network, in training with augmentation;
@@ -119,12 +137,16 @@ class Classify(Task):
         """A batch of images; None when the batches are something that only the user's
         loss knows.
         """
-        dataset: Any = loader.dataset
-        indexed = hasattr(dataset, "__getitem__") and loader.batch_size
-        batch = loader.collate_fn([dataset[0]]) if indexed else next(iter(loader))
+        batch = first_batch(loader)
         return batch[0] if _is_labelled(batch) else None
 
     # ------------------------------------------------------------------------ one batch
+
+    def forward(self, model: nn.Module, batch: Any) -> Any:
+        if self._checked_in_batches:
+            part = "training" if model.training else "validation"
+            check_batch(batch[1], self._checked_in_batches, part)
+        return super().forward(model, batch)
 
     def loss(self, outputs: Any, batch: Any, model: nn.Module) -> Tensor:
         """Cross-entropy. Raises UsageError for outputs that are no logits, DataError

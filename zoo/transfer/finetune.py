@@ -15,7 +15,7 @@ from zoo.data.datasets import DataSplit
 from zoo.optimizers import make_optimizer
 from zoo.spec import Preprocessing
 from zoo.tasks.base import Prepared, Task
-from zoo.training.environment import forward_restored, threads_for
+from zoo.training.environment import forward_restored, seeded, threads_for
 from zoo.training.loop import Loss, fit
 from zoo.training.metrics import Record
 from zoo.training.parameters import decay_groups
@@ -70,6 +70,9 @@ def train_network(
         classes = classes or tuple(map(str, range(output_width(model, inputs))))
         num_classes = len(classes)
         model = fit_head(model, num_classes, inputs)
+    if loss is None and classes != split.classes:  # their number is known only now
+        with seeded(seed):
+            task.check(replace(split, classes=classes))
     if prepared.preprocessing and isinstance(getattr(model, "preprocessing", None), Preprocessing):
         model.preprocessing = prepared.preprocessing  # type: ignore[assignment]
     optimizer = make_optimizer(
