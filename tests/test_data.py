@@ -1,6 +1,7 @@
 """Images of every kind, folders of every fault, and splits that repeat."""
 
 import pickle
+import struct
 from collections import Counter
 from dataclasses import replace
 
@@ -104,6 +105,56 @@ def test_exif_orientation_turns_the_image(tmp_path):
     assert turned.shape == (16, 8, 3)
     assert turned[2, 4, 0] > 250
     assert turned[13, 4, 0] < 5
+
+
+def with_exif(path, extra):
+    """A JPEG, white on the left and to be turned, whose EXIF data have one more tag."""
+    import io
+
+    image = Image.new("RGB", (16, 8), "black")
+    image.paste("white", (0, 0, 8, 8))
+    plain = io.BytesIO()
+    image.save(plain, "jpeg", quality=100)
+    tags = [(0x0112, 3, 1, 6 << 16), extra]  # tag, type, count, value or offset
+    body = b"".join(struct.pack(">HHII", *tag) for tag in tags)
+    exif = b"Exif\0\0MM\0*" + struct.pack(">IH", 8, len(tags)) + body + bytes(4)
+    content = plain.getvalue()
+    path.write_bytes(
+        content[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + content[2:]
+    )
+    return path
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        (0x8298, 2, 4, 0x6D65_0000),  # nothing wrong
+        (0x010E, 99, 1, 0),  # no such type
+        (0x010E, 2, 4000, 60_000),  # text beyond the end
+        (0x011A, 5, 1, 60_000),  # a fraction beyond the end
+        (0x8769, 4, 1, 60_000),  # another table beyond the end
+        (0x8769, 2, 4, 0x6D65_0000),  # which is text
+        (0x8825, 9, 1, 0xFFFF_FFFF),
+        (0x010E, 7, 4, 0xFF00_FF00),
+        (0x010E, 12, 3, 0),
+    ],
+)
+def test_malformed_metadata_cost_no_image(tmp_path, extra):
+    path = with_exif(tmp_path / "a.jpg", extra)
+    assert scan([path], progress=False) == ({path: ("colour", (16, 8))}, {})
+    assert rgb_of(path).shape == (16, 8, 3), "turned, as the orientation says"
+
+
+def test_metadata_that_cannot_be_read_at_all(tmp_path, monkeypatch):
+    """The scan and the use agree, whatever Pillow raises."""
+    path = with_exif(tmp_path / "a.jpg", (0x8298, 2, 4, 0))
+
+    def fail(self):
+        raise struct.error("unpack requires a buffer of 12 bytes")
+
+    monkeypatch.setattr(Image.Image, "getexif", fail)
+    assert inspect_image(path) == ("colour", (16, 8))
+    assert rgb_of(path).shape == (8, 16, 3)
 
 
 def test_pixels_of_unknown_range_are_refused(tmp_path):

@@ -700,7 +700,11 @@ def test_faults_are_found_before_training_and_leave_nothing(tiny, digit_folder, 
     one = digit_folder("one", {"a": 5})
     (Path.cwd().parent / "full").mkdir()
     (Path.cwd().parent / "full" / "x").write_text("mine")
+    (Path.cwd().parent / "link").symlink_to("nowhere")
     for error, options in (
+        (UsageError, {"out": Path.cwd().parent / "full" / "x" / "run"}),
+        (UsageError, {"out": Path.cwd().parent / "link" / "run"}),
+        (UsageError, {"out": "x" * 300}),
         (UnknownModelError, {"what": "lenet9"}),
         (UsageError, {"data": "nowhere"}),
         (DataError, {"data": one}),
@@ -734,6 +738,23 @@ def test_a_break_in_the_first_epoch_leaves_nothing(tiny, fault):
     with pytest.raises((RuntimeError, KeyboardInterrupt, ZooError)):
         tiny(loss=loss)
     assert not list(Path.cwd().iterdir())
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_is_gone_is_one_line(tiny, digit_folder, workers):
+    """Also where another process reads the images."""
+    root = digit_folder("photos", {"zero": 8, "one": 8})
+
+    def remove(record, module):
+        (root / "one" / "003.png").unlink()
+
+    with pytest.raises(DataError, match=r"^\S+003\.png: No such file or directory$"):
+        tiny(root, epochs=2, workers=workers, callback=remove)
+
+
+def test_a_run_folder_of_the_home_folder(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert tiny(out="~/mine").path == tmp_path / "mine"
 
 
 def test_a_learning_rate_too_high_is_explained(tiny):

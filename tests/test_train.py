@@ -4,12 +4,14 @@ numbers.
 
 import json
 import math
+import re
 import struct
 
 import pytest
 import torch
 from accelerate import Accelerator
 from PIL import Image
+from safetensors import SafetensorError
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -22,7 +24,7 @@ from zoo.training.loop import Step, evaluate, fit
 from zoo.training.metrics import Mean, MetricAverager
 from zoo.training.parameters import decay_groups
 from zoo.training.progress import Progress
-from zoo.training.run import Run, RunFolder, check_free
+from zoo.training.run import Run, RunFolder, check_free, check_place
 from zoo.training.schedule import warmup_cosine
 
 X = torch.randn(50, 4, generator=torch.Generator().manual_seed(1))
@@ -330,6 +332,66 @@ def test_an_interruption_later_leaves_whole_files(tmp_path, monkeypatch):
     assert run.load_best(numbered(0)).weight.item() == 1
     assert not [path for path in run.path.iterdir() if path.name.startswith(".")]
     assert (run.path / "curves.png").stat().st_size > 1000
+
+
+def no_folder(path=None):
+    """The one line against a run there, which leaves nothing behind."""
+    with pytest.raises(UsageError, match=r"^the run folder .* cannot be made: ") as caught:
+        if path is None:
+            check_place()
+        else:
+            check_free(path)
+    again = pytest.raises(UsageError, match=re.escape(str(caught.value)))
+    with again, RunFolder(path, "x", {}):
+        pass
+    return str(caught.value)
+
+
+def test_places_where_no_run_can_be(tmp_path, monkeypatch):
+    """Known before the data are read, and one line; a link `runs` that points nowhere
+    was an endless loop.
+    """
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("mine")
+    assert "file is a file" in no_folder(tmp_path / "file" / "run")
+    assert "File name too long" in no_folder(tmp_path / ("x" * 300))
+    assert "File name too long" in no_folder(tmp_path / ("x" * 300) / "run")
+    (tmp_path / "loop").symlink_to("loop")
+    assert "loop is a link that points nowhere" in no_folder(tmp_path / "loop" / "run")
+    (tmp_path / "runs").symlink_to(tmp_path / "nowhere")
+    assert "runs is a link that points nowhere" in no_folder()
+    (tmp_path / "runs").unlink()
+    (tmp_path / "runs").write_text("mine")
+    assert "runs is a file" in no_folder()
+    (tmp_path / "runs").unlink()
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "loop"}
+    with pytest.raises(UsageError, match="cannot be made: File name too long"):
+        RunFolder(None, "x" * 300, {}).__enter__()
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    assert f"{tmp_path} is not writable" in no_folder(tmp_path / "run")
+    assert f"{tmp_path} is not writable" in no_folder()
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(*args, **options):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("safetensors.torch.save_file", full)
+        with (
+            pytest.raises(ZooError, match=r"last\.safetensors cannot be written: I/O error: No sp"),
+            RunFolder(tmp_path / "x", "", {}) as folder,
+        ):
+            folder.epoch(record(1, 0.5), numbered(1))
+    assert not list(tmp_path.iterdir())
+
+    def write(path, content):
+        raise ZooError("config.json cannot be written: No space left on device")
+
+    monkeypatch.setattr("zoo.training.run.write", write)
+    with pytest.raises(ZooError, match="No space left"), RunFolder(tmp_path / "x", "", {}):
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 def test_shared_and_non_contiguous_weights_are_saved(tmp_path):

@@ -68,7 +68,7 @@ def finetune(
     from zoo.tasks import task_of
     from zoo.training.environment import accelerator_for, seeded
     from zoo.training.recipe import load_recipe
-    from zoo.training.run import check_free
+    from zoo.training.run import check_free, check_place
     from zoo.transfer.finetune import train_network
 
     source = resolve(what)
@@ -76,9 +76,11 @@ def finetune(
     chosen = load_recipe(recipe).changed(changes)
     if not isinstance(seed, int) or seed < 0:
         raise InputError(f"seed={seed!r}: needs a whole number from 0 on")
-    folder = Path(out) if out is not None else None
+    folder = Path(out).expanduser() if out is not None else None
     if folder:
         check_free(folder)
+    else:
+        check_place()
     if source.run:
         source = replace(source, module=None)  # a network of its own, not the run's
     if source.module is None and source.origin and source.origin.tag and not source.weights:

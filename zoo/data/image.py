@@ -27,7 +27,7 @@ def open_image(path: str | Path) -> Image:
 
     Raises DataError, with the file's name and the reason.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     try:
         with warnings.catch_warnings():
@@ -35,9 +35,27 @@ def open_image(path: str | Path) -> Image:
             warnings.simplefilter("ignore")
             with Image.open(path) as image:
                 image.load()
-                return ImageOps.exif_transpose(image)
+                return _upright(image)
     except Exception as error:  # decoders fed with garbage raise anything
         raise DataError(f"{path}: {_reason(error)}") from error
+
+
+def _upright(image: Image) -> Image:
+    """Turned as its EXIF data say. Malformed ones say nothing: they are no reason to
+    refuse the image.
+    """
+    from PIL.Image import Transpose
+
+    turns = {
+        2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE, 6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }  # fmt: skip
+    try:
+        turn = turns.get(image.getexif().get(0x0112, 1))
+    except Exception:  # its parser raises anything
+        turn = None
+    return image.copy() if turn is None else image.transpose(turn)
 
 
 def convert(image: Image, channels: int) -> Image:
@@ -85,8 +103,9 @@ def inspect_image(path: Path) -> tuple[str, tuple[int, int]]:
             # JPEG: reads every byte, computes an eighth of the pixels
             image.draft(image.mode, (size[0] // 8, size[1] // 8))
             image.load()
+            upright = _upright(image)
             if mode not in ("colour", "grey"):
-                convert(image, 3)
+                convert(upright, 3)
             return mode, size
     except Exception as error:  # as above
         raise DataError(_reason(error)) from error

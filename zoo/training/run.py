@@ -13,24 +13,27 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from safetensors import SafetensorError
 from torch import nn
 
-from zoo.errors import DataError, UsageError
+from zoo.errors import DataError, UsageError, ZooError
 from zoo.files import load_state, read_state, replaced, write, write_state
 from zoo.training.curves import draw_curves
 from zoo.training.metrics import ChartMetric, Record
 
 CONFIG, METRICS, CURVES = "config.json", "metrics.jsonl", "curves.png"
 BEST, LAST = "best.safetensors", "last.safetensors"
+RUNS = Path("runs")  # where runs lie that nobody gave a folder
 ABOUT = (  # what a weights file says of its network: it can be built again without the folder
     "architecture", "tag", "model_args", "num_classes", "classes", "preprocessing", "task",
 )  # fmt: skip
@@ -118,10 +121,39 @@ def check_free(folder: Path) -> None:
     """Raises UsageError when a run folder cannot be made there: nothing is ever
     overwritten.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    with _told(folder):
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UsageError(
+                f"{folder} exists and is not empty: choose another run folder, or remove it"
+            )
+    check_place(folder)
+
+
+def check_place(folder: Path = RUNS) -> None:
+    """Raises UsageError when nothing can be made in a folder, or the folder itself
+    cannot.
+    """
+    with _told(folder):
+        there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+        if not there.is_dir():
+            kind = "a link that points nowhere" if there.is_symlink() else "a file"
+            raise UsageError(f"the run folder {folder} cannot be made: {there} is {kind}")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise UsageError(f"the run folder {folder} cannot be made: {there} is not writable")
+        os.stat(folder)  # a name too long, a loop of links
+
+
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """What the system says against a run folder, as one line."""
+    try:
+        yield
+    except FileNotFoundError:
+        pass
+    except OSError as error:
         raise UsageError(
-            f"{folder} exists and is not empty: choose another run folder, or remove it"
-        )
+            f"the run folder {folder} cannot be made: {error.strerror or error}"
+        ) from error
 
 
 class RunFolder:
@@ -153,16 +185,24 @@ class RunFolder:
             self._make(self.out)
             self.path = self.out
         else:
-            names = (Path("runs", f"{self.stem}-{number}") for number in count(1))
+            check_place()
+            names = (RUNS / f"{self.stem}-{number}" for number in count(1))
             self.path = next(filter(self._make, names))
-        write(self.path / CONFIG, json.dumps(self.config, indent=2))
+        try:
+            write(self.path / CONFIG, json.dumps(self.config, indent=2))
+        except BaseException:
+            self._take_away()
+            raise
         return self
 
     def epoch(self, record: Record, model: nn.Module) -> None:
         """Save an epoch's record and weights."""
         history = [*self.history, record]
         about = {key: self.config[key] for key in ABOUT if key in self.config}
-        write_state(self.path / LAST, model.state_dict(), about)
+        try:
+            write_state(self.path / LAST, model.state_dict(), about)
+        except SafetensorError as error:  # its name for a full disk, too
+            raise ZooError(f"{self.path / LAST} cannot be written: {error}") from error
         if best_record(history, self.config) is record:
             with replaced(self.path / BEST) as temporary:
                 shutil.copyfile(self.path / LAST, temporary)
@@ -181,17 +221,30 @@ class RunFolder:
             with replaced(self.path / CURVES) as temporary:
                 draw_curves(self.history, best, temporary, self.metrics)
             return
+        self._take_away()
+
+    def _take_away(self) -> None:
         for name in (CONFIG, METRICS, BEST, LAST):
-            (self.path / name).unlink(missing_ok=True)
+            with suppress(OSError):
+                (self.path / name).unlink(missing_ok=True)
+        self._remove_folders()
+
+    def _remove_folders(self) -> None:
         for folder in self.made:
-            with suppress(OSError):  # it holds something else by now
+            with suppress(OSError):  # it is not there, or holds something else by now
                 folder.rmdir()
 
     def _make(self, path: Path) -> bool:
-        """Make a folder; False when it was there."""
-        self.made = [folder for folder in (path, *path.parents) if not folder.exists()]
+        """Make a folder; False when it was there. Raises UsageError when it cannot be
+        made.
+        """
         try:
+            self.made = [folder for folder in (path, *path.parents) if not folder.exists()]
             path.mkdir(parents=True)
-        except FileExistsError:
-            return False
+        except OSError as error:
+            if isinstance(error, FileExistsError) and os.path.lexists(path):
+                return False
+            self._remove_folders()
+            reason = error.strerror or error
+            raise UsageError(f"the run folder {path} cannot be made: {reason}") from error
         return True

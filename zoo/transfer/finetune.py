@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 from zoo.data.datasets import DataSplit
+from zoo.errors import ZooError
 from zoo.optimizers import make_optimizer
 from zoo.spec import Preprocessing
 from zoo.tasks.base import Prepared, Task
@@ -115,7 +117,7 @@ def train_network(
         if callback:
             callback(record, module)
 
-    with folder, bar, threads_for(model), forward_restored(model):
+    with folder, bar, threads_for(model), forward_restored(model), _one_line():
         history = fit(
             model,
             train,
@@ -130,6 +132,20 @@ def train_network(
             unit=task.unit,
         )
     return Run(folder.path, folder.config, history, model)
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """Our error in a process that reads data: torch wraps it in that process's
+    traceback, whose last line it is.
+    """
+    try:
+        yield
+    except ZooError as error:
+        lines = str(error).strip().splitlines()
+        if len(lines) < 2:
+            raise
+        raise type(error)(lines[-1].partition(": ")[2]) from error
 
 
 def _facts(task: Task, prepared: Prepared) -> dict[str, Any]:
