@@ -233,6 +233,21 @@ def test_arguments_of_the_network_are_kept_for_prediction(digit_folder):
     assert zoo.predict(run.path, file, top=3) == zoo.predict(run, file, top=3)
 
 
+def test_arguments_of_numpy_are_what_they_mean(digit_folder):
+    """A number that came back from config.json as text made a run that could not be
+    opened.
+    """
+    root = digit_folder("photos", {"zero": 8, "one": 8, "two": 8})
+    network = zoo.create("lenet5_modern", num_classes=numpy.int64(4))
+    run = zoo.finetune(
+        network, root, epochs=numpy.int64(1), seed=numpy.int64(3), progress=False, workers=0
+    )
+    assert run.config["model_args"] == {"num_classes": 4}
+    assert (run.config["recipe"]["epochs"], run.config["seed"]) == (1, 3)
+    file = root / "one" / "000.png"
+    assert zoo.predict(run.path, file, top=3) == zoo.predict(run, file, top=3)
+
+
 def test_a_new_head_of_another_kind_is_rebuilt(digit_folder):
     """SqueezeNet's own head has a ReLU after it, a new one has none: prediction must
     make the same kind again.

@@ -7,7 +7,9 @@ import math
 import typing
 from dataclasses import MISSING, fields
 
+import numpy
 import pytest
+import torch
 from click.testing import CliRunner
 
 from zoo.cli import cli
@@ -109,6 +111,33 @@ def test_impossible_values(changes, expected):
     with pytest.raises(InputError, match=expected) as caught:
         Recipe(**changes)
     assert "\n" not in str(caught.value)
+
+
+def test_numbers_of_numpy_and_torch_are_numbers():
+    given = Recipe(
+        epochs=numpy.int64(3),
+        batch_size=torch.tensor(8),
+        lr=numpy.float32(0.5),
+        weight_decay=numpy.float64(0),
+        input_size=numpy.array([3, 32, 32]),
+        cpu=numpy.bool_(True),
+        augment=numpy.str_("none"),
+    )
+    expected = Recipe(
+        epochs=3,
+        batch_size=8,
+        lr=0.5,
+        weight_decay=0.0,
+        input_size=(3, 32, 32),
+        cpu=True,
+        augment="none",
+    )
+    assert given == expected
+    assert json.loads(json.dumps(given.to_dict())) == json.loads(json.dumps(expected.to_dict()))
+    assert all(type(value).__module__ == "builtins" for value in given.to_dict().values())
+    for value in (numpy.float64(2.5), numpy.array([1, 2]), numpy.bool_(True), numpy.int64(0)):
+        with pytest.raises(InputError, match="needs a whole number from 1 on"):
+            Recipe(epochs=value)
 
 
 # ------------------------------------------------------------------------ command line

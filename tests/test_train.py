@@ -7,6 +7,7 @@ import math
 import re
 import struct
 
+import numpy
 import pytest
 import torch
 from accelerate import Accelerator
@@ -332,6 +333,18 @@ def test_an_interruption_later_leaves_whole_files(tmp_path, monkeypatch):
     assert run.load_best(numbered(0)).weight.item() == 1
     assert not [path for path in run.path.iterdir() if path.name.startswith(".")]
     assert (run.path / "curves.png").stat().st_size > 1000
+
+
+def test_nothing_in_the_config_becomes_text(tmp_path):
+    config = {"a": numpy.int64(4), "b": numpy.array([1.5, 2]), "c": torch.tensor([[1], [2]])}
+    assert RunFolder(tmp_path / "x", "", config).config == {"a": 4, "b": [1.5, 2], "c": [[1], [2]]}
+    for value in (nn.ReLU, tmp_path, {1, 2}):
+        with pytest.raises(
+            InputError, match=r"config\.json cannot hold .* is no number, text"
+        ) as e:
+            RunFolder(tmp_path / "x", "", {"model_args": {"given": value}})
+        assert "\n" not in str(e.value)
+    assert not list(tmp_path.iterdir())
 
 
 def no_folder(path=None):

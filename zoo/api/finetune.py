@@ -67,14 +67,15 @@ def finetune(
     from zoo.interfaces.features import Encoder, FeatureNet
     from zoo.tasks import task_of
     from zoo.training.environment import accelerator_for, seeded
-    from zoo.training.recipe import load_recipe
+    from zoo.training.recipe import load_recipe, plain
     from zoo.training.run import check_free, check_place
     from zoo.transfer.finetune import train_network
 
     source = resolve(what)
     task = task_of(source.task)()
     chosen = load_recipe(recipe).changed(changes)
-    if not isinstance(seed, int) or seed < 0:
+    seed = plain(seed)
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise InputError(f"seed={seed!r}: needs a whole number from 0 on")
     folder = Path(out).expanduser() if out is not None else None
     if folder:

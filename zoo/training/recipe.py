@@ -88,6 +88,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for each in fields(self):
+            object.__setattr__(self, each.name, plain(getattr(self, each.name)))
             _check(each.name, getattr(self, each.name), each.metadata["option"], each.default)
         check_rates(self.optimizer, self.lr, self.weight_decay)
         if self.input_size is not None:
@@ -109,6 +110,19 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def plain(value: Any) -> Any:
+    """A number or tuple of Python for a scalar or array of numpy or torch; anything
+    else as it is.
+    """
+    if isinstance(value, (int, float, str, type(None))) and type(value).__module__ == "builtins":
+        return value
+    listed = getattr(value, "tolist", None)
+    if not callable(listed):
+        return value
+    found = listed()
+    return tuple(found) if isinstance(found, list) else found
 
 
 class RecipeChanges(TypedDict, total=False):

@@ -26,10 +26,11 @@ from typing import Any
 from safetensors import SafetensorError
 from torch import nn
 
-from zoo.errors import DataError, UsageError, ZooError
+from zoo.errors import DataError, InputError, UsageError, ZooError
 from zoo.files import load_state, read_state, replaced, write, write_state
 from zoo.training.curves import draw_curves
 from zoo.training.metrics import ChartMetric, Record
+from zoo.training.recipe import plain
 
 CONFIG, METRICS, CURVES = "config.json", "metrics.jsonl", "curves.png"
 BEST, LAST = "best.safetensors", "last.safetensors"
@@ -156,6 +157,24 @@ def _told(folder: Path) -> Iterator[None]:
         ) from error
 
 
+def _as_read_again(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What config.json will give. Raises InputError for a value that would come back
+    as another one.
+    """
+    try:
+        found: dict[str, Any] = json.loads(json.dumps(config, default=_number_or_list))
+    except TypeError as error:
+        raise InputError(f"{CONFIG} cannot hold an argument of this run: {error}") from error
+    return found
+
+
+def _number_or_list(value: Any) -> Any:
+    found = plain(value)
+    if found is value:
+        raise TypeError(f"{value!r} is no number, text, list or table of such")
+    return list(found) if isinstance(found, tuple) else found
+
+
 class RunFolder:
     """Writes a run while it goes on. Leaving the context before the first epoch has
     ended takes away what was made here, and nothing else.
@@ -174,7 +193,7 @@ class RunFolder:
         """
         self.out = out
         self.stem = stem
-        self.config = json.loads(json.dumps(config, default=str))  # as it will be read again
+        self.config = _as_read_again(config)
         self.metrics = metrics
         self.history: list[Record] = []
         self.made: list[Path] = []  # folders
