@@ -219,6 +219,26 @@ def test_the_same_seed_gives_the_same_run(tiny):
     assert [run.path.name for run in runs] == [f"lenet5_modern-digits-{i}" for i in (1, 2, 3)]
 
 
+def test_a_run_says_with_how_many_workers_and_threads(tiny, digit_folder, monkeypatch):
+    """On which its numbers depend: the same ones on a machine with other cores give the
+    same run.
+    """
+    root = digit_folder("photos", {"zero": 12, "one": 12})
+    options = {"augment": "small", "batch_size": 8, "model": None}
+    weights = {}
+    for cores in (1, 2):
+        monkeypatch.setattr("os.sched_getaffinity", lambda process, cores=cores: range(cores))
+        run = tiny(root, **options)
+        assert run.config["recipe"]["workers"] == cores
+        assert run.config["threads"] == 1, "a small network"
+        again = tiny(root, **options, workers=1)
+        weights[cores] = load_file(again.path / "last.safetensors")
+    assert all(torch.equal(weights[1][key], weights[2][key]) for key in weights[1])
+    assert tiny("digits").config["recipe"]["workers"] == 0
+    monkeypatch.setattr("zoo.training.environment.SINGLE_THREAD_PARAMS", 0)
+    assert tiny("digits").config["threads"] == torch.get_num_threads()
+
+
 def test_arguments_of_the_network_are_kept_for_prediction(digit_folder):
     """A run of a network with other arguments is rebuilt with them; lenet5's codes give
     way to a linear layer for 3 classes.

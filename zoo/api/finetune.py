@@ -59,7 +59,8 @@ def finetune(
     the batch, or a Mean with its own count. `callback(record, model)` is called after
     every epoch, with its numbers and the module. `out` is the run folder, by default
     the first free runs/NAME-DATA-N; nothing is overwritten. The random state is left as
-    it was.
+    it was. The same seed gives the same split, and on a CPU the same run where
+    `workers` and torch's threads are as many; config.json says how many they were.
 
     Raises UsageError, and DataError for data that cannot be trained on, before training
     starts; ZooError when the loss is no longer finite.

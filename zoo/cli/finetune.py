@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     type=int,
     default=0,
     show_default=True,
-    help="Same seed, same split and same run (on a CPU).",
+    help="Same seed, same split; on a CPU, with as many workers and threads, the same run.",
 )
 @click.option(
     "--out",

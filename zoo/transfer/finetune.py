@@ -17,7 +17,7 @@ from zoo.errors import ZooError
 from zoo.optimizers import make_optimizer
 from zoo.spec import Preprocessing
 from zoo.tasks.base import Prepared, Task
-from zoo.training.environment import forward_restored, seeded, threads_for
+from zoo.training.environment import forward_restored, seeded, thread_count, threads_for
 from zoo.training.loop import Loss, fit
 from zoo.training.metrics import Record
 from zoo.training.parameters import decay_groups
@@ -86,6 +86,7 @@ def train_network(
         lr=optimizer.defaults["lr"],
         weight_decay=optimizer.defaults["weight_decay"],
         mixed_precision=str(accelerator.mixed_precision),
+        workers=getattr(train, "num_workers", recipe.workers),
     )
     config = {
         **identity,
@@ -101,6 +102,7 @@ def train_network(
         "recipe": chosen.to_dict(),
         "seed": seed,
         "device": str(accelerator.device),
+        "threads": thread_count(model),
     }
     stem = re.sub(r"[^\w.-]+", "_", f"{name}-{split.name}")
     folder = RunFolder(out, stem, config, task.chart_metrics)
