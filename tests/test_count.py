@@ -628,6 +628,30 @@ def test_an_exception_inside_forward_names_the_module():
         zoo.profile(Do(lambda x: x * x.sum().item()), inputs=torch.empty(3))
 
 
+@pytest.mark.parametrize(
+    ("function", "products"),
+    [
+        (lambda h: torch.distributions.Normal(h, 1.0).rsample(), 1),
+        (lambda h: torch.distributions.Normal(h, 1.0, validate_args=True).log_prob(h), 1),
+        (lambda h: torch.distributions.Categorical(logits=h).sample(), 1),
+        (lambda h: torch.distributions.Uniform(h, h + 1).rsample() @ h.T, 2),
+        (lambda h: torch.distributions.Bernoulli(logits=h).log_prob(torch.ones_like(h)), 1),
+    ],
+)
+def test_distributions_check_values_that_no_count_depends_on(function, products):
+    model = nn.Sequential(nn.Linear(4, 4), Do(function))
+    assert zoo.profile(model, inputs=torch.empty(4, 4)).macs == products * 64
+
+
+def test_a_batch_norm_that_averages_all_batches_counts_as_another():
+    def counted(momentum):
+        norm = nn.BatchNorm2d(3, momentum=momentum)
+        return zoo.profile(norm, inputs=torch.empty(2, 3, 8, 8), mode="train")
+
+    assert counted(None).other == counted(0.1).other
+    assert counted(None).other["normalisation"] == 6 * 2 * 3 * 64
+
+
 def test_a_model_that_cannot_be_copied_says_so():
     model = nn.Linear(3, 3)
     model.thing = (i for i in range(3))

@@ -7,16 +7,20 @@ from itertools import product
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from modules import Do
+from torch import nn
+from torch.utils.flop_counter import flop_registry
 
 import zoo
-from zoo.count import costs, formulas
+from zoo.count import costs, formulas, receptive_field
+from zoo.count.costs import cost
 from zoo.count.module_counts import ModuleCall, ModuleCounts
 from zoo.count.storage_log import StorageLog
 from zoo.count.tracker import Tracker
-from zoo.errors import InputError, UsageError, ZooWarning
+from zoo.errors import InputError, UsageError, ZooError, ZooWarning
 from zoo.models.lenet import LeNet5
 
 
@@ -169,6 +173,248 @@ def test_out_forms_cost_what_the_plain_form_costs(plain, out, shape):
     assert one.rows[0].output == other.rows[0].output == shape
 
 
+# ---------------------------------------------------------------- torch's flop_registry
+
+
+def meta(*shape, dtype=None):
+    return torch.empty(shape, dtype=dtype, device="meta")
+
+
+IMAGE, KERNEL, BIAS = meta(2, 3, 8, 8), meta(4, 3, 3, 3), meta(4)
+MAPS = meta(2, 4, 6, 6)  # of a 3x3 convolution without padding
+ONES, NONE = [1, 1], [0, 0]
+CONV = 2 * 4 * 6 * 6 * 3 * 3 * 3
+HEADS_FIRST = meta(2, 4, 7, 16), meta(2, 4, 5, 16), meta(2, 4, 5, 16)  # (N, H, L, E)
+HEADS_THIRD = meta(2, 7, 4, 16), meta(2, 5, 4, 16), meta(2, 5, 4, 16)  # (N, L, H, E)
+PAIRS = 2 * 4 * 7 * 5
+ROWS = meta(2, 4, 7)
+SEED = meta(dtype=torch.long)
+ENDS = meta(3, dtype=torch.int32)  # of two sequences
+BEHIND = meta(14, 4, 16), meta(10, 4, 16), meta(10, 4, 16)  # two of 7, and of 5
+
+AT = torch.ops.aten
+REGISTERED = [  # operator, arguments, shape of the output, multiply-adds
+    (AT.mm, (meta(2, 3), meta(3, 5)), (2, 5), 30),
+    (AT.addmm, (meta(5), meta(2, 3), meta(3, 5)), (2, 5), 30),
+    (AT.bmm, (meta(4, 2, 3), meta(4, 3, 5)), (4, 2, 5), 120),
+    (AT.baddbmm, (meta(5), meta(4, 2, 3), meta(4, 3, 5)), (4, 2, 5), 120),
+    (AT._scaled_mm, (meta(2, 3), meta(3, 5), meta(), meta()), (2, 5), 30),
+    (AT.convolution, (IMAGE, KERNEL, BIAS, ONES, NONE, ONES, False, NONE, 1), MAPS.shape, CONV),
+    (
+        AT._convolution,
+        (IMAGE, KERNEL, BIAS, ONES, NONE, ONES, False, NONE, 1, False, False, True, True),
+        MAPS.shape,
+        CONV,
+    ),
+    (
+        AT.convolution_overrideable,
+        (IMAGE, KERNEL, BIAS, ONES, NONE, ONES, False, NONE, 1),
+        MAPS.shape,
+        CONV,
+    ),
+    (
+        AT.cudnn_convolution,
+        (IMAGE, KERNEL, NONE, ONES, ONES, 1, False, False, True),
+        MAPS.shape,
+        CONV,
+    ),
+    (AT._slow_conv2d_forward, (IMAGE, KERNEL, [3, 3], BIAS, ONES, NONE), MAPS.shape, CONV),
+    (
+        AT.convolution_backward,
+        (MAPS, IMAGE, KERNEL, [4], ONES, NONE, ONES, False, NONE, 1, [True, True, True]),
+        None,
+        2 * CONV,
+    ),
+    (
+        AT._scaled_dot_product_efficient_attention,
+        (*HEADS_FIRST, None, True),
+        (2, 4, 7, 16),
+        PAIRS * 32,
+    ),
+    (AT._scaled_dot_product_flash_attention, HEADS_FIRST, (2, 4, 7, 16), PAIRS * 32),
+    (AT._scaled_dot_product_flash_attention_for_cpu, HEADS_FIRST, (2, 4, 7, 16), PAIRS * 32),
+    (AT._scaled_dot_product_cudnn_attention, (*HEADS_FIRST, None, True), (2, 4, 7, 16), PAIRS * 32),
+    (
+        AT._scaled_dot_product_efficient_attention_backward,
+        (HEADS_FIRST[0], *HEADS_FIRST, None, HEADS_FIRST[0], ROWS, SEED, SEED, 0.0, [True] * 4),
+        None,
+        PAIRS * 80,
+    ),
+    (
+        AT._scaled_dot_product_flash_attention_backward,
+        (
+            HEADS_FIRST[0],
+            *HEADS_FIRST,
+            HEADS_FIRST[0],
+            ROWS,
+            None,
+            None,
+            7,
+            5,
+            0.0,
+            False,
+            SEED,
+            SEED,
+        ),
+        None,
+        PAIRS * 80,
+    ),
+    (
+        AT._scaled_dot_product_flash_attention_for_cpu_backward,
+        (HEADS_FIRST[0], *HEADS_FIRST, HEADS_FIRST[0], ROWS, 0.0, False),
+        None,
+        PAIRS * 80,
+    ),
+    (
+        AT._scaled_dot_product_cudnn_attention_backward,
+        (
+            HEADS_FIRST[0],
+            *HEADS_FIRST,
+            HEADS_FIRST[0],
+            ROWS,
+            SEED,
+            SEED,
+            None,
+            None,
+            None,
+            7,
+            5,
+            0.0,
+            False,
+        ),
+        None,
+        PAIRS * 80,
+    ),
+    (
+        AT._flash_attention_forward,
+        (*HEADS_THIRD, None, None, 7, 5, 0.0, False, False),
+        (2, 7, 4, 16),
+        PAIRS * 32,
+    ),
+    (
+        AT._flash_attention_forward,
+        (*BEHIND, ENDS, ENDS, 7, 5, 0.0, False, False),
+        (14, 4, 16),
+        PAIRS * 32,
+    ),
+    (
+        AT._efficient_attention_forward,
+        (*HEADS_THIRD, None, None, None, None, None, 0.0, 0),
+        (2, 7, 4, 16),
+        PAIRS * 32,
+    ),
+    (
+        AT._flash_attention_backward,
+        (
+            HEADS_THIRD[0],
+            *HEADS_THIRD,
+            HEADS_THIRD[0],
+            ROWS,
+            meta(0),
+            meta(0),
+            7,
+            5,
+            0.0,
+            False,
+            SEED,
+            SEED,
+        ),
+        None,
+        PAIRS * 80,
+    ),
+    (
+        AT._flash_attention_backward,
+        (BEHIND[0], *BEHIND, BEHIND[0], ROWS, ENDS, ENDS, 7, 5, 0.0, False, SEED, SEED),
+        None,
+        PAIRS * 80,
+    ),
+    (
+        AT._efficient_attention_backward,
+        (
+            HEADS_THIRD[0],
+            *HEADS_THIRD,
+            None,
+            HEADS_THIRD[0],
+            None,
+            None,
+            7,
+            5,
+            ROWS,
+            0.0,
+            SEED,
+            SEED,
+            0,
+            False,
+        ),
+        None,
+        PAIRS * 80,
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("operator", "args", "shape", "expected"),
+    REGISTERED,
+    ids=[f"{each[0].__name__}-{i}" for i, each in enumerate(REGISTERED)],
+)
+def test_formulas_of_the_operators_that_torch_has_one_for(operator, args, shape, expected):
+    output = None if shape is None else meta(*shape)
+    assert cost(operator.default).of(args, {}, output)[0] == expected
+
+
+def test_every_operator_of_torchs_flop_registry_has_a_formula():
+    operators = {op for op in flop_registry if isinstance(op, torch._ops.OpOverloadPacket)}
+    assert {each[0] for each in REGISTERED} == operators
+    rest = {op.__name__ for op in set(flop_registry) - operators}
+    assert rest <= {"flex_attention", "flex_attention_backward"}, "no operators of the dispatcher"
+
+
+def test_sequences_whose_lengths_depend_on_data_are_refused():
+    args = (*BEHIND, ENDS, ENDS, 9, 5, 0.0, False, False)
+    with pytest.raises(UsageError, match=r"_flash_attention_forward fails: .*differ in length"):
+        cost(AT._flash_attention_forward.default).of(args, {}, None)
+
+
+@pytest.mark.parametrize(
+    ("operator", "args"),
+    [
+        (AT.cudnn_convolution, (IMAGE, KERNEL, NONE, [2, 2], ONES, 1, False, False, True)),
+        (AT._slow_conv2d_forward, (IMAGE, KERNEL, [3, 3], BIAS, [2, 2], NONE)),
+        (
+            AT._convolution,
+            (IMAGE, KERNEL, BIAS, [2, 2], NONE, ONES, False, NONE, 1, False, False, True, True),
+        ),
+    ],
+)
+def test_receptive_fields_of_libraries_own_convolutions(operator, args):
+    receptive_field.mark_input(IMAGE)
+    output = meta(2, 4, 3, 3)
+    receptive_field.propagate(cost(operator.default), args, [IMAGE], [output])
+    assert receptive_field.get(output)[:3] == (1, (3, 3), (2, 2))
+
+
+def test_biases_of_libraries_own_convolutions():
+    for op, args in (
+        (AT._slow_conv2d_forward, (IMAGE, KERNEL, [3, 3], BIAS, ONES, NONE)),
+        (AT.mkldnn_convolution, (IMAGE, KERNEL, BIAS, NONE, ONES, ONES, 1)),
+        (AT._scaled_mm, (meta(2, 3), meta(3, 5), meta(), meta(), meta(5))),
+    ):
+        assert cost(op.default).of(args, {}, MAPS)[1] == MAPS.numel()
+    args = IMAGE, KERNEL, None, NONE, ONES, ONES, 1
+    assert cost(AT.mkldnn_convolution.default).of(args, {}, MAPS)[1] == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_a_traced_network_counts_as_the_plain_one():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5))
+    x = torch.zeros(1, 3, 8, 8)
+    plain, traced = (
+        zoo.profile(each, inputs=x) for each in (model, torch.jit.trace(model.eval(), x))
+    )
+    assert (traced.macs, traced.other, traced.depth) == (plain.macs, plain.other, plain.depth)
+    assert plain.macs == 4 * 36 * 27 + 144 * 5
+
+
 # ----------------------------------------------------------------------------- refusals
 
 
@@ -179,6 +425,41 @@ def test_shapes_that_depend_on_data_are_refused_by_name():
         r"data .*nonzero",
     ):
         profile(lambda x: x[x.nonzero()], torch.empty(4))
+
+
+@pytest.mark.parametrize("part", ["receptive_field.propagate", "schema"])
+@pytest.mark.parametrize("call", [zoo.profile, zoo.memory])
+def test_a_fault_of_the_counters_is_never_blamed_on_the_input(monkeypatch, part, call):
+    def fail(*args, **kwargs):
+        raise IndexError("list index out of range")
+
+    monkeypatch.setattr(f"zoo.count.tracker.{part}", fail)
+    with pytest.raises(ZooError, match=r"^Conv2d cannot be counted: .* a fault of zoo") as caught:
+        call(nn.Conv2d(3, 4, 3), inputs=torch.empty(1, 3, 8, 8))
+    assert not isinstance(caught.value, UsageError)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_fault_of_the_statistics_is_never_blamed_on_the_input(monkeypatch):
+    def fail(*args, **kwargs):
+        raise IndexError("list index out of range")
+
+    monkeypatch.setattr("zoo.count.activation_stats.Record.add", fail)
+    with pytest.raises(ZooError, match=r"^Conv2d cannot be counted: .* a fault of zoo") as caught:
+        zoo.profile(nn.Conv2d(3, 4, 3), inputs=torch.empty(1, 3, 8, 8), stats=True)
+    assert not isinstance(caught.value, UsageError)
+
+
+@pytest.mark.parametrize("stats", [False, True])
+def test_what_the_network_itself_raises_is_not_the_counters_fault(stats):
+    def fail(x):
+        raise IndexError("mine")
+
+    for function in (fail, lambda x: x @ x, lambda x: x[0, 0, 9], lambda x: x.no):
+        with pytest.raises(InputError):
+            zoo.profile(Do(function), inputs=torch.empty(2, 3), stats=stats)
+    with pytest.raises(InputError, match="does not take the input"):
+        zoo.memory(Do(lambda x: F.dropout(x) @ x), inputs=torch.empty(2, 3))
 
 
 # ------------------------------------------------------------------------------ garbage

@@ -14,6 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from click.testing import CliRunner
+from modules import Do
 from torch import nn
 
 import zoo
@@ -203,6 +204,34 @@ def test_receptive_fields():
     assert [alexnet[f"features.stage{i}.conv"][0] for i in range(1, 6)] == [11, 51, 99, 131, 163]
     assert alexnet["features.stage1.norm"] == (11, 11)  # its window lies across the maps
     assert "all" not in zoo.profile(nn.Linear(3, 3), inputs=torch.empty(1, 3)).to_markdown()
+
+
+@pytest.mark.parametrize(
+    ("function", "size", "expected"),
+    [
+        (lambda x: F.max_pool2d(x.flatten(0, 1), 2), (2, 3, 4, 8, 8), (2, 2)),
+        (lambda x: F.conv2d(x.flatten(0, 1), x.new_empty(4, 4, 3, 3)), (2, 3, 4, 8, 8), (3, 3)),
+        (lambda x: F.avg_pool2d(x[None], 2), (3, 8, 8), (2, 2)),
+        (lambda x: F.max_pool1d(x, 2), (2, 3, 8), (2,)),
+        (lambda x: F.local_response_norm(x, 5), (2, 3, 8, 8), (1, 1)),
+        (lambda x: F.adaptive_avg_pool3d(x, 1), (2, 3, 8, 8, 8), None),
+        # unbatched
+        (lambda x: F.conv2d(x, x.new_empty(4, 3, 3, 3)), (3, 8, 8), (3, 3)),
+        (lambda x: F.conv1d(x, x.new_empty(4, 3, 3)), (3, 8), (3,)),
+        (lambda x: x + F.conv2d(x, x.new_empty(3, 3, 3, 3), padding=1), (3, 8, 8), (3, 3)),
+        (lambda x: F.max_pool2d(x, (1, 2)), (3, 8, 8), (1, 2)),
+        # after a convolution the directions are those of the input
+        (
+            lambda x: F.conv1d(
+                F.conv2d(x, x.new_empty(4, 3, 3, 3)).flatten(2), x.new_empty(4, 4, 2)
+            ),
+            (2, 3, 8, 8),
+            None,
+        ),
+    ],
+)
+def test_receptive_fields_after_a_change_of_rank(function, size, expected):
+    assert zoo.profile(Do(function), inputs=torch.empty(size)).rows[0].receptive_field == expected
 
 
 @pytest.mark.parametrize("width", [80, 100, 200])

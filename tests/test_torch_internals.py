@@ -74,6 +74,23 @@ def test_the_schema_of_an_operator():
     assert out == ["out"]
 
 
+# seen in 2.15: reading a tensor's value is an operator, and its caller's frame is near
+def test_who_reads_a_value_is_known():
+    asked = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if func is torch.ops.aten._local_scalar_dense.default:
+                asked.append(internals.asking_module())
+                return True
+            return internals.run_operator(func, args, kwargs or {})
+
+    with Watch():
+        torch.distributions.Normal(torch.zeros(2, device="meta"), 1.0, validate_args=True)
+        assert bool(torch.ones((), dtype=torch.bool, device="meta"))
+    assert {*asked} == {"torch.distributions.distribution", __name__}
+
+
 # seen in 2.11 and 2.15: a node gets the number that is current when it is made
 def test_the_numbers_of_autograds_nodes_tell_who_made_them():
     x = torch.ones(2, device="meta", requires_grad=True)

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from zoo.count.formulas import MACS
-from zoo.count.isolation import first_line
+from zoo.count.isolation import first_line, is_own_fault, own_fault
 from zoo.count.meta import tensors
 from zoo.count.module_table import Row
 from zoo.count.profile import Profile
-from zoo.count.torch_internals import schema
+from zoo.count.torch_internals import plain_call, run_operator, schema
 from zoo.count.workload import Workload
 from zoo.errors import InputError, UsageError
 
@@ -70,7 +70,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             record.add(tensor.detach())
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        output = func(*args, **(kwargs or {}))
+        output = run_operator(func, args, kwargs or {})
         name = schema(func).name.removesuffix("_")
         if name in MACS:
             self._sequence = name != "aten::convolution"
@@ -106,8 +106,10 @@ def with_stats(profile: Profile, workload: Workload) -> Profile:
     watch = Watch(model)
     try:
         with torch.no_grad(), watch:
-            model(*workload.args, **workload.kwargs)
+            plain_call(model, *workload.args, **workload.kwargs)
     except Exception as error:
+        if is_own_fault(error):
+            raise own_fault(profile.name, error) from error
         raise InputError(f"{profile.name} does not take this batch: {first_line(error)}") from error
     return replace(profile, rows=tuple(_row(row, watch.records) for row in profile.rows))
 

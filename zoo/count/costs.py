@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from zoo.count import formulas
-from zoo.count.formulas import Formula, per_output
+from zoo.count.formulas import per_output
+from zoo.count.mac_formulas import Formula
 from zoo.count.torch_internals import schema
 from zoo.errors import UsageError
 

@@ -16,97 +16,45 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import prod
 from typing import Any
 
-from torch import Tensor
-
-Formula = Callable[..., int]  # (arguments of the operator, output=its output) -> operations
-
-# ------------------------------------------------------------------------ multiply-adds
-
-
-def convolution(
-    x: Any,
-    weight: Any,
-    bias: Any,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    transposed: bool,
-    *_: Any,
-    output: Any,
-) -> int:
-    """Each output position (transposed: each input position) meets one kernel per map;
-    weight (out, in / groups, *kernel).
-    """
-    return (x if transposed else output).numel() * prod(weight.shape[1:])
-
-
-def convolution_backward(
-    grad: Any,
-    x: Any,
-    weight: Any,
-    sizes: Any,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    transposed: bool,
-    out_padding: Any,
-    groups: int,
-    mask: Any,
-    *,
-    output: Any,
-) -> int:
-    """As much as the forward pass for the input's gradient, and again for the weight's,
-    where they are asked for.
-    """
-    return (mask[0] + mask[1]) * (x if transposed else grad).numel() * prod(weight.shape[1:])
-
-
-def product(a: Any, b: Any, *, output: Any, **_: Any) -> int:
-    """(…, n, m) @ (…, m, p), or a matrix or vector with a vector."""
-    return a.numel() * (b.shape[-1] if b.ndim > 1 else 1)
-
-
-def add_product(bias: Any, a: Any, b: Any, *_: Any, output: Any, **__: Any) -> int:
-    return product(a, b, output=output)
-
-
-def attention(query: Any, key: Any, value: Any, *_: Any, output: Any, **__: Any) -> int:
-    """query (N, H, L, E) @ key (N, H, S, E)ᵀ, then (N, H, L, S) @ value (N, H, S, V); a
-    causal mask saves nothing here.
-    """
-    return prod(query.shape[:-1]) * key.shape[-2] * (query.shape[-1] + value.shape[-1])
-
-
-def attention_backward(
-    grad: Any, query: Any, key: Any, value: Any, *_: Any, output: Any, **__: Any
-) -> int:
-    """The scores again, the gradients of value and scores, and from the latter those of
-    query and key.
-    """
-    return prod(query.shape[:-1]) * key.shape[-2] * (3 * query.shape[-1] + 2 * value.shape[-1])
-
-
-def lstm_backward(
-    x: Any, w1: Any, w2: Any, w3: Any, w4: Any, *_: Any, output: Any, **__: Any
-) -> int:
-    return 2 * prod(x.shape[:2]) * (w1.numel() + w2.numel())
-
-
-def lstm(x: Any, weight: Any, recurrent: Any, *_: Any, output: Any, **__: Any) -> int:
-    """One layer in one direction over a sequence (T, N, inputs): every step multiplies
-    with both weights.
-    """
-    return prod(x.shape[:2]) * (weight.numel() + recurrent.numel())
-
+from zoo.count.mac_formulas import (
+    Formula,
+    add_product,
+    attention,
+    attention_backward,
+    convolution,
+    convolution_backward,
+    efficient,
+    efficient_backward,
+    flash,
+    flash_backward,
+    lstm,
+    lstm_backward,
+    numel_of_first,
+    plain_convolution,
+    product,
+)
 
 MACS: dict[str, Formula] = {
     "aten::convolution": convolution,
+    "aten::_convolution": convolution,  # of traced networks
+    "aten::convolution_overrideable": convolution,
+    "aten::cudnn_convolution": plain_convolution,
+    "aten::miopen_convolution": plain_convolution,
+    "aten::mkldnn_convolution": plain_convolution,
+    "aten::_slow_conv2d_forward": plain_convolution,
+    "aten::slow_conv3d_forward": plain_convolution,
+    "aten::_conv_depthwise2d": plain_convolution,
+    "aten::conv_depthwise3d": plain_convolution,
+    "aten::slow_conv_dilated2d": plain_convolution,
+    "aten::slow_conv_dilated3d": plain_convolution,
     "aten::convolution_backward": convolution_backward,
     "aten::mm": product,
+    "aten::_int_mm": product,
+    "aten::_scaled_mm": product,
+    "aten::_scaled_mm_v2": product,
     "aten::bmm": product,
     "aten::mv": product,
     "aten::dot": product,
@@ -125,6 +73,10 @@ MACS: dict[str, Formula] = {
     "aten::_scaled_dot_product_flash_attention_for_cpu_backward": attention_backward,
     "aten::_scaled_dot_product_efficient_attention_backward": attention_backward,
     "aten::_scaled_dot_product_cudnn_attention_backward": attention_backward,
+    "aten::_flash_attention_forward": flash,
+    "aten::_flash_attention_backward": flash_backward,
+    "aten::_efficient_attention_forward": efficient,
+    "aten::_efficient_attention_backward": efficient_backward,
     "aten::mkldnn_rnn_layer": lstm,
     "aten::mkldnn_rnn_layer_backward": lstm_backward,
 }
@@ -143,27 +95,32 @@ def per_input(cost: int = 1) -> Formula:
     return lambda *args, output, **__: cost * numel_of_first(args)
 
 
-def numel_of_first(values: Any) -> int:
-    """The number of values of the first tensor."""
-    if isinstance(values, Tensor):
-        return values.numel()
-    parts = [part for part in values or () if isinstance(part, (Tensor, tuple, list))]
-    return next(filter(None, map(numel_of_first, parts)), 0)
+def window(sides: int) -> Formula:
+    """One operation per value in the window of each output; a kernel of one number has
+    it on all `sides`.
+    """
+
+    def formula(x: Any, kernel: Any, *_: Any, output: Any, **__: Any) -> int:
+        return numel_of_first(output) * prod(kernel if len(kernel) > 1 else kernel * sides)
+
+    return formula
 
 
-def window(x: Any, kernel: Any, *_: Any, output: Any, **__: Any) -> int:
-    """One operation per value in the window of each output."""
-    dims = len(kernel) if len(kernel) > 1 else x.ndim - 2
-    return numel_of_first(output) * prod(kernel if len(kernel) > 1 else kernel * dims)
+def window_backward(sides: int) -> Formula:
+    def formula(grad: Any, x: Any, kernel: Any, *_: Any, output: Any, **__: Any) -> int:
+        return window(sides)(x, kernel, output=grad)
+
+    return formula
 
 
-def window_backward(grad: Any, x: Any, kernel: Any, *_: Any, output: Any, **__: Any) -> int:
-    return int(window(x, kernel, output=grad))
+def bias_at(place: int) -> Formula:
+    """One addition per output value, where the argument at `place` is a bias."""
 
+    def formula(*args: Any, output: Any, bias: Any = None, **_: Any) -> int:
+        given = args[place] if place < len(args) else bias
+        return 0 if given is None else numel_of_first(output)
 
-def convolution_bias(x: Any, weight: Any, bias: Any, *_: Any, output: Any) -> int:
-    """One addition per output value, where there is a bias."""
-    return 0 if bias is None else numel_of_first(output)
+    return formula
 
 
 def bias_backward(grad: Any, *args: Any, output: Any) -> int:
@@ -200,7 +157,11 @@ def group_norm(x: Any, weight: Any, *_: Any, output: Any, **__: Any) -> int:
 # fmt: off
 ROWS: tuple[tuple[str, Formula, str], ...] = (
     # kind, cost, operators
-    ("bias", convolution_bias, "convolution"),
+    ("bias", bias_at(2), "convolution _convolution convolution_overrideable mkldnn_convolution miopen_convolution"),
+    ("bias", bias_at(3), "_slow_conv2d_forward slow_conv3d_forward _conv_depthwise2d conv_depthwise3d slow_conv_dilated2d"),
+    ("bias", bias_at(3), "slow_conv_dilated3d"),
+    ("bias", bias_at(4), "_scaled_mm"),
+    ("bias", bias_at(8), "_scaled_mm_v2"),
     ("bias", bias_backward, "convolution_backward"),
     ("bias", per_output(), "addmm addbmm baddbmm addmv addr _addmm_activation"),
     ("normalisation", batch_norm, "native_batch_norm cudnn_batch_norm miopen_batch_norm _native_batch_norm_legit"),
@@ -226,10 +187,11 @@ ROWS: tuple[tuple[str, Formula, str], ...] = (
     ("softmax", per_output(5), "_softmax _log_softmax _safe_softmax _masked_softmax softmax log_softmax"),
     # a product and a sum for the row's total, a product and a difference to apply it
     ("softmax", per_output(4), "_softmax_backward_data _log_softmax_backward_data _masked_softmax_backward"),
-    ("pooling", window, "avg_pool2d avg_pool3d max_pool2d_with_indices max_pool3d_with_indices"),
-    ("pooling", window, "fractional_max_pool2d fractional_max_pool3d"),
+    ("pooling", window(2), "avg_pool2d max_pool2d_with_indices fractional_max_pool2d"),
+    ("pooling", window(3), "avg_pool3d max_pool3d_with_indices fractional_max_pool3d"),
     ("pooling", per_input(), "_adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool2d adaptive_max_pool3d max_unpool2d max_unpool3d"),
-    ("pooling", window_backward, "avg_pool2d_backward avg_pool3d_backward"),
+    ("pooling", window_backward(2), "avg_pool2d_backward"),
+    ("pooling", window_backward(3), "avg_pool3d_backward"),
     ("pooling", per_input(), "max_pool2d_with_indices_backward max_pool3d_with_indices_backward adaptive_max_pool2d_backward"),
     ("pooling", per_input(), "adaptive_max_pool3d_backward fractional_max_pool2d_backward fractional_max_pool3d_backward"),
     ("pooling", per_output(), "_adaptive_avg_pool2d_backward _adaptive_avg_pool3d_backward"),

@@ -11,6 +11,12 @@ from functools import cache
 
 import torch
 
+from zoo.count.torch_internals import plain_call, run_operator
+from zoo.errors import ZooError
+
+# Through these, and no others, a pass runs code that is not the counters' own.
+GATES = {function.__code__ for function in (plain_call, run_operator)}
+
 
 @cache
 def load_kernels() -> None:
@@ -49,6 +55,25 @@ def kept_random_state() -> Iterator[None]:
             random.setstate(states[0])
             if numpy:
                 numpy.set_state(states[1])
+
+
+def is_own_fault(error: BaseException) -> bool:
+    """Whether an exception in a pass arose in the counters themselves, and not in the
+    network or an operator that they ran.
+    """
+    innermost, trace = None, error.__traceback__
+    while trace:
+        if trace.tb_frame.f_globals.get("__name__", "").startswith("zoo.count."):
+            innermost = trace.tb_frame.f_code
+        trace = trace.tb_next
+    return innermost not in GATES
+
+
+def own_fault(name: str, error: BaseException) -> ZooError:
+    return ZooError(
+        f"{name} cannot be counted: the counters themselves fail, which is a fault of zoo "
+        f"({first_line(error)}); please report it with the network"
+    )
 
 
 def first_line(error: BaseException) -> str:

@@ -23,6 +23,13 @@ class Path(NamedTuple):
     field: tuple[int, ...] | None = None
     jump: tuple[int, ...] = ()
 
+    @property
+    def is_untouched(self) -> bool:
+        """Whether each value is still one of the input's: it may be looked at in any
+        number of directions.
+        """
+        return self.field is not None and all(number == 1 for number in self.field + self.jump)
+
 
 NOTHING = Path()
 WINDOWS = {  # places of kernel, stride and dilation among an operator's arguments
@@ -30,6 +37,13 @@ WINDOWS = {  # places of kernel, stride and dilation among an operator's argumen
     "aten::max_pool3d_with_indices": (1, 2, 4),
     "aten::avg_pool2d": (1, 2, None),
     "aten::avg_pool3d": (1, 2, None),
+}
+CONVOLUTIONS = {  # places of stride, dilation and transposed
+    "aten::convolution": (3, 5, 6),
+    "aten::_convolution": (3, 5, 6),
+    "aten::convolution_overrideable": (3, 5, 6),
+    "aten::cudnn_convolution": (3, 4, None),
+    "aten::_slow_conv2d_forward": (4, None, None),
 }
 GLOBAL = {
     f"aten::{name}"
@@ -40,7 +54,9 @@ GLOBAL = {
         "baddbmm",
         "mean",
         "_adaptive_avg_pool2d",
+        "_adaptive_avg_pool3d",
         "adaptive_max_pool2d",
+        "adaptive_max_pool3d",
     )
 }
 
@@ -62,7 +78,7 @@ def mark_input(image: Tensor) -> None:
     (N, C, H, W) is itself.
     """
     sides = max(image.ndim - 2, 0)
-    storage_of(image).zoo_path = Path(0, (1,) * sides or None, (1,) * sides)
+    storage_of(image).zoo_path = Path(0, (1,) * sides, (1,) * sides)
 
 
 def propagate(cost: Cost, args: Any, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
@@ -92,6 +108,7 @@ def _write(path: Path, outputs: Sequence[Tensor]) -> None:
 def _merged(paths: Sequence[Path]) -> Path:
     """Of several tensors in one: the longest path, the widest receptive field."""
     depth = max([path.depth for path in paths])
+    paths = [path for path in paths if not path.is_untouched] or paths
     sides = len(paths[0].field or ())
     if any(path.field is None or len(path.field) != sides for path in paths):
         return Path(depth)
@@ -106,29 +123,46 @@ def _through(cost: Cost, path: Path, args: Any) -> Path:
         return path  # every value is its own mean
     if path.field is None or cost.name in GLOBAL:
         return Path(depth)
-    if cost.name == "aten::convolution":
-        kernel, stride, dilation = args[1].shape[2:], args[3], args[5]
-        if args[6] or len(kernel) != len(path.field):  # transposed
+    if cost.name in CONVOLUTIONS:
+        stride, dilation, transposed = (_at(args, place) for place in CONVOLUTIONS[cost.name])
+        kernel = args[1].shape[2:]
+        sides = len(kernel)
+        if transposed:
             return Path(depth)
     elif cost.name in WINDOWS:
-        kernel, stride, dilation = (
-            args[place] if place and place < len(args) else () for place in WINDOWS[cost.name]
-        )
+        kernel, stride, dilation = (_at(args, place) for place in WINDOWS[cost.name])
         stride = stride or kernel
+        sides = _sides_of_window(cost.name, kernel, args[0].ndim, len(path.field))
     else:
         return Path(depth)
-    sides = len(path.field)
+    field, jump = path.field, path.jump
+    if len(field) != sides:
+        if not path.is_untouched:
+            return Path(depth)  # the directions are no longer those of the input
+        field, jump = (1,) * sides, (1,) * sides
     kernel, stride, dilation = (_per_side(value, sides) for value in (kernel, stride, dilation))
-    field = tuple(
-        path.field[i] + (kernel[i] - 1) * dilation[i] * path.jump[i] for i in range(sides)
-    )
-    return Path(depth, field, tuple(path.jump[i] * stride[i] for i in range(sides)))
+    field = tuple(field[i] + (kernel[i] - 1) * dilation[i] * jump[i] for i in range(sides))
+    return Path(depth, field, tuple(jump[i] * stride[i] for i in range(sides)))
+
+
+def _at(args: Any, place: int | None) -> Any:
+    return args[place] if place is not None and place < len(args) else ()
+
+
+def _sides_of_window(name: str, kernel: Sequence[int], ndim: int, known: int) -> int:
+    """Directions of a pooling operator. One of fewer directions has a side of 1 in
+    front; the window of local response normalisation begins at the channels.
+    """
+    sides = 3 if "3d" in name else 2
+    batched = ndim == sides + 2
+    borrowed = len(kernel) == sides and 0 < known < sides and batched
+    if borrowed and ({*kernel[:-known]} == {1} or {*kernel[-known:]} == {1}):
+        return known
+    return sides
 
 
 def _per_side(value: Sequence[int], sides: int) -> list[int]:
-    """A number per direction; the window of local response normalisation begins at the
-    channels.
-    """
+    """A number per direction, the last ones where there are more."""
     if len(value) == 1:
         return list(value) * sides
     return list(value or [1] * sides)[-sides:]

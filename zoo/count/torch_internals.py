@@ -55,6 +55,25 @@ def own_buffers(module: nn.Module) -> list[Tensor]:
 # ---------------------------------------------------------------------------- operators
 
 
+def run_operator(operator: Any, args: Any, kwargs: Any) -> Any:
+    """An operator, or a function of torch, as the network called it: what goes wrong in
+    it is not the counters' fault.
+    """
+    return operator(*args, **kwargs)
+
+
+def asking_module() -> str:
+    """For a function that torch's dispatcher calls: the name of the module whose code
+    called torch.
+    """
+    frame = sys._getframe(2)
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith(
+        ("zoo.count.", "torch._", "torch.utils.")
+    ):
+        frame = frame.f_back
+    return str(frame.f_globals.get("__name__", ""))
+
+
 def schema(operator: Any) -> Any:
     """The schema of an `OpOverload`: `name` (`aten::add_`), `arguments`,
     `is_mutable`.

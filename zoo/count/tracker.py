@@ -17,21 +17,38 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from zoo.count import receptive_field
 from zoo.count.costs import cost
 from zoo.count.grad_accumulation import ADD, adds_in_place, engine_refcounts
-from zoo.count.isolation import first_line, kept_random_state, load_kernels
+from zoo.count.isolation import (
+    first_line,
+    is_own_fault,
+    kept_random_state,
+    load_kernels,
+    own_fault,
+)
 from zoo.count.meta import META, on_meta, shapes, tensors
 from zoo.count.module_counts import ModuleCall, ModuleCounts, OperatorCounts, aggregate
 from zoo.count.op_cache import CACHE, CachedOp, cache_op, signature
 from zoo.count.storage_log import StorageLog
 from zoo.count.torch_internals import (
+    asking_module,
     own_buffers,
     own_parameters,
     plain_call,
     redirected_calls,
+    run_operator,
     running_sequence_number,
     schema,
     sequence_number,
 )
 from zoo.errors import InputError, ZooError
+
+READ = torch.ops.aten._local_scalar_dense.default  # a tensor's value as a Python number
+# Modules of torch that read a value only to check it, or to weigh what they keep: no
+# count depends on it.
+VALUE_IS_IRRELEVANT = {
+    "torch.distributions.distribution",
+    "torch.distributions.uniform",
+    "torch.nn.modules.batchnorm",  # momentum=None: a mean of all batches
+}
 
 
 class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -87,6 +104,8 @@ class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         except ZooError:
             raise
         except Exception as error:
+            if is_own_fault(error):
+                raise own_fault(self.name, error) from error
             raise self._refusal(error, args, kwargs) from error
         depths = (receptive_field.get(tensor).depth for tensor in tensors(output))
         self.depth = max(depths, default=0)
@@ -148,7 +167,7 @@ class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if self.phase == "forward":
             owner.output = shapes(output)
             fields = (receptive_field.get(tensor).field for tensor in tensors(output))
-            owner.receptive_field = next(fields, None)
+            owner.receptive_field = next(fields, None) or None  # () of no direction
         return output
 
     def _first_call(self, owner: ModuleCounts) -> ModuleCall | None:
@@ -203,6 +222,8 @@ class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func is READ and args[0].is_meta and asking_module() in VALUE_IS_IRRELEVANT:
+            return True if args[0].dtype is torch.bool else 1
         inputs: list[Tensor] = []
         found = cost(func)
         key: Any
@@ -219,7 +240,7 @@ class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if op:
             output = op.replay(args)
         else:
-            output = func(*args, **kwargs)
+            output = run_operator(func, args, kwargs)
             op = cache_op(found, func, (args, kwargs), output, key=key)
         if func is ADD and self.phase == "backward" and not self._call and adds_in_place(*args):
             output = args[0]

@@ -16,6 +16,8 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
+from zoo.count.torch_internals import run_operator
+
 # ----------------------------------------------------------------------------- autocast
 
 
@@ -74,7 +76,7 @@ class Autocast(TorchFunctionMode):
             args, kwargs = tree_map_only(Tensor, _single, (args, kwargs))
         elif name == "local_response_norm":
             return response_norm(*args, **kwargs)
-        return func(*args, **kwargs)
+        return run_operator(func, args, kwargs)
 
     def _lowered(self, tensor: Tensor) -> Tensor:
         if tensor.dtype is not torch.float32:
@@ -251,8 +253,8 @@ class Kernels(TorchFunctionMode):
                 return output
         if name == "multi_head_attention_forward":  # its own calls are not seen by a mode
             with self._inner_attention():
-                return func(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
+                return run_operator(func, args, kwargs or {})
+        return run_operator(func, args, kwargs or {})
 
     @contextmanager
     def _inner_attention(self) -> Iterator[None]:
@@ -260,8 +262,8 @@ class Kernels(TorchFunctionMode):
         kernel = self.table["scaled_dot_product_attention"]
 
         def attention(*args: Any, **kwargs: Any) -> Tensor:
-            output = kernel(*args, **kwargs)
-            return plain(*args, **kwargs) if output is None else output
+            output = run_operator(kernel, args, kwargs)
+            return run_operator(plain, args, kwargs) if output is None else output
 
         functional.scaled_dot_product_attention = attention
         try:
