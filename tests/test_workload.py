@@ -2,14 +2,22 @@
 networks of another task through all verbs that count.
 """
 
+import collections
+import dataclasses
+import types
+
 import pytest
 import torch
 import torch.nn.functional as F
+from modules import Do
 from torch import nn
+from torch.testing._internal.two_tensor import TwoTensor
 
 import zoo
 from zoo import registry, tasks
+from zoo.count.meta import inputs_on_meta, tensors
 from zoo.count.timing import forward_milliseconds
+from zoo.count.torch_internals import storage_address
 from zoo.count.workload import Workload, make_workload, materialize
 from zoo.errors import InputError, UsageError, ZooWarning
 from zoo.spec import (
@@ -289,3 +297,155 @@ def test_timing_needs_numbers():
     on_meta = make_workload(nn.Linear(2, 2, device="meta"), "net", given=torch.ones(1, 2))
     with pytest.raises(UsageError, match="net is on the meta device: there are no numbers"):
         forward_milliseconds(on_meta)
+
+
+# ---------------------------------------------------------------- structures of tensors
+
+
+@dataclasses.dataclass
+class Batch:
+    """What a user's own networks take and give."""
+
+    x: torch.Tensor
+    lengths: object = None
+
+
+@dataclasses.dataclass(slots=True)
+class Slotted:
+    x: torch.Tensor
+
+
+STRUCTURES = [
+    Batch,
+    Slotted,
+    lambda x: Batch(x, lengths=[4]),
+    lambda x: {"a": [Batch(x)]},
+    lambda x: types.SimpleNamespace(x=x),
+    lambda x: collections.deque([x]),
+    lambda x: collections.namedtuple("Pair", "x n")(x, 1),
+]
+
+
+@pytest.mark.parametrize("make", STRUCTURES)
+def test_tensors_are_found_in_every_structure_of_an_output(make):
+    model = nn.Sequential(nn.Linear(16, 8), Do(make))
+    profile = zoo.profile(model, inputs=torch.zeros(4, 16), mode="train")
+    assert (profile.macs, profile.backward_macs, profile.depth) == (512, 512, 1)
+    assert profile.rows[0].output == ((4, 8),)
+    trained = zoo.memory(model, inputs=torch.zeros(4, 16), device="cpu")
+    assert trained.gradients == 4 * (16 * 8 + 8)
+
+
+@pytest.mark.parametrize("make", STRUCTURES)
+def test_tensors_are_found_in_every_structure_of_an_input(make):
+    x = torch.zeros(4, 16)
+    given, found = make(x), []
+
+    def look(value):
+        found.extend(tensors(value))
+        return found[-1]
+
+    model = nn.Sequential(Do(look), nn.Linear(16, 8))
+    profile = zoo.profile(model, inputs=(given,))
+    assert (profile.macs, profile.depth, profile.inputs) == (512, 1, ((4, 16),))
+    assert list(tensors(given)) == [x], "the user's own is as it was"
+    assert all(tensor.is_meta for tensor in found)
+    memory = zoo.memory(model, inputs=(given,), device="cpu", dtype="float64")
+    assert memory.input_bytes == 8 * 4 * 16
+
+
+def test_an_output_without_tensors_is_said():
+    model = nn.Sequential(nn.Linear(16, 8), Do(lambda x: iter([x])))
+    with pytest.warns(ZooWarning, match="nothing in its output, a list_iterator, has a gradient"):
+        assert zoo.profile(model, inputs=torch.zeros(4, 16), mode="train").backward_macs == 0
+
+
+def test_inputs_that_share_memory_are_there_once():
+    x = torch.zeros(1000, 16)
+    two = Do(lambda a, b: a @ b.T)
+
+    def bytes_of(*inputs):
+        return zoo.memory(two, inputs=inputs, mode="eval", device="cpu").input_bytes
+
+    once = 1000 * 16 * 4
+    assert bytes_of(x, x) == once
+    assert bytes_of(x, x[:]) == bytes_of(x, x[:10]) == once
+    assert bytes_of(x, x.clone()) == 2 * once
+    assert bytes_of(x[:10], x[10:20]) == 20 * 16 * 4, "what lies behind is not given"
+    assert bytes_of(x[:1].expand(1000, 16), x) == once
+    assert bytes_of(x[:1].expand(1000, 16), x[:1]) == 16 * 4
+
+
+def test_an_expanded_input_counts_as_its_shape():
+    x = torch.zeros(1, 3, 1, 1).expand(8, 3, 6, 6)
+    expanded, whole = (zoo.profile(nn.Conv2d(3, 4, 3), inputs=x) for x in (x, x.contiguous()))
+    assert expanded.to_dict() == whole.to_dict()
+
+
+def test_meta_copies_of_views_have_their_places():
+    x = torch.zeros(4, 6)
+    given = x, x[1:], x.T, x.view(torch.int32)[0], x.view(torch.uint8)[:, 3:4]
+    made = inputs_on_meta(given)
+    assert len({storage_address(each.untyped_storage()) for each in made}) == 1
+    for mine, theirs in zip(made, given, strict=True):
+        assert mine.is_meta
+        assert (mine.shape, mine.stride(), mine.storage_offset(), mine.dtype) == (
+            theirs.shape,
+            theirs.stride(),
+            theirs.storage_offset(),
+            theirs.dtype,
+        )
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (lambda layer, x: torch.func.vmap(layer)(x), 4 * 128),
+        (lambda layer, x: torch.func.grad(lambda y: layer(y).sum())(x), 2 * 4 * 128),
+        (lambda layer, x: torch.func.jacrev(layer)(x[0]), 128 + 8 * 128),
+    ],
+)
+def test_tensors_of_function_transforms_have_no_storage_of_their_own(function, expected):
+    class Transformed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(16, 8)
+
+        def forward(self, x):
+            return function(self.layer, x)
+
+    profile = zoo.profile(Transformed(), inputs=torch.zeros(4, 16))
+    assert (profile.macs, profile.uncounted) == (expected, {})
+
+
+def test_wrapper_subclasses():
+    given = TwoTensor(torch.zeros(4, 16), torch.zeros(4, 16))
+    assert zoo.profile(nn.Linear(16, 8), inputs=given).macs == 512
+
+
+def test_sparse_gradients_are_as_large_as_their_values_and_indices():
+    def predicted(optimizer):
+        words = torch.zeros(4, 100, dtype=torch.long)
+        return zoo.memory(
+            nn.Embedding(20000, 64, sparse=True),
+            inputs=words,
+            loss=lambda output: (output * output).sum(),
+            optimizer=optimizer,
+            device="cpu",
+        )
+
+    assert predicted(None).gradients == 400 * (64 * 4 + 8)
+    # how many rows of the weights a step meets depends on the words
+    for optimizer in ("sgd", lambda parameters: torch.optim.SGD(parameters, 0.1)):
+        with pytest.raises(InputError, match=r"^Embedding: a step of (sgd|SGD) cannot be") as said:
+            predicted(optimizer)
+        assert len(str(said.value)) < 250
+
+
+@pytest.mark.filterwarnings("ignore:.*quantize_per_tensor")
+def test_inputs_without_a_form_on_meta_are_refused():
+    quantized = torch.quantize_per_tensor(torch.zeros(4, 16), 1.0, 0, torch.quint8)
+    with pytest.raises(InputError, match="a quantized tensor"):
+        zoo.profile(Do(lambda x: x.dequantize()), inputs=quantized)
+    with pytest.raises(UsageError, match=r"^inputs= cannot be copied to be counted: TypeError"):
+        zoo.profile(nn.Linear(16, 8), inputs=(torch.zeros(4, 16), (i for i in range(3))))

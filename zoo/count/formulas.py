@@ -247,6 +247,7 @@ FREE = {
         "reflection_pad1d reflection_pad2d reflection_pad3d repeat replication_pad1d replication_pad2d replication_pad3d resize resize_as",
         "roll rot90 select_copy select_scatter set slice_copy slice_scatter split_copy split_with_sizes_copy squeeze_copy stack t_copy",
         "transpose_copy tril triu unbind_copy unfold_copy unsafe_split unsafe_split_with_sizes unsqueeze_copy view_copy",
+        "_sparse_coo_tensor_with_dims_and_tensors",
         "_pack_padded_sequence unfold_backward reflection_pad1d_backward reflection_pad2d_backward reflection_pad3d_backward",
         "replication_pad1d_backward replication_pad2d_backward replication_pad3d_backward _pack_padded_sequence_backward copysign",
         "_linalg_check_errors _reshape_copy value_selecting_reduction_backward is_nonzero equal _is_any_true _is_all_true",

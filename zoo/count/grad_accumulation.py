@@ -15,6 +15,7 @@ from zoo.count.meta import META
 from zoo.count.torch_internals import reference_counts
 
 ADD = torch.ops.aten.add.Tensor
+CLONE = torch.ops.aten.clone.default
 
 
 def adds_in_place(a: Any, b: Any) -> bool:
@@ -32,6 +33,15 @@ def adds_in_place(a: Any, b: Any) -> bool:
         return False
     pairs = zip(reference_counts(a), engine_refcounts(), strict=True)
     return all(here <= there for here, there in pairs)
+
+
+def kept_sparse(gradient: Tensor) -> Tensor:
+    """A sparse gradient as the engine keeps it, with the parts that it has; under a
+    dispatch mode it would clone it, which on the meta device loses its values.
+    """
+    return torch.sparse_coo_tensor(
+        gradient._indices(), gradient._values(), gradient.shape, check_invariants=False
+    )
 
 
 @cache

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from types import FunctionType, MethodType, ModuleType
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,25 +15,100 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_map_only
 
-from zoo.count.torch_internals import compiled_module
-from zoo.errors import UsageError
+from zoo.count.torch_internals import compiled_module, storage_address
+from zoo.errors import InputError, UsageError
 
 META = torch.device("meta")
+Found = TypeVar("Found")
+NO_RECORDS = (  # what is never looked into for tensors
+    *(bool, int, float, complex, str, bytes, type(None), type),
+    *(torch.dtype, torch.device, Tensor, nn.Module, ModuleType, FunctionType, MethodType),
+)
 
 
 def on_meta(value: Any) -> Any:
     """`value` with every tensor in it (nested tuples, lists and dicts) replaced by one
     of its shape on the meta device.
 
-    The lengths of a packed sequence stay: they are sizes, not data.
+    It is for the arguments of an operator; `inputs_on_meta` is for those of a network.
     """
-    if isinstance(value, PackedSequence):
-        return PackedSequence(_meta_tensor(value.data), *value[1:])
     if type(value) in (tuple, list):
         return type(value)(map(on_meta, value))
     if type(value) is dict:
         return {key: on_meta(part) for key, part in value.items()}
     return tree_map_only(Tensor, _meta_tensor, value)
+
+
+def inputs_on_meta(inputs: Any) -> Any:
+    """A copy of a network's inputs, whatever structure holds the tensors, with each of
+    them on the meta device. One that is given twice stays one, views of one storage
+    stay so, and an expanded one is no larger than it was.
+
+    The lengths of a packed sequence stay: they are sizes, not data.
+    """
+    memo = {
+        id(part): part
+        for packed in _find(inputs, PackedSequence)
+        for part in packed[1:]
+        if part is not None
+    }
+    storages: dict[int, list[Tensor]] = {}
+    for tensor in tensors(inputs):
+        if id(tensor) in memo:
+            continue
+        plain = type(tensor) in (Tensor, nn.Parameter) and not tensor.is_quantized
+        if plain and tensor.layout is torch.strided:
+            address = storage_address(tensor.untyped_storage())
+            storages.setdefault(address, []).append(tensor)
+        elif tensor.is_quantized:
+            raise InputError("inputs= holds a quantized tensor, which has no shape without numbers")
+        else:
+            memo[id(tensor)] = _meta_tensor(tensor)
+    for views in storages.values():
+        memo |= _views_on_meta(views)
+    return copy_with(inputs, memo)
+
+
+def _views_on_meta(views: list[Tensor]) -> dict[int, Tensor]:
+    """Tensors of one storage on the meta device, by identity, in a storage that reaches
+    from the first of their bytes to the last.
+    """
+    begins = [view.storage_offset() * view.itemsize for view in views]
+    ends = [begin + _span(view) for begin, view in zip(begins, views, strict=True)]
+    first = min(begins) - min(begins) % max(view.itemsize for view in views)
+    base = torch.empty(max(ends) - first, dtype=torch.uint8, device=META).untyped_storage()
+    made = {}
+    for view, begin in zip(views, begins, strict=True):
+        empty = torch.empty(0, dtype=view.dtype, device=META)
+        offset = (begin - first) // view.itemsize
+        tensor = empty.set_(base, offset, view.shape, view.stride())
+        made[id(view)] = nn.Parameter(tensor) if isinstance(view, nn.Parameter) else tensor
+    return made
+
+
+def _span(tensor: Tensor) -> int:
+    """Bytes from a tensor's first value to the end of its last."""
+    if not tensor.numel():
+        return 0
+    steps = zip(tensor.shape, tensor.stride(), strict=True)
+    return (1 + sum((size - 1) * stride for size, stride in steps)) * tensor.itemsize
+
+
+def copy_with(inputs: Any, memo: dict[int, Any]) -> Any:
+    """A copy of a network's inputs in which other tensors stand for its tensors, by
+    their identity; they require a gradient where those did.
+
+    Raises UsageError for something that cannot be copied.
+    """
+    for tensor in tensors(inputs):
+        if tensor.is_leaf and tensor.requires_grad:
+            memo[id(tensor)].requires_grad_()
+    try:
+        return copy.deepcopy(inputs, memo)
+    except Exception as error:
+        raise UsageError(
+            f"inputs= cannot be copied to be counted: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _meta_tensor(tensor: Tensor) -> Tensor:
@@ -101,14 +179,34 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def tensors(value: Any) -> Iterator[Tensor]:
-    """The tensors in nested tuples, lists and dicts."""
-    if isinstance(value, Tensor):
+    """The tensors in nested collections, dataclasses, and objects with attributes, but
+    not those of modules.
+    """
+    return _find(value, Tensor)
+
+
+def _find(value: Any, kind: type[Found], known: set[int] | None = None) -> Iterator[Found]:
+    if isinstance(value, kind):
         yield value
-    elif isinstance(value, (tuple, list)):
-        for part in value:
-            yield from tensors(part)
+        return
+    parts: Iterable[Any] = ()
+    if isinstance(value, (tuple, list, set, frozenset, deque)):
+        parts = value
     elif isinstance(value, Mapping):
-        yield from tensors(list(value.values()))
+        parts = list(value.values())
+    elif not isinstance(value, NO_RECORDS):
+        known = set() if known is None else known
+        if id(value) not in known:  # objects may refer to each other
+            known.add(id(value))
+            parts = _attributes(value)
+    for part in parts:
+        yield from _find(part, kind, known)
+
+
+def _attributes(value: Any) -> list[Any]:
+    if is_dataclass(value):
+        return [getattr(value, field.name, None) for field in fields(value)]
+    return list(getattr(value, "__dict__", {}).values())
 
 
 def shapes(value: Any) -> tuple[Any, ...]:

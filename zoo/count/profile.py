@@ -123,7 +123,12 @@ def profile_module(workload: Workload, mode: str = "eval") -> Profile:
         output = tracker.forward(workload.args, workload.kwargs)
         tracker.assign_saved()
         if mode == "train":
-            tracker.backward(output)
+            trained = any(parameter.requires_grad for parameter in model.parameters())
+            if not tracker.backward(output) and trained:
+                warn(
+                    f"{workload.name}: nothing in its output, a {type(output).__name__}, has a "
+                    "gradient: there is no backward pass to count"
+                )
     tracker.aggregate()
     sizes: dict[nn.Module, dict[int, int]] = {}
     rows = tuple(

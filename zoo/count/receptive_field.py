@@ -7,10 +7,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from zoo.count.costs import Cost
+from zoo.count.torch_internals import storages
 
 
 class Path(NamedTuple):
@@ -65,7 +65,10 @@ def storage_of(tensor: Tensor) -> Any:
     """What a tensor shares with its views and keeps through in-place operators; it
     carries the path as an attribute.
     """
-    return tensor.untyped_storage() if tensor.layout is torch.strided else tensor
+    try:
+        return tensor.untyped_storage()
+    except NotImplementedError:  # a tensor that is made of others
+        return next(reversed(storages(tensor)), tensor)
 
 
 def get(tensor: Tensor) -> Path:

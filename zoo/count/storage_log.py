@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from zoo.count.torch_internals import storage_address
+from zoo.count.torch_internals import storage_address, storages
 
 
 @dataclass(slots=True, eq=False)
@@ -35,21 +35,23 @@ class StorageLog:
         self.events: list[tuple[StorageRecord, bool]] = []
         self._known: dict[int, tuple[StorageRecord, Any]] = {}
 
-    def record(self, tensor: Tensor, call: Any, phase: str, label: str = "") -> StorageRecord:
-        """The record of a tensor's storage: a new one, unless it is known. A label
-        replaces the one that it has.
+    def record(self, tensor: Tensor, call: Any, phase: str, label: str = "") -> None:
+        """Enter a tensor's storages, unless they are known: several of a sparse one. A
+        label replaces the one that they have.
         """
-        storage = tensor.untyped_storage()
+        for storage in storages(tensor):
+            self._record(storage, call, phase, label)
+
+    def _record(self, storage: Any, call: Any, phase: str, label: str) -> None:
         address = storage_address(storage)
         known = self._known.get(address)
         if known:
             known[0].label = label or known[0].label
-            return known[0]
+            return
         made = StorageRecord(storage.nbytes(), call, phase, label)
         self.records.append(made)
         self.events.append((made, True))
         self._known[address] = made, weakref.ref(storage, partial(self._freed, address, made))
-        return made
 
     def close(self) -> None:
         """Follow nothing any more. Without it everything recorded, the model too, waits

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 # ------------------------------------------------------------------------------ modules
 
@@ -105,6 +106,29 @@ def reference_counts(tensor: Tensor) -> tuple[int, int]:
     internal: Any = tensor
     address = storage_address(tensor.untyped_storage())
     return internal._use_count(), torch._C._storage_Use_Count(address)
+
+
+def storages(tensor: Tensor) -> list[Any]:
+    """The storages that hold a tensor: two of a sparse one, those of its parts of a
+    wrapper, none where nothing is known.
+    """
+    parts: tuple[Tensor, ...] = ()
+    if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        parts = (torch._C._functorch.get_unwrapped(tensor),)
+    elif tensor.layout is torch.sparse_coo:
+        parts = tensor._indices(), tensor._values()
+    elif tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        parts = tensor.crow_indices(), tensor.col_indices(), tensor.values()
+    elif tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+        parts = tensor.ccol_indices(), tensor.row_indices(), tensor.values()
+    elif is_traceable_wrapper_subclass(tensor):
+        parts = tuple(getattr(tensor, name) for name in tensor.__tensor_flatten__()[0])
+    else:
+        try:
+            return [tensor.untyped_storage()]
+        except NotImplementedError:
+            return []
+    return [storage for part in parts for storage in storages(part)]
 
 
 def storage_address(storage: Any) -> int:

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from zoo.count import receptive_field
 from zoo.count.costs import cost
-from zoo.count.grad_accumulation import ADD, adds_in_place, engine_refcounts
+from zoo.count.grad_accumulation import ADD, CLONE, adds_in_place, engine_refcounts, kept_sparse
 from zoo.count.isolation import (
     first_line,
     is_own_fault,
@@ -89,7 +89,7 @@ class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _label(self, found: Iterable[Tensor], label: str) -> None:
         for tensor in found:
-            if not is_lazy(tensor) and tensor.is_meta and tensor.layout is torch.strided:
+            if not is_lazy(tensor) and tensor.is_meta:
                 self.log.record(tensor, None, "", label)
 
     def forward(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -111,8 +111,10 @@ class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.depth = max(depths, default=0)
         return output
 
-    def backward(self, output: Any) -> None:
-        """The backward pass from all of an output's tensors that have a gradient."""
+    def backward(self, output: Any) -> bool:
+        """The backward pass from all of an output's tensors that have a gradient; False
+        where there are none.
+        """
         self.phase = "backward"
         engine_refcounts()  # found out outside of the pass
         roots = [tensor for tensor in tensors(output) if tensor.requires_grad]
@@ -121,6 +123,7 @@ class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
             del output
             with kept_random_state(), redirected_calls(self._module_calls()), self:
                 torch.autograd.backward(roots, gradients)
+        return bool(roots)
 
     def aggregate(self) -> None:
         """At the end: each call with those inside it, and each module with its
@@ -244,6 +247,8 @@ class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
             op = cache_op(found, func, (args, kwargs), output, key=key)
         if func is ADD and self.phase == "backward" and not self._call and adds_in_place(*args):
             output = args[0]
+        if func is CLONE and self.phase == "backward" and args[0].layout is torch.sparse_coo:
+            output = kept_sparse(args[0])
         self._count(op, func, args, inputs, output=output)
         return output
 

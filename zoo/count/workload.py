@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
-from torch.utils._pytree import tree_map_only
 
-from zoo.count.meta import on_meta, tensors
+from zoo.count.meta import copy_with, inputs_on_meta, tensors
 from zoo.errors import InputError, UsageError
 from zoo.spec import ImageInput, Input, image_shape
 
@@ -68,10 +67,7 @@ def make_workload(
             raise UsageError("inputs= has its own sizes: leave out input_size and batch_size")
         found = _arguments(given)
         meta = torch.device(device).type == "meta"
-        args, kwargs = on_meta(found) if meta else materialize(found, device)
-        for mine, theirs in zip(tensors((args, kwargs)), tensors(found), strict=True):
-            if theirs.is_leaf and theirs.requires_grad:
-                mine.requires_grad_()
+        args, kwargs = inputs_on_meta(found) if meta else materialize(found, device)
         return Workload(module, name, args, kwargs)
     if batch_size < 1:
         raise UsageError(f"batch_size={batch_size}: needs one example or more")
@@ -98,7 +94,7 @@ def materialize(value: Any, device: torch.device | str) -> Any:
         make = torch.randn if tensor.is_floating_point() else torch.zeros
         return make(tensor.shape, dtype=tensor.dtype).to(device)
 
-    return tree_map_only(Tensor, numbers, value)
+    return copy_with(value, {id(tensor): numbers(tensor) for tensor in tensors(value)})
 
 
 def _arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -147,9 +143,9 @@ def _resized(
 
 
 def _in_dtype(value: Any, dtype: torch.dtype) -> Any:
-    """The floating-point tensors in nested tuples, lists and dicts in another type."""
+    """A copy of inputs with the floating-point tensors in another type."""
 
     def cast(tensor: Tensor) -> Tensor:
-        return tensor.to(dtype) if tensor.is_floating_point() else tensor
+        return tensor.detach().to(dtype) if tensor.is_floating_point() else tensor
 
-    return tree_map_only(Tensor, cast, value)
+    return copy_with(value, {id(tensor): cast(tensor) for tensor in tensors(value)})

@@ -10,8 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zoo.count.isolation import first_line, is_own_fault, own_fault
 from zoo.count.meta import tensors
+from zoo.count.torch_internals import run_operator
 from zoo.count.tracker import Tracker
+from zoo.errors import InputError
 from zoo.optimizers import make_optimizer
 
 
@@ -64,9 +67,20 @@ class OptimizerStep:
                 record.label = "optimizer state"
 
     def step(self) -> None:
+        """A step with the gradients that are there. Raises InputError where the
+        optimizer does not take them.
+        """
         self.tracker.phase = "step"
-        with self.tracker, torch.no_grad():
-            self.optimizer.step()
+        try:
+            with self.tracker, torch.no_grad():
+                run_operator(self.optimizer.step, (), {})
+        except Exception as error:
+            if is_own_fault(error):
+                raise own_fault(self.tracker.name, error) from error
+            raise InputError(
+                f"{self.tracker.name}: a step of {self.name} cannot be predicted: "
+                f"{first_line(error).partition('. ')[0]}"
+            ) from error
 
 
 class Lbfgs:
