@@ -61,6 +61,54 @@ def test_lstm_by_hand():
     assert profile.rows[0].output == ((20, 1, 512), (1, 1, 512), (1, 1, 512))
 
 
+def test_bilinear_layers_against_a_naive_loop():
+    n, i, j, o = 8, 20, 30, 40
+    layer = nn.Bilinear(i, j, o)
+    profile = zoo.profile(layer, inputs=(torch.zeros(n, i), torch.zeros(n, j)), mode="train")
+    # x @ W for each output and value of the second input, then the product with that
+    assert (profile.macs, profile.uncounted) == (n * o * j * (i + 1), {})
+    assert profile.backward_macs == n * o * i * (1 + j), "the weight's gradient"
+
+
+@pytest.mark.parametrize("points", [20, 1000])  # torch takes another kernel from 26 on
+@pytest.mark.parametrize("power", [1.0, 2.0, 3.0])
+def test_distances_forwards_and_backwards(points, power):
+    x = torch.zeros(points, 64, requires_grad=True)
+    model = Do(lambda x: torch.cdist(x, x[:12], p=power))
+    profile = zoo.profile(model, inputs=x, mode="train")
+    assert (profile.macs, profile.backward_macs) == (points * 12 * 64, 2 * points * 12 * 64)
+    assert profile.uncounted == {}
+    pairs = zoo.profile(Do(lambda x: F.pdist(x, power)), inputs=x, mode="train")
+    number = points * (points - 1) // 2
+    assert (pairs.macs, pairs.backward_macs) == (number * 64, 2 * number * 64)
+
+
+@pytest.mark.parametrize("mode", ["sum", "mean", "max"])
+def test_a_bag_of_embeddings_costs_as_much_as_embeddings_and_their_sum(mode):
+    words = torch.zeros(4, 100, dtype=torch.long)
+    bag = zoo.profile(nn.EmbeddingBag(1000, 64, mode=mode), inputs=words, mode="train")
+    plain = nn.Sequential(nn.Embedding(1000, 64), Do(lambda x: x.sum(1)))
+    assert sum(bag.other.values()) == sum(zoo.profile(plain, inputs=words).other.values())
+    assert (sum(bag.other.values()), bag.uncounted) == (2 * 4 * 100 * 64, {})
+    weights = torch.zeros(4, 100)
+    weighted = zoo.profile(
+        nn.EmbeddingBag(1000, 64, mode="sum"),
+        inputs={"input": words, "per_sample_weights": weights},
+    )
+    assert sum(weighted.other.values()) == 3 * 4 * 100 * 64
+
+
+def test_a_complex_product_is_three_real_ones_in_every_layer():
+    layers = {
+        nn.Linear(16, 8, dtype=torch.complex64): (4, 16),
+        nn.Conv1d(16, 8, 1, dtype=torch.complex64): (1, 16, 4),
+    }
+    for layer, size in layers.items():
+        x = torch.zeros(size, dtype=torch.complex64)
+        profile = zoo.profile(layer, inputs=x, mode="train")
+        assert (profile.macs, profile.backward_macs) == (3 * 512, 3 * 512)
+
+
 class Packed(nn.Module):
     def __init__(self):
         super().__init__()

@@ -26,6 +26,8 @@ from zoo.count.mac_formulas import (
     attention_backward,
     convolution,
     convolution_backward,
+    distances,
+    distances_backward,
     efficient,
     efficient_backward,
     flash,
@@ -33,8 +35,11 @@ from zoo.count.mac_formulas import (
     lstm,
     lstm_backward,
     numel_of_first,
+    outer_product,
+    pairs_backward,
     plain_convolution,
     product,
+    trilinear,
 )
 
 MACS: dict[str, Formula] = {
@@ -63,8 +68,14 @@ MACS: dict[str, Formula] = {
     "aten::addbmm": add_product,
     "aten::baddbmm": add_product,
     "aten::addmv": add_product,
-    "aten::addr": lambda bias, a, b, *_, output, **__: output.numel(),
+    "aten::addr": outer_product,
     "aten::_addmm_activation": add_product,
+    "aten::_trilinear": trilinear,
+    "aten::_cdist_forward": distances,
+    "aten::_euclidean_dist": distances,
+    "aten::_pdist_forward": distances,
+    "aten::_cdist_backward": distances_backward,
+    "aten::_pdist_backward": pairs_backward,
     "aten::_scaled_dot_product_flash_attention": attention,
     "aten::_scaled_dot_product_flash_attention_for_cpu": attention,
     "aten::_scaled_dot_product_efficient_attention": attention,
@@ -146,6 +157,20 @@ def no_training(x: Any, *_: Any, output: Any, **__: Any) -> int:
     return 2 * x.numel()
 
 
+def embedding_bag(
+    weight: Any, words: Any, ends: Any, scaled: bool = False, mode: int = 0, *rest: Any, output: Any
+) -> int:
+    """Every word is looked up and added to its bag, with a product before where the
+    words have weights.
+    """
+    weighted = rest[1:2] not in ((), (None,))
+    return (3 if weighted else 2) * words.numel() * weight.shape[-1]
+
+
+def embedding_bag_backward(grad: Any, words: Any, *_: Any, output: Any) -> int:
+    return int(words.numel() * grad.shape[-1])
+
+
 def layer_norm(x: Any, shape: Any, weight: Any = None, *_: Any, output: Any, **__: Any) -> int:
     return (6 if weight is None else 8) * x.numel()
 
@@ -211,19 +236,24 @@ ROWS: tuple[tuple[str, Formula, str], ...] = (
     ("elementwise", per_output(), "floor_divide masked_fill masked_scatter cross linalg_cross bucketize searchsorted isin tril_indices"),
     ("elementwise", per_output(), "native_dropout_backward huber_loss mse_loss smooth_l1_loss binary_cross_entropy"),
     ("elementwise", per_output(), "binary_cross_entropy_with_logits mse_loss_backward smooth_l1_loss_backward huber_loss_backward"),
-    ("elementwise", per_output(), "binary_cross_entropy_backward col2im _cdist_forward _euclidean_dist bitwise_not logical_not"),
+    ("elementwise", per_output(), "binary_cross_entropy_backward col2im bitwise_not logical_not"),
+    # a difference per coordinate, and a root or a quotient per pair
+    ("elementwise", lambda x, *_, output, **__: output.numel() * (x.shape[-1] + 1), "_cdist_forward _euclidean_dist _pdist_forward"),
+    ("elementwise", lambda grad, x, *_, output, **__: grad.numel() * (x.shape[-1] + 1), "_cdist_backward _pdist_backward"),
     ("reduction", per_input(), "all any argmax argmin amax amin aminmax max min mean sum prod trace count_nonzero nansum median nanmedian"),
     ("reduction", per_input(), "mode cumsum cumprod cummax cummin _cummax_helper"),
     ("reduction", per_input(), "_cummin_helper kthvalue topk sort logsumexp logcumsumexp histc"),
     ("reduction", per_input(), "nll_loss_forward nll_loss2d_forward _ctc_loss bincount unique_consecutive unique_dim _unique2 hash_tensor"),
     ("reduction", per_input(4), "std var std_mean var_mean"),
     ("reduction", per_input(2), "norm linalg_vector_norm renorm"),
-    ("lookup", per_output(), "embedding embedding_renorm _embedding_bag _embedding_bag_forward_only gather index index_select take"),
+    ("lookup", per_output(), "embedding embedding_renorm gather index index_select take"),
     ("lookup", per_output(), "index_add index_copy index_fill index_put index_reduce _index_put_impl _unsafe_index _unsafe_index_put"),
     ("lookup", per_output(), "_unsafe_masked_index scatter scatter_add scatter_reduce put masked_select nonzero nonzero_static"),
     ("lookup", per_output(), "repeat_interleave"),
-    ("lookup", per_input(), "embedding_dense_backward nll_loss_backward nll_loss2d_backward _embedding_bag_dense_backward select_backward"),
+    ("lookup", per_input(), "embedding_dense_backward nll_loss_backward nll_loss2d_backward select_backward"),
     ("lookup", per_input(), "_unsafe_masked_index_put_accumulate slice_backward diagonal_backward"),
+    ("lookup", embedding_bag, "_embedding_bag _embedding_bag_forward_only"),
+    ("lookup", embedding_bag_backward, "_embedding_bag_backward _embedding_bag_dense_backward"),
     ("random", per_output(), "bernoulli cauchy exponential geometric log_normal multinomial normal normal_functional poisson rand"),
     ("random", per_output(), "rand_like randint randint_like randn randn_like random randperm uniform native_dropout"),
 )

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+COMPLEX = 3  # real multiply-adds in a complex one, as torch's convolutions compute it
 Formula = Callable[..., int]  # (arguments of the operator, output=its output) -> operations
 
 
@@ -66,11 +67,53 @@ def plain_convolution(x: Any, weight: Any, *_: Any, output: Any, **__: Any) -> i
 
 def product(a: Any, b: Any, *_: Any, output: Any, **__: Any) -> int:
     """(…, n, m) @ (…, m, p), or a matrix or vector with a vector."""
-    return a.numel() * (b.shape[-1] if b.ndim > 1 else 1)
+    return a.numel() * (b.shape[-1] if b.ndim > 1 else 1) * (COMPLEX if a.is_complex() else 1)
 
 
 def add_product(bias: Any, a: Any, b: Any, *_: Any, output: Any, **__: Any) -> int:
     return product(a, b, output=output)
+
+
+def outer_product(bias: Any, a: Any, b: Any, *_: Any, output: Any, **__: Any) -> int:
+    return int(output.numel()) * (COMPLEX if a.is_complex() else 1)
+
+
+def trilinear(
+    a: Any,
+    b: Any,
+    c: Any,
+    missing_a: Any,
+    missing_b: Any,
+    missing_c: Any,
+    summed: Any,
+    *_: Any,
+    output: Any,
+    **__: Any,
+) -> int:
+    """Three tensors in one space of indices, of which each misses some: the product of
+    the first two, summed over what the third misses, then that with the third.
+    """
+    sizes: dict[int, int] = {}
+    for tensor, missing in ((a, missing_a), (b, missing_b), (c, missing_c)):
+        dims = [dim for dim in range(tensor.ndim + len(missing)) if dim not in missing]
+        sizes |= dict(zip(dims, tensor.shape, strict=True))
+    first = [size for dim, size in sizes.items() if dim not in missing_a or dim not in missing_b]
+    then = [size for dim, size in sizes.items() if dim not in summed or dim not in missing_c]
+    return (prod(first) + prod(then)) * (COMPLEX if a.is_complex() else 1)
+
+
+def distances(x: Any, *_: Any, output: Any, **__: Any) -> int:
+    """One for each coordinate of each pair, whatever the power."""
+    return output.numel() * x.shape[-1]
+
+
+def distances_backward(grad: Any, x: Any, *_: Any, output: Any, **__: Any) -> int:
+    return grad.numel() * x.shape[-1]
+
+
+def pairs_backward(grad: Any, x: Any, *_: Any, output: Any, **__: Any) -> int:
+    """Each pair's gradient goes to both of its ends."""
+    return 2 * grad.numel() * x.shape[-1]
 
 
 def attention(query: Any, key: Any, value: Any, *_: Any, output: Any, **__: Any) -> int:
