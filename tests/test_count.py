@@ -109,6 +109,47 @@ def test_a_complex_product_is_three_real_ones_in_every_layer():
         assert (profile.macs, profile.backward_macs) == (3 * 512, 3 * 512)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_scripted_parts_count_as_plain_ones():
+    plain = nn.Sequential(nn.Linear(16, 32), nn.Sequential(nn.Linear(32, 8), nn.BatchNorm1d(8)))
+    scripted = nn.Sequential(plain[0], torch.jit.script(plain[1]))
+    x = torch.zeros(2, 16)
+    before = [tensor.clone() for tensor in scripted.state_dict().values()]
+    one, other = (zoo.profile(each, inputs=x, mode="train") for each in (plain, scripted))
+    assert (other.params, other.macs, other.backward_macs) == (
+        16 * 32 + 32 + 32 * 8 + 8 + 2 * 8,
+        2 * (16 * 32 + 32 * 8),
+        2 * (16 * 32 + 2 * 32 * 8),
+    )
+    assert (one.params, one.macs, one.backward_macs) == (
+        other.params,
+        other.macs,
+        other.backward_macs,
+    )
+    first, second = (zoo.memory(each, inputs=x, device="cpu") for each in (plain, scripted))
+    assert (first.parameters, first.buffers) == (second.parameters, second.buffers)
+    after = scripted.state_dict().values()
+    assert all(torch.equal(now, then) for now, then in zip(after, before, strict=True))
+    assert not any(tensor.is_meta for tensor in after)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("pretrained_cfg", "weights.pth"),
+        ("keep_probabilities", torch.ones(3)),
+        ("disable_drop_path", nn.Linear(3, 3)),
+        ("keep_probabilities", nn.Linear(3, 3)),
+    ],
+)
+def test_attributes_of_the_users_own_may_have_the_names_of_ours(name, value):
+    model = nn.Linear(16, 8)
+    setattr(model, name, value)
+    x = torch.zeros(4, 16)
+    assert zoo.profile(model, inputs=x, mode="train").macs == 512
+    assert zoo.memory(model, inputs=x).gradients > 0
+
+
 class Packed(nn.Module):
     def __init__(self):
         super().__init__()

@@ -146,8 +146,9 @@ def _of_module(module: nn.Module) -> Source:
     inner = unwrapped(module)
     origin = getattr(inner, "origin", None)
     if not isinstance(origin, Origin) or not registry.is_registered(origin.architecture):
-        config = getattr(inner, "pretrained_cfg", None) or {}  # of timm
-        return Source(config.get("architecture") or type(inner).__name__, module=module)
+        config = getattr(inner, "pretrained_cfg", None)  # of timm, or an attribute of the user's
+        name = config.get("architecture") if isinstance(config, Mapping) else None
+        return Source(name or type(inner).__name__, module=module)
     entry, family = registry.lookup(origin.architecture)
     variant = family.variants[origin.architecture]
     recorded = getattr(inner, "preprocessing", None)

@@ -5,6 +5,7 @@ on average.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from inspect import ismethod
 
 from torch import nn
 
@@ -17,7 +18,7 @@ def disable_drop_path(model: nn.Module) -> None:
     """
     for module in model.modules():
         disable = getattr(module, "disable_drop_path", None)
-        if callable(disable) and not isinstance(module, nn.Dropout):
+        if ismethod(disable) and not isinstance(module, nn.Dropout):
             disable()
 
 
@@ -31,7 +32,7 @@ def keep_probabilities(modules: Sequence[ModuleCounts]) -> dict[str, float]:
     found: dict[str, float] = {}
     for counts in modules:
         offered = getattr(counts.module, "keep_probabilities", None)
-        for path, share in offered().items() if callable(offered) else ():
+        for path, share in offered().items() if ismethod(offered) else ():
             found[f"{counts.path}.{path}" if counts.path else path] = share
     return found
 

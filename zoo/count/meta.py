@@ -159,7 +159,14 @@ def _copy(model: nn.Module, copy_tensor: Callable[[Tensor], Tensor]) -> nn.Modul
     held = [tensor for module in model.modules() for tensor in tensors(vars(module))]
     memo = {id(tensor): copy_tensor(tensor) for tensor in held}
     try:
-        return copy.deepcopy(model, memo)
+        copied = copy.deepcopy(model, memo)
+        for module in copied.modules():
+            if isinstance(module, torch.jit.ScriptModule):  # its tensors are no attributes
+                for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
+                    if tensor is not None:
+                        made = copy_tensor(tensor).requires_grad_(tensor.requires_grad)
+                        setattr(module, name, made)
+        return copied
     except Exception as error:
         kind = type(model).__name__
         raise UsageError(

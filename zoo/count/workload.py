@@ -115,8 +115,8 @@ def _image_size(
     module: nn.Module, name: str, size: int | str | tuple[int, ...] | None
 ) -> tuple[int, int, int]:
     """(C, H, W) of the images that a module without specs takes."""
-    config = getattr(module, "pretrained_cfg", None) or {}
-    own = config.get("input_size")
+    config = getattr(module, "pretrained_cfg", None)
+    own = config.get("input_size") if isinstance(config, Mapping) else None
     wanted = own if size is None else size
     if wanted is None:
         raise UsageError(f"the input of {name} is not known: give input_size=(C, H, W) or inputs=")
