@@ -259,6 +259,10 @@ def test_a_run_folder_is_a_network_everywhere(tmp_path):
     state = zoo.export_state_dict(path)
     assert torch.equal(state["head.weight"], zoo.create(path).head.weight)
     assert zoo.create(result.path / "best.safetensors").origin.architecture == "lenet5_modern"
+    with pytest.warns(ZooWarning, match="best.safetensors has 10 classes, 4 are wanted: the body"):
+        other = zoo.create(path, num_classes=4)
+    assert other.num_classes == other.head.out_features == 4
+    assert torch.equal(other.neck.f6.weight, state["neck.f6.weight"])
     for verb in ("info", "profile", "memory", "verify"):
         run(verb, path)
     run("compare", path, "lenet5")

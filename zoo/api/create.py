@@ -51,6 +51,8 @@ def create(
         model = _from_file(source, Path(checkpoint_path), layout, device, model_args)
     else:
         model = build(source, device, **model_args)
+    if weights := checkpoint_path or source.weights:
+        _fit_classes(model, model_args.get("num_classes"), source.name, Path(weights))
     if features_only or out_indices is not None:
         if not isinstance(model, Classifier):
             raise UsageError(f"{source.name} is no image classifier: it has no feature maps")
@@ -102,9 +104,7 @@ def _state(source: Source) -> dict[str, Tensor]:
 def _from_file(
     source: Source, path: Path, layout: str, device: Any, model_args: dict[str, Any]
 ) -> nn.Module:
-    """The network with the weights of a file, and a new head where the file's has
-    another number of classes.
-    """
+    """The network with the weights of a file, and as many classes as these have."""
     from zoo.api.build import construct
     from zoo.files import load_state, read_state
     from zoo.interfaces.classifier import Classifier
@@ -117,7 +117,6 @@ def _from_file(
         tensor.shape[0] for key, tensor in state.items() if key.startswith("head.") and tensor.ndim
     )
     held = next(heads, None)
-    wanted = model_args.get("num_classes", held)
     args = model_args if held is None else {**model_args, "num_classes": held}
     model = construct(source, device, **args)
     auxiliary = [key for key in state if key.startswith("aux.")]
@@ -125,13 +124,19 @@ def _from_file(
         warn(f"{name}: the auxiliary heads in {path.name} are left out; aux=True loads them too")
         state = {key: tensor for key, tensor in state.items() if key not in auxiliary}
     load_state(model, state, str(path))
+    return model
+
+
+def _fit_classes(model: nn.Module, wanted: int | None, name: str, weights: Path) -> None:
+    """A new head where another number of classes is wanted than the weights have."""
+    from zoo.interfaces.classifier import Classifier
+
     if isinstance(model, Classifier) and wanted not in (None, model.num_classes):
         warn(
-            f"{name}: {path.name} has {held} classes, {wanted} are wanted: the body is kept, "
-            "the head is new"
+            f"{name}: {weights.name} has {model.num_classes} classes, {wanted} are wanted: "
+            "the body is kept, the head is new"
         )
         model.reset_classifier(wanted)
-    return model
 
 
 def missing_weights(source: Source) -> WeightsError:
