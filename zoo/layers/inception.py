@@ -52,3 +52,23 @@ class Branches(nn.ModuleDict):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([branch(x) for branch in self.values()], dim=1)
+
+
+def inception_v4_stem() -> tuple[nn.Sequential, Branches]:
+    """Inception-v4's stem behind its first three convolutions (arXiv:1602.07261, Fig.
+    3), which Inception-ResNet-v2 shares: (N, 64, 147, 147) to (N, 192, 71, 71) to (N,
+    384, 35, 35).
+    """
+    third = Branches(  # (N, 160, 73, 73)
+        branch0=nn.MaxPool2d(3, 2),
+        branch1=conv_bn_relu(64, 96, 3, 2, padding=0),
+    )
+    fourth = Branches(
+        branch0=chain(160, (64, 1), (96, 3, 1, 0)),
+        branch1=chain(160, (64, 1), (64, (1, 7)), (64, (7, 1)), (96, 3, 1, 0)),
+    )
+    last = Branches(
+        branch0=conv_bn_relu(192, 192, 3, 2, padding=0),
+        branch1=nn.MaxPool2d(3, 2),
+    )
+    return nn.Sequential(third, fourth), last

@@ -40,7 +40,7 @@ from torch import Tensor, nn
 from zoo.errors import check_choice
 from zoo.figures import error_rates, stage_outputs
 from zoo.interfaces.classifier import Classifier
-from zoo.layers.inception import Branches, chain, conv_bn_relu
+from zoo.layers.inception import Branches, chain, conv_bn_relu, inception_v4_stem
 from zoo.layers.init import init_tensorflow_
 from zoo.layers.neck import global_pool
 from zoo.spec import Claims, Family, ImageInput, Paper, PrintedFigure, Result, Variant
@@ -149,19 +149,8 @@ def make_stem(kind: str) -> tuple[nn.Sequential, nn.Sequential, int]:
     a module behind it, in the released network.
     """
     if kind == "v4":
-        third = Branches(  # (N, 160, 73, 73)
-            branch0=nn.MaxPool2d(3, 2),
-            branch1=conv_bn_relu(64, 96, 3, 2, padding=0),
-        )
-        fourth = Branches(
-            branch0=chain(160, (64, 1), (96, 3, 1, 0)),
-            branch1=chain(160, (64, 1), (64, (1, 7)), (64, (7, 1)), (96, 3, 1, 0)),
-        )
-        last = Branches(
-            branch0=conv_bn_relu(192, 192, 3, 2, padding=0),
-            branch1=nn.MaxPool2d(3, 2),
-        )
-        return nn.Sequential(third, fourth), nn.Sequential(last), 384
+        middle, last = inception_v4_stem()
+        return middle, nn.Sequential(last), 384
     plain = chain(64, nn.MaxPool2d(3, 2), (80, 1), (192, 3, 1, 0))
     if kind == "v1":
         return plain, chain(192, (256, 3, 2, 0)), 256

@@ -26,7 +26,7 @@ from torch import nn
 
 from zoo.figures import error_rates, stage_outputs
 from zoo.interfaces.classifier import Classifier
-from zoo.layers.inception import Branches, chain, conv_bn_relu
+from zoo.layers.inception import Branches, chain, conv_bn_relu, inception_v4_stem
 from zoo.layers.init import init_tensorflow_
 from zoo.layers.neck import global_pool
 from zoo.spec import Claims, Family, ImageInput, Paper, Variant
@@ -37,19 +37,7 @@ def stem(in_chans: int) -> tuple[nn.Sequential, nn.Sequential, Branches]:
     71, 71) and (N, 384, 35, 35).
     """
     first = chain(in_chans, (32, 3, 2, 0), (32, 3, 1, 0), (64, 3))
-    third = Branches(  # (N, 160, 73, 73)
-        branch0=nn.MaxPool2d(3, 2),
-        branch1=conv_bn_relu(64, 96, 3, 2, padding=0),
-    )
-    fourth = Branches(
-        branch0=chain(160, (64, 1), (96, 3, 1, 0)),
-        branch1=chain(160, (64, 1), (64, (1, 7)), (64, (7, 1)), (96, 3, 1, 0)),
-    )
-    last = Branches(
-        branch0=conv_bn_relu(192, 192, 3, 2, padding=0),
-        branch1=nn.MaxPool2d(3, 2),
-    )
-    return first, nn.Sequential(third, fourth), last
+    return first, *inception_v4_stem()
 
 
 def pooled(in_chans: int, out_chans: int) -> nn.Sequential:
