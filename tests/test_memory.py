@@ -393,6 +393,13 @@ def test_no_batch_fits():
     assert zoo.max_batch_size("vgg16", "100MiB", device="cpu") == 0
 
 
+def test_feature_maps_have_the_memory_of_their_sum():
+    """A part of a network has no task: its loss is that of any module."""
+    net = zoo.create("resnet18", features_only=True)
+    found = zoo.memory(net, 2, device="cpu")
+    assert found == zoo.memory(net, 2, device="cpu", loss=lambda maps: sum(x.sum() for x in maps))
+
+
 def test_a_part_of_a_card_is_for_driver_and_libraries():
     assert available_bytes("24GiB", "cuda") == 24 * 1024 * MIB - DRIVER_RESERVE - LIBRARY_RESERVE
     assert available_bytes("1.5GB", "cpu") == 1_500_000_000

@@ -65,7 +65,6 @@ def finetune(
     Raises UsageError, and DataError for data that cannot be trained on, before training
     starts; ZooError when the loss is no longer finite.
     """
-    from zoo.interfaces.features import Encoder, FeatureNet
     from zoo.tasks import task_of
     from zoo.training.environment import accelerator_for, seeded
     from zoo.training.recipe import load_recipe, plain
@@ -102,8 +101,7 @@ def finetune(
         model = source.module
         if model is None:
             model = build(source, **task.model_args(split))
-        whole = not isinstance(model, (FeatureNet, Encoder))  # parts are not built by a name
-        found = getattr(model, "origin", None) if whole else None
+        found = None if source.part else getattr(model, "origin", None)  # no name builds a part
         origin = found if isinstance(found, Origin) else Origin("")
         return train_network(
             model,

@@ -204,9 +204,9 @@ def task_objective(
     source: Source, module: nn.Module, args: tuple[Any, ...]
 ) -> Callable[[Any], Tensor] | None:
     """The loss of a network's family, or of its task, as a function of the output for
-    the inputs `args`; None where the task is not known.
+    the inputs `args`; None where the task is not known, or for a part of a network.
     """
-    if source.variant is None or source.family is None:
+    if source.variant is None or source.family is None or source.part:
         return None
     from zoo.tasks import find_task
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,7 @@ class Source:
     classes: tuple[str, ...] = ()
     num_classes: int = 0
     recorded: Preprocessing | None = None  # of a run or of weights
+    part: bool = False  # the module is a part of the network, as features_only gives
 
     @property
     def task(self) -> str:
@@ -142,6 +143,7 @@ def _of_name(name: str, tag: str = "", model_args: Mapping[str, Any] | None = No
 
 def _of_module(module: nn.Module) -> Source:
     from zoo.count.meta import unwrapped
+    from zoo.interfaces.features import Part
 
     inner = unwrapped(module)
     origin = getattr(inner, "origin", None)
@@ -151,9 +153,15 @@ def _of_module(module: nn.Module) -> Source:
         return Source(name or type(inner).__name__, module=module)
     entry, family = registry.lookup(origin.architecture)
     variant = family.variants[origin.architecture]
-    recorded = getattr(inner, "preprocessing", None)
     return Source(
-        origin.architecture, origin, family, variant, entry, module=module, recorded=recorded
+        origin.architecture,
+        origin,
+        family,
+        variant,
+        entry,
+        module=module,
+        recorded=getattr(inner, "preprocessing", None),
+        part=isinstance(inner, Part),
     )
 
 
@@ -192,9 +200,7 @@ def _of_config(
     if not config.get("architecture"):
         return Source(name, module=run.model if run else None, **facts)
     known = _of_name(config["architecture"], config.get("tag", ""), config.get("model_args"))
-    return Source(
-        name, known.origin, known.family, known.variant, known.entry, known.record, **facts
-    )
+    return replace(known, name=name, **facts)
 
 
 def weight_records(name: str, family: Family | None = None) -> dict[str, dict[str, Any]]:

@@ -32,7 +32,7 @@ class FeatureInfo(list[dict[str, Any]]):
         return [entry["module"] for entry in self]
 
 
-class _Part(Network):
+class Part(Network):
     """A classifier, `model`, of which what is not needed has been taken away."""
 
     def __init__(self, model: Classifier) -> None:
@@ -62,7 +62,7 @@ class _Part(Network):
         return self.model.pretrained_cfg
 
 
-class FeatureNet(_Part):
+class FeatureNet(Part):
     """The stages of a classifier up to the last wanted one; forward gives the list of
     wanted feature maps.
     """
@@ -81,7 +81,7 @@ class FeatureNet(_Part):
         return maps
 
 
-class Encoder(_Part):
+class Encoder(Part):
     """A classifier up to one output: that of a module in its features or neck (a path),
     "features" (the last map), "pre_logits" or "logits". What lies behind is removed.
 
