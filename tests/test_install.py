@@ -4,6 +4,8 @@ parties' distributions beside it.
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -209,6 +211,28 @@ def crowded(wheel, tmp_path_factory):
     ]
     install(python, wheel, *distributions)
     return python
+
+
+@pytest.mark.slow
+def test_the_page_of_a_plugin_holds_when_followed_literally(wheel, tmp_path):
+    page = (ROOT / "docs" / "plugin.md").read_text(encoding="utf-8")
+    for path, text in re.findall(r"^`([\w./-]+)`\n\n```\w+\n(.*?)^```", page, re.M | re.S):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(text, encoding="utf-8")
+    (commands,) = re.findall(r"^```sh\npip install (.*?)^```", page, re.M | re.S)
+    package, *lines = commands.splitlines()
+    python = environment(tmp_path / "env")
+    install(python, wheel, tmp_path / package)
+    printed = ""
+    for line in lines:
+        verb, *arguments = shlex.split(line)
+        printed += run(python.parent / verb, *arguments, cwd=tmp_path).stdout
+    assert "small_cnn" in printed
+    assert "DIFFERS" not in printed
+    config = json.loads((tmp_path / "runs" / "small" / "config.json").read_text())
+    assert config["architecture"] == "small_cnn"
+    assert config["preprocessing"]["input_size"] == [3, 32, 32]  # its own size, not a guess
+    assert config["preprocessing"]["mean"] == [0.5, 0.5, 0.5]
 
 
 def say(python, code):

@@ -15,7 +15,7 @@ from zoo.spec import Backbone, Origin
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
+    from torch import Tensor, nn
 
 
 def construct(
@@ -26,7 +26,6 @@ def construct(
     """
     import torch
 
-    from zoo.interfaces.network import Network
     from zoo.layers.init import SkipInit
 
     if source.family is None or source.variant is None or source.origin is None:
@@ -46,7 +45,7 @@ def construct(
         with place:
             model = source.family.build(**args)
     model.origin = Origin(name, source.origin.tag, given)  # type: ignore[assignment]
-    if isinstance(model, Network) and source.variant.image:
+    if source.variant.image and getattr(model, "image", None) is None:  # not its own attribute
         model.image = source.variant.image
         own = source.variant.image.preprocessing(args.get("in_chans", 0))
         model.preprocessing = source.recorded or own
@@ -58,14 +57,38 @@ def build(source: Source, device: torch.device | str | None = None, **model_args
     from zoo.files import load_state, read_state
 
     model = construct(source, device, **model_args)
-    if source.num_classes and getattr(model, "num_classes", None) not in (None, source.num_classes):
-        with warnings.catch_warnings(action="ignore", category=ZooWarning):  # said before
-            model.reset_classifier(source.num_classes)  # type: ignore[operator]
+    if source.num_classes not in (0, getattr(model, "num_classes", None)):
+        model = with_classes(model, source, source.num_classes)
     if source.weights:
         load_state(model, read_state(source.weights), str(source.weights))
     elif callable(draw := getattr(model, "init_weights", None)):
         draw()
     return model
+
+
+def classes_of(model: nn.Module, source: Source) -> int:
+    """How many a classifier has; a plain module's are the width of its output."""
+    from zoo.transfer.heads import output_width
+
+    own = getattr(model, "num_classes", None) or source.num_classes
+    return own or output_width(model, _images(source))
+
+
+def with_classes(model: nn.Module, source: Source, num_classes: int) -> nn.Module:
+    """The network with a head for so many classes; one that has as many stays."""
+    from zoo.transfer.heads import fit_head
+
+    with warnings.catch_warnings(action="ignore", category=ZooWarning):  # said by the caller
+        if callable(reset := getattr(model, "reset_classifier", None)):
+            reset(num_classes)
+            return model
+        return fit_head(model, num_classes, _images(source))
+
+
+def _images(source: Source) -> Tensor:
+    assert source.variant
+    images, *_ = source.variant.example_inputs(2, model_args=source.model_args)
+    return images
 
 
 def structure(source: Source, **model_args: Any) -> nn.Module:
@@ -100,8 +123,17 @@ def _backbone(given: Any, own: Backbone) -> nn.Module:
     return Encoder(model, wanted.output)
 
 
+def takes(source: Source, argument: str) -> bool:
+    """Whether its constructor has such an argument."""
+    return source.family is not None and argument in _parameters(source.family.build)
+
+
+def _parameters(make: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(make).parameters
+
+
 def _check_arguments(name: str, make: Callable[..., Any], args: Mapping[str, Any]) -> None:
-    parameters = inspect.signature(make).parameters
+    parameters = _parameters(make)
     wrong = [argument for argument in args if argument not in parameters]
     if wrong and not any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
         near = nearest(wrong[0], parameters)

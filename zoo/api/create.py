@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import registry
-from zoo.api.build import build
+from zoo.api.build import build, classes_of, takes, with_classes
 from zoo.api.source import Source, layout_table, resolve, weight_records
 from zoo.errors import UsageError, WeightsError, warn
 
@@ -51,8 +51,9 @@ def create(
         model = _from_file(source, Path(checkpoint_path), layout, device, model_args)
     else:
         model = build(source, device, **model_args)
-    if weights := checkpoint_path or source.weights:
-        _fit_classes(model, model_args.get("num_classes"), source.name, Path(weights))
+    wanted = model_args.get("num_classes")
+    if wanted is not None and (weights := checkpoint_path or source.weights):
+        model = _fit_classes(model, wanted, source, Path(weights))
     if features_only or out_indices is not None:
         if not isinstance(model, Classifier):
             raise UsageError(f"{source.name} is no image classifier: it has no feature maps")
@@ -117,7 +118,8 @@ def _from_file(
         tensor.shape[0] for key, tensor in state.items() if key.startswith("head.") and tensor.ndim
     )
     held = next(heads, None)
-    args = model_args if held is None else {**model_args, "num_classes": held}
+    known = held is not None and takes(source, "num_classes")
+    args = {**model_args, "num_classes": held} if known else model_args
     model = construct(source, device, **args)
     auxiliary = [key for key in state if key.startswith("aux.")]
     if auxiliary and isinstance(model, Classifier) and model.aux is None:
@@ -127,16 +129,16 @@ def _from_file(
     return model
 
 
-def _fit_classes(model: nn.Module, wanted: int | None, name: str, weights: Path) -> None:
+def _fit_classes(model: nn.Module, wanted: int, source: Source, weights: Path) -> nn.Module:
     """A new head where another number of classes is wanted than the weights have."""
-    from zoo.interfaces.classifier import Classifier
-
-    if isinstance(model, Classifier) and wanted not in (None, model.num_classes):
-        warn(
-            f"{name}: {weights.name} has {model.num_classes} classes, {wanted} are wanted: "
-            "the body is kept, the head is new"
-        )
-        model.reset_classifier(wanted)
+    held = classes_of(model, source)
+    if held == wanted:
+        return model
+    warn(
+        f"{source.name}: {weights.name} has {held} classes, {wanted} are wanted: "
+        "the body is kept, the head is new"
+    )
+    return with_classes(model, source, wanted)
 
 
 def missing_weights(source: Source) -> WeightsError:
