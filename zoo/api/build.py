@@ -46,9 +46,9 @@ def construct(
             model = source.family.build(**args)
     model.origin = Origin(name, source.origin.tag, given)  # type: ignore[assignment]
     if source.variant.image and getattr(model, "image", None) is None:  # not its own attribute
-        model.image = source.variant.image
+        model.image = source.variant.image  # type: ignore[assignment]
         own = source.variant.image.preprocessing(args.get("in_chans", 0))
-        model.preprocessing = source.recorded or own
+        model.preprocessing = source.recorded or own  # type: ignore[assignment]
     return model
 
 
