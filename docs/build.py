@@ -23,7 +23,7 @@ from zoo.count.profile import Profile
 from zoo.formatting import figure, markdown, reference
 from zoo.spec import Paper
 from zoo.tables.rows import reported
-from zoo.tables.verify import HEADERS
+from zoo.tables.verify import HEADERS, Check, Tally
 
 HERE = Path(__file__).resolve().parent
 LONGEST = 40  # rows of a layer table; longer ones list the stages instead of what is in them
@@ -148,9 +148,10 @@ def claims(names: list[str]) -> str:
     one, and so do a network's outputs that agree.
     """
     lines: dict[tuple[str, ...], list[str]] = {}
-    count, failed = 0, []
+    checks: list[Check] = []
+    failed = []
     for verification in map(zoo.verify, names):
-        count += len(verification.checks)
+        checks += verification.checks
         if not verification.ok:
             failed.append(verification.name)
         outputs: dict[str, int] = {}
@@ -172,10 +173,10 @@ def claims(names: list[str]) -> str:
         for cells, who in lines.items()
     ]
     table = markdown(["network", *HEADERS], rows, left=("network", "claim", "where", "verdict"))
-    hold = "all of them hold" if not failed else f"these do not hold: {', '.join(failed)}"
+    wrong = f"; these do not hold: {', '.join(failed)}" if failed else ""
     total = (
-        f"With the exact counts of parameters and MACs that is {count} claims; {hold} "
-        f"(`zoo verify {names[0]}`)."
+        f"With the exact counts of parameters and MACs that is {len(checks)} claims: "
+        f"{Tally.of(checks)}{wrong} (`zoo verify {names[0]}`)."
     )
     return f"{table if rows else 'The paper prints nothing that could be recomputed.'}\n\n{total}"
 

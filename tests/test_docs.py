@@ -122,7 +122,7 @@ def test_a_changed_claim_makes_its_page_stale(build, capsys, monkeypatch):
     claiming(params=60_001)
     assert stale(build, capsys) == {"lenet.md", "README.md"}
     assert build.main([]) == 0
-    assert "claims; these do not hold: lenet5 (" in (build.HERE / "models" / "lenet.md").read_text(
+    assert "; these do not hold: lenet5 (" in (build.HERE / "models" / "lenet.md").read_text(
         encoding="utf-8"
     )
 

@@ -69,7 +69,7 @@ def test_counted_by_name(name):
     assert zoo.profile(model).macs == claims.macs
     assert zoo.cross_check(name, "torch").macs.ours == claims.macs
     assert f"{claims.macs:,}" in run("profile", name)
-    assert "all 2 claims hold" in run("verify", name)
+    assert "2 claims: all agree" in run("verify", name)
 
 
 @pytest.mark.parametrize("name", NAMES)

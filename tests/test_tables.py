@@ -16,7 +16,7 @@ from zoo import registry
 from zoo.cli import cli, console
 from zoo.errors import PluginError, UsageError, ZooWarning
 from zoo.formatting import figure, markdown, plain
-from zoo.spec import PrintedFigure
+from zoo.spec import UNEXPLAINED, PrintedFigure
 
 
 def run(*args):
@@ -48,7 +48,13 @@ def wrong(monkeypatch):
 def test_a_verification_as_data_and_as_text(wrong):
     verification = zoo.verify(wrong)
     assert not verification.ok
-    assert json.loads(json.dumps(verification.to_dict()))["checks"][2:] == [
+    record = json.loads(json.dumps(verification.to_dict()))
+    assert (record["agree"], record["differ_for_a_reason"], record["differ_unexplained"]) == (
+        2,
+        1,
+        1,
+    )
+    assert record["checks"][2:] == [
         {
             "quantity": "macs",
             "source": "Table 7",
@@ -107,15 +113,39 @@ def test_figures_as_text():
 # -------------------------------------------------------------------------------- verbs
 
 
+def test_what_differs_unexplained_is_never_said_to_hold():
+    verification = zoo.verify("googlenet")
+    assert verification.ok
+    assert verification.summary() == (
+        "googlenet: 45 claims: 34 agree, 3 differ for a stated reason, 8 differ unexplained"
+    )
+    unexplained = [check for check in verification.checks if check.reason and not check.explained]
+    assert len(unexplained) == verification.to_dict()["differ_unexplained"] == 8
+    assert {check.verdict.partition(":")[0] for check in unexplained} == {"differs unexplained"}
+    assert run("verify", "googlenet").stdout.splitlines()[-1] == verification.summary()
+
+
+def test_a_reason_that_was_not_found_says_so_in_its_first_word():
+    for name in zoo.list_models():
+        for claim in zoo.info(name).variant.claims.printed:
+            assert UNEXPLAINED not in claim.reason.removeprefix(f"{UNEXPLAINED}: ")
+
+
 def test_zoo_verify(wrong):
     one = run("verify", "lenet5")
     assert one.exit_code == 0
     assert one.stdout.rstrip().endswith(
-        f"lenet5: all {len(zoo.verify('lenet5').checks)} claims hold"
+        "lenet5: 21 claims: 20 agree, 1 differs for a stated reason"
     )
     several = run("verify", "lenet5", "wrong")
     assert several.exit_code == 1
-    assert [line.split(":")[0] for line in several.stdout.splitlines()] == ["lenet5", "wrong"]
+    *lines, blank, total = several.stdout.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["lenet5", "wrong"]
+    assert (blank, total) == (
+        "",
+        "2 networks, 25 claims: 22 agree, 2 differ for a stated reason, 1 differs unexplained; "
+        "1 DO NOT HOLD",
+    )
     assert run("verify", "wrong").exit_code == 1
     failed = run("verify", "wrong", "--json")
     assert (failed.exit_code, json.loads(failed.stdout)["ok"]) == (1, False)
@@ -133,7 +163,10 @@ def test_zoo_verify_all(monkeypatch):
         done = run("verify", "--all")
     assert isinstance(run("verify", "broken").exception, PluginError)
     assert done.exit_code == 0
-    assert [line.split(":")[0] for line in done.stdout.splitlines()] == ["lenet5", "lenet5_modern"]
+    *lines, _, total = done.stdout.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["lenet5", "lenet5_modern"]
+    assert total.startswith("2 networks, ")
+    assert total.endswith(" agree, 1 differs for a stated reason")
     for arguments in (("verify",), ("verify", "--all", "lenet5")):
         assert isinstance(run(*arguments).exception, UsageError)
 
@@ -146,16 +179,16 @@ def test_zoo_verify_as_one_citable_table(wrong):
     assert rules == "| :--- | :--- | ---: | ---: | ---: | :--- |"
     assert (
         "NIPS, 2012, [doi:10.1145/3065386](https://doi.org/10.1145/3065386). | 61,100,840 | "
-        "714,188,480 | 2 | all hold |" in alexnet
+        "714,188,480 | 2 | all agree |" in alexnet
     )
     assert lenet.startswith(
         "| `lenet5` | Y. LeCun, L. Bottou, Y. Bengio, P. Haffner. *Gradient-Based Learning "
         "Applied to Document Recog"
     )
-    assert lenet.endswith("| all hold; 1 differs from the paper for a reason |")
+    assert lenet.endswith("| 20 agree, 1 differs for a stated reason |")
     assert (
         "arXiv, 2016, [arXiv:1602.07360](https://arxiv.org/abs/1602.07360). | 1,235,496 | "
-        "349,151,936 | 3 |" in squeezenet
+        "349,151,936 | 3 | 2 agree, 1 differs unexplained |" in squeezenet
     )
     assert false.endswith(
         "| 60,000 | 325,680 | 4 | 1 of 4 claims DO NOT HOLD: macs (Table 7): printed 1,000, "

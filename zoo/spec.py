@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 # ---------------------------------------------------------------------------- the paper
 
+UNEXPLAINED = "unexplained"  # how the reason of a figure begins where none was found
+
 
 @dataclass(frozen=True)
 class Paper:
@@ -67,7 +69,8 @@ class PrintedFigure:
     function of the model. `module` limits it to one module's row. `resolution` is the
     value of the last printed digit: a figure agrees when rounding or cutting off the
     computed one there gives it. `reason` says why the paper's figure differs: with it
-    the figure must disagree, without it it must agree.
+    the figure must disagree, without it it must agree. Where none was found it begins
+    with "unexplained:" and goes on with what was tried.
     """
 
     quantity: str
@@ -211,4 +214,4 @@ class Family:
 
 __all__ = ["CIFAR10_MEAN", "CIFAR10_STD", "IMAGENET_MEAN", "IMAGENET_STD", "Backbone", "Claims"]
 __all__ += ["Family", "ImageInput", "Input", "Origin", "Paper", "Preprocessing", "PrintedFigure"]
-__all__ += ["Result", "TensorInput", "TokenInput", "Variant", "image_shape"]
+__all__ += ["UNEXPLAINED", "Result", "TensorInput", "TokenInput", "Variant", "image_shape"]

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 def verify(what: str | os.PathLike[str] | Run | nn.Module) -> Verification:
     """Each claim of a network's paper: printed, computed, whether they agree or the
-    reason why not; and the exact counts.
+    reason why not; and the exact counts. Its `tally` says how many agree, differ for a
+    stated reason, and differ unexplained.
 
     `what` is a name, or what else `profile` takes: then the network as it is, which may
     differ from the paper's. Raises UsageError for a module that zoo did not create, and

@@ -25,8 +25,10 @@ def command(ctx: click.Context, names: tuple[str, ...], everything: bool, form: 
     """The figures that the paper of WHAT (a network's name or a run folder) prints,
     each against the computed one, and the exact counts.
 
-    A figure that differs needs a reason. The exit code is 1 when a claim does not hold.
-    Several networks give a line each.
+    A figure that differs needs a reason, or is said to be unexplained; the last line
+    counts them. The exit code is 1 when a claim does not hold: it differs without a
+    word, or agrees although a reason says that it should not. Several networks give a
+    line each, and one of all.
 
     Example: zoo verify vgg16
     """
@@ -63,3 +65,4 @@ def _show_one(result: Verification) -> None:
 def _show_all(found: Verifications) -> None:
     for result in found.results:
         click.echo(result.summary())
+    click.echo(f"\n{found.summary()}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import nn
 from zoo.count.profile import Profile
 from zoo.errors import ZooError
 from zoo.formatting import figure, markdown, plain, reference
-from zoo.spec import Claims, Paper, PrintedFigure
+from zoo.spec import UNEXPLAINED, Claims, Paper, PrintedFigure
 from zoo.tables.rows import FLOAT_BYTES
 
 HEADERS = ("claim", "where", "printed", "computed", "verdict")
@@ -39,10 +39,47 @@ class Check:
         return self.agrees != bool(self.reason)
 
     @property
+    def explained(self) -> bool:
+        """Whether a reason for a difference is stated."""
+        return bool(self.reason) and not self.reason.startswith(UNEXPLAINED)
+
+    @property
     def verdict(self) -> str:
         if self.agrees:
             return f"AGREES, although: {self.reason}" if self.reason else "agrees"
-        return f"differs: {self.reason}" if self.reason else "DIFFERS"
+        if not self.reason:
+            return "DIFFERS"
+        return f"differs: {self.reason}" if self.explained else f"differs {self.reason}"
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How many figures agree, differ for a stated reason, and differ unexplained;
+    `print` says it in words.
+    """
+
+    agree: int
+    differ_for_a_reason: int
+    differ_unexplained: int
+
+    @classmethod
+    def of(cls, checks: Collection[Check]) -> Tally:
+        differing = [check.explained for check in checks if not check.agrees]
+        explained = sum(differing)
+        return cls(sum(check.agrees for check in checks), explained, len(differing) - explained)
+
+    def __str__(self) -> str:
+        total = self.agree + self.differ_for_a_reason + self.differ_unexplained
+        if self.agree == total:
+            return "all agree"
+        parts = [f"{self.agree} agree{'s' if self.agree == 1 else ''}"]
+        for count, how in (
+            (self.differ_for_a_reason, "for a stated reason"),
+            (self.differ_unexplained, "unexplained"),
+        ):
+            if count:
+                parts.append(f"{count} differ{'s' if count == 1 else ''} {how}")
+        return ", ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -58,6 +95,10 @@ class Verification:
         return all(check.ok for check in self.checks)
 
     @property
+    def tally(self) -> Tally:
+        return Tally.of(self.checks)
+
+    @property
     def failed(self) -> tuple[Check, ...]:
         return tuple(check for check in self.checks if not check.ok)
 
@@ -65,6 +106,7 @@ class Verification:
         return {
             "name": self.name,
             "ok": self.ok,
+            **asdict(self.tally),
             "checks": [{**asdict(check), "ok": check.ok} for check in self.checks],
         }
 
@@ -84,12 +126,7 @@ class Verification:
     def line(self) -> list[str]:
         """The network in one table with others, a cell per entry of SUMMARY."""
         params, macs = (figure(check.computed) for check in self.checks[:2])
-        verdict = "all hold"
-        if differing := sum(bool(check.reason) for check in self.checks):
-            differ = "differs" if differing == 1 else "differ"
-            verdict = f"all hold; {differing} {differ} from the paper for a reason"
-        if not self.ok:
-            verdict = self.summary().partition(": ")[2]
+        verdict = str(self.tally) if self.ok else self.summary().partition(": ")[2]
         cited = reference(self.paper) if self.paper else ""
         return [f"`{self.name}`", cited, params, macs, str(len(self.checks)), verdict]
 
@@ -97,9 +134,9 @@ class Verification:
         return f"{plain(HEADERS, self.cells(), LEFT)}\n{self.summary()}"
 
     def summary(self) -> str:
-        """One line: how many claims hold, and which do not."""
+        """One line: how many claims agree and differ, and which do not hold."""
         if self.ok:
-            return f"{self.name}: all {len(self.checks)} claims hold"
+            return f"{self.name}: {len(self.checks)} claims: {self.tally}"
         failed = "; ".join(
             f"{check.quantity} ({check.source}): printed {figure(check.printed)}, "
             f"computed {figure(check.computed)}"
@@ -117,6 +154,13 @@ class Verifications:
     @property
     def ok(self) -> bool:
         return all(result.ok for result in self.results)
+
+    def summary(self) -> str:
+        """One line: how many claims of all networks agree and differ."""
+        checks = [check for result in self.results for check in result.checks]
+        failed = sum(not check.ok for check in checks)
+        text = f"{len(self.results)} networks, {len(checks)} claims: {Tally.of(checks)}"
+        return f"{text}; {failed} DO NOT HOLD" if failed else text
 
     def to_dict(self) -> list[dict[str, Any]]:
         return [result.to_dict() for result in self.results]
