@@ -1,4 +1,4 @@
-"""Many networks in one table and in the two pictures: columns, order, protocols, and
+"""Many networks in one table and in pictures: columns, order, protocols, and
 what is answered without building anything.
 """
 
@@ -20,9 +20,10 @@ from zoo import registry
 from zoo.cli import cli
 from zoo.errors import InputError, PluginError, UnknownModelError, UsageError, ZooError, ZooWarning
 from zoo.spec import Claims, Result
-from zoo.tables.evaluation_protocols import accuracy, by_protocol, choose, protocol
+from zoo.tables.evaluation_protocols import accuracy, by_protocol, choose, covering, protocol
 from zoo.tables.label_placement import place
 from zoo.tables.rows import Layer, layers, reported
+from zoo.tables.ticks import linear_ticks, log_ticks, short
 
 NAMES = ["alexnet", "vgg16", "googlenet", "resnet50", "resnet152", "densenet121", "lenet5"]
 
@@ -331,11 +332,16 @@ def test_an_error_is_reported_with_its_data_and_protocol():
 
 
 def test_results_of_one_protocol_only():
-    comparison = zoo.compare(NAMES, protocol="top-1 single crop")
-    assert [row.name for row in comparison.rows if row.reported] == ["densenet121"]
-    ten = zoo.compare(NAMES, protocol="Top-5 10 crops")
-    assert {row.result.protocol for row in ten.rows if row.result} == {"single network, 10 crops"}
-    assert {row.result.data for row in ten.rows if row.result} == {"ILSVRC-2012 val"}
+    with pytest.warns(
+        ZooWarning, match=r"left out, .* no top-1 \(.* single crop\): alexnet, vgg16,"
+    ):
+        comparison = zoo.compare(NAMES, protocol="top-1 single crop")
+    assert [(row.name, row.result.value) for row in comparison.rows] == [("densenet121", 25.02)]
+    with pytest.warns(ZooWarning, match=r"10 crops\): vgg16, lenet5$"):
+        ten = zoo.compare(NAMES, protocol="Top-5 10 crops")
+    assert names(ten) == ["alexnet", "googlenet", "resnet50", "resnet152", "densenet121"]
+    assert {row.result.protocol for row in ten.rows} == {"single network, 10 crops"}
+    assert {row.result.data for row in ten.rows} == {"ILSVRC-2012 val"}
     with pytest.raises(
         UsageError,
         match=r"has all the words 'top-7'; of their \d+ protocols the most shared: top-\d \(",
@@ -359,6 +365,7 @@ def test_protocols_are_kept_apart_and_errors_become_accuracies():
     assert list(map(set, found.values())) == [{"x", "y"}, {"p"}, {"q"}, {"r"}]
     assert [accuracy(result) for result in next(iter(found.values())).values()] == [70.0, 71.1]
     assert protocol(results["z"][0]) is None
+    assert protocol(replace(here, metric="test error %")) == protocol(here)
     which, chosen = choose(results, "other")
     assert (which.data, set(chosen)) == ("other", {"p"})
 
@@ -451,42 +458,119 @@ def test_a_broken_plug_in_is_left_out_of_a_pattern(monkeypatch):
 # ----------------------------------------------------------------------------- pictures
 
 
-@pytest.mark.parametrize("kind", ["operations", "accuracy"])
-def test_a_picture_shows_one_protocol_only(tmp_path, kind):
-    target = tmp_path / "picture.svg"
-    with pytest.warns(
-        ZooWarning,
-        match=r"left out, as their papers report no top-5 "
-        r"\(ILSVRC-2012 val; single network, 10 crops\): vgg16, lenet5$",
-    ):
-        caption = zoo.compare(NAMES).plot(target, kind)
+def drawn(comparison, target, *args):
+    """The texts of a picture, and its caption."""
+    caption = comparison.plot(target, *args)
     svg = target.read_text(encoding="utf-8")
-    texts = re.findall(r"<text[^>]*>([^<]*)</text>", svg)
-    assert {"alexnet", "googlenet", "resnet50", "resnet152", "densenet121"} == set(texts) & set(
-        NAMES
-    )
+    return re.findall(r"<text[^>]*>([^<]*)</text>", svg), caption
+
+
+@pytest.mark.parametrize("kind", ["operations", "accuracy"])
+def test_a_picture_has_a_panel_per_protocol(tmp_path, kind):
+    target = tmp_path / "picture.svg"
+    with pytest.warns(ZooWarning, match="left out, as their papers report no accuracy: caffenet;"):
+        texts, caption = drawn(zoo.compare([*NAMES, "caffenet"]), target, kind)
+    assert sorted(set(texts) & set(NAMES)) == sorted(NAMES)
     assert caption == (
-        "5 networks, top-5 accuracy as their papers report it on ILSVRC-2012 val "
-        "(single network, 10 crops); "
-        "left out: 2 without a result of this protocol"
+        "7 networks, accuracy as their papers report it: a panel per way of testing, as figures "
+        "of different ones do not compare; left out: 1 without a reported accuracy"
     )
-    assert " ".join(texts).count("left out: 2") == 1
-    assert any(text.startswith("top-5 accuracy, %") for text in texts)
-    assert {"2012", "2015", "2016", "2017"} <= set(texts), "the years"
+    assert " ".join(texts).count("left out: 1") == 1
+    panels = [text for text in texts if text.startswith("single network, ")]
+    assert panels == [
+        "single network, 10 crops",
+        "single network, dense, S=256, Q=256",
+        "single network, 20 passes",
+    ]
+    assert {"ILSVRC-2012 val", "MNIST test", "top-5 accuracy, %", "top-1 accuracy, %"} <= set(texts)
+    assert {"1998", "2012", "2015", "2016", "2017"} <= set(texts), "the years"
     if kind == "accuracy":
-        assert {"81.8", "90.85", "93.29", "94.29", "93.34"} <= set(texts)
+        assert {"81.8", "90.85", "93.29", "94.29", "93.34", "99.05"} <= set(texts)
     else:
-        assert {"60 M", "parameters"} <= set(texts)
+        assert {"Accuracy against operations", "100 M", "parameters"} <= set(texts)
     assert list(tmp_path.iterdir()) == [target]
-    again = tmp_path / "again.svg"
-    zoo.compare(NAMES).plot(again, kind)
-    assert again.read_text(encoding="utf-8") == svg
+    before = target.read_bytes()
+    zoo.compare(NAMES).plot(target, kind)
+    again = target.read_bytes()
+    zoo.compare(NAMES).plot(target, kind)
+    assert target.read_bytes() == again != before
+
+
+def test_two_networks_of_different_protocols_are_both_drawn(tmp_path):
+    texts, caption = drawn(zoo.compare(["vgg16", "resnet50"]), tmp_path / "two.svg")
+    assert {"vgg16", "resnet50", "Top-5 accuracy on ILSVRC-2012 val against operations"} <= {*texts}
+    assert {"single network, dense, S=256, Q=256", "single network, 10 crops"} <= set(texts)
+    assert caption.startswith("2 networks, top-5 accuracy on ILSVRC-2012 val")
+
+
+def test_the_picture_of_all_networks_has_the_classic_ones():
+    """No panel has two protocols, and no network that reports anything is in none."""
+    found = covering({row.name: row.results for row in zoo.compare("*").rows if row.results})
+    shown = set().union(*found.values())
+    assert shown == {row.name for row in zoo.compare("*").rows if row.result}
+    assert [len(networks) for networks in found.values()][:3] == [13, 6, 6]
+    measures = [which.measure for which in found]
+    assert measures[0] == "top-5 accuracy on ILSVRC-2012 val"
+    assert sorted(set(measures), key=measures.index) == [
+        measure
+        for measure, before in zip(measures, ["", *measures], strict=False)
+        if measure != before
+    ]
+    classic = {"alexnet", "vgg16", "vgg19", "googlenet", "squeezenet1_0", "inception_v3"}
+    classic |= {"inception_v4", "resnet152", "resnext101_32x4d", "densenet201", "preresnet200"}
+    assert classic <= {
+        name
+        for which, networks in found.items()
+        for name in networks
+        if which.measure == measures[0]
+    }
+
+
+def test_parameters_against_operations_shows_all(tmp_path):
+    module = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 2))
+    chosen = zoo.compare(["vgg11_bn", "resnet18", module], input_size=64)
+    texts, caption = drawn(chosen, tmp_path / "a.svg", "parameters")
+    assert {"vgg11_bn", "resnet18", "Sequential", "Parameters against operations"} <= set(texts)
+    assert {"2015", "2016", "no paper"} <= set(texts)
+    assert caption == "3 networks, each with one example of its own size"
+    with pytest.raises(UsageError, match="none of these networks has parameters and operations"):
+        zoo.compare(nn.ReLU(), input_size=8).plot(tmp_path / "b.svg", "parameters")
+
+
+def test_of_many_networks_names_without_room_are_left_out_and_counted(tmp_path):
+    rows = zoo.compare("*")
+    _, caption = drawn(rows, tmp_path / "a.svg", "parameters")
+    assert re.fullmatch(
+        rf"{len(rows.rows)} networks, .*; no room for \d\d names \(give fewer networks\)", caption
+    )
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (6e9, 36e9, ["7 G", "10 G", "15 G", "20 G", "30 G"]),
+        (0.9e9, 40e9, ["1 G", "3 G", "10 G", "30 G"]),
+        (3e5, 4e10, ["1 M", "10 M", "100 M", "1 G", "10 G"]),
+        (6.1e5, 6.9e5, ["620 k", "640 k", "660 k", "680 k"]),
+        (2e-4, 0.3, ["0.001", "0.01", "0.1"]),
+    ],
+)
+def test_a_logarithmic_axis_has_ticks_at_any_range(low, high, ticks):
+    assert [short(tick) for tick in log_ticks(low, high, 6)] == ticks
+
+
+def test_a_linear_axis_has_ticks_at_any_range():
+    assert linear_ticks(77.8, 98.9, 6) == [80, 85, 90, 95]
+    assert linear_ticks(90.8, 91.6, 6) == [90.8, 91, 91.2, 91.4, 91.6]
+    assert linear_ticks(0, 1, 3) == [0, 0.5, 1]
 
 
 def test_the_protocol_of_a_picture_can_be_chosen(tmp_path):
-    caption = zoo.compare("vgg*").plot(tmp_path / "vgg.svg", protocol="top-1 S=384")
+    with pytest.warns(ZooWarning, match=r"left out, as their papers report no top-1 \(.*: vgg11, "):
+        caption = zoo.compare("vgg*").plot(tmp_path / "vgg.svg", protocol="top-1 S=384")
+    assert caption.endswith("; left out: 7 without a result of this protocol")
     assert caption.startswith(
-        "3 networks, top-1 accuracy as their papers report it on ILSVRC-2012 val "
+        "3 networks, top-1 accuracy on ILSVRC-2012 val as their papers report it "
         "(single network, dense, S=384, Q=384)"
     )
     with pytest.raises(UsageError, match="no result of these networks has all the words"):
@@ -498,15 +582,16 @@ def test_a_picture_of_one_network_of_unknown_fame(tmp_path, invented):
     invented("$odd & <name>", results=[Result("test accuracy %", 12.5, "mine", "once", "")])
     for kind in ("operations", "accuracy"):
         zoo.compare("$odd & <name>").plot(tmp_path / f"{kind}.svg", kind)
-        assert "odd &amp; &lt;name&gt;" in (tmp_path / f"{kind}.svg").read_text(encoding="utf-8")
+        assert "$odd &amp; &lt;name&gt;" in (tmp_path / f"{kind}.svg").read_text(encoding="utf-8")
 
 
 def test_png(tmp_path):
     from PIL import Image
 
-    zoo.compare("resnet*cifar10").plot(tmp_path / "picture.PNG")
+    zoo.compare("resnet[2345]*cifar10").plot(tmp_path / "picture.PNG")
     with Image.open(tmp_path / "picture.PNG") as image:
-        assert (image.format, image.size) == ("PNG", (960, 648))
+        assert image.format == "PNG"
+        assert min(image.size) > 600
         assert len(image.convert("RGB").getcolors(10_000_000)) > 20
 
 
@@ -515,13 +600,13 @@ def test_what_cannot_be_drawn(tmp_path):
     with pytest.raises(UsageError, match=r"a\.jpg: a picture is a \.png or a \.svg file"):
         comparison.plot(tmp_path / "a.jpg")
     with pytest.raises(
-        InputError, match=r"Comparison\.plot: kind='pie': expected 'operations' or 'accuracy'"
+        InputError, match=r"Comparison\.plot: kind='pie': expected 'operations', 'accuracy'"
     ):
         comparison.plot(tmp_path / "a.png", "pie")
-    with pytest.raises(UsageError, match="no error or accuracy is reported"):
+    with pytest.raises(UsageError, match=r"is reported .*: the kind 'parameters' needs none"):
         zoo.compare("caffenet").plot(tmp_path / "a.png")
     with pytest.raises(ZooError, match=r"none/a\.png cannot be written: No such file or directory"):
-        comparison.plot(tmp_path / "none" / "a.png")
+        comparison.plot(tmp_path / "none" / "a.png", "parameters")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -587,13 +672,17 @@ def test_options_of_zoo_compare(tmp_path):
     )
     measured = run("compare", "lenet5", "--latency-batch-size", "2", "--json")
     assert json.loads(measured.stdout)["titles"]["ms"].endswith("2 at a time)")
-    narrow = run("compare", "densenet121", "--protocol", "top-1 single crop", "--csv")
+    with pytest.warns(ZooWarning, match="left out, as their papers report no top-1"):
+        narrow = run("compare", "densenet121", "vgg16", "--protocol", "top-1 single crop", "--csv")
+    assert [line.split(",")[0] for line in narrow.stdout.splitlines()] == ["name", "densenet121"]
     assert "25.02 top-1 error %" in narrow.stdout
     target = tmp_path / "a.svg"
+    chosen = ("vgg16", "vgg19")
     drawn = run(
-        "compare", "vgg*", "--plot", str(target), "--kind", "accuracy", "--protocol", "top-5 S=384"
+        "compare", *chosen, "--plot", str(target), "--kind", "accuracy", "--protocol", "top-5 S=384"
     )
-    assert (
-        drawn.stdout == f"{target}: {zoo.compare('vgg*').plot(target, 'accuracy', 'top-5 S=384')}\n"
-    )
+    caption = zoo.compare(chosen).plot(target, "accuracy", "top-5 S=384")
+    assert drawn.stdout == f"{target}: {caption}\n"
+    drawn = run("compare", *chosen, "--plot", str(target), "--kind", "parameters")
+    assert drawn.stdout == f"{target}: 2 networks, each with one example of its own size\n"
     assert isinstance(run("compare", "vgg11", "--sort", "size").exception, InputError)

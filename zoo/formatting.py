@@ -68,6 +68,12 @@ def separated(headers: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
     return out.getvalue()
 
 
+def some_of(names: Sequence[str], most: int = 8) -> str:
+    """The first names of a list, and how many more there are."""
+    shown = ", ".join(names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
+
+
 def mib(size: int) -> str:
     """Bytes in MiB = 2^20 bytes."""
     return f"{size / 2**20:,.2f}"

@@ -57,9 +57,10 @@ def compare(
     network, which is counted for it.
 
     `protocol`: words that pick one protocol of the reported results, such as "top-1
-    single crop"; then only its results are shown. `sort`: the column that gives the
-    order, else it is that of `networks`. `progress` wraps the list where networks must
-    be built, as `tqdm.tqdm` or `rich.progress.track` do.
+    single crop"; then only networks that have such a result are shown, with it.
+    `sort`: the column that gives the order, else it is that of `networks`. `progress`
+    wraps the list where networks must be built, as `tqdm.tqdm` or
+    `rich.progress.track` do.
 
     Raises UsageError for a pattern that nothing matches, an unknown column or protocol,
     and ZooError when a count contradicts a claim.

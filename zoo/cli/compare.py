@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from zoo.tables.compare import Comparison
 
 
-@click.command("compare", short_help="many networks in one table, two pictures or a web page")
+@click.command("compare", short_help="many networks in one table, a picture or a web page")
 @click.argument("names", nargs=-1, required=True, metavar="WHAT...")
 @options.INPUT_SIZE
 @click.option(
@@ -44,18 +44,19 @@ if TYPE_CHECKING:
     "--protocol",
     metavar="WORDS",
     default="",
-    help="Results of one protocol only, as in --protocol 'top-1 single crop'.",
+    help="Only networks with a result of one protocol, as in --protocol 'top-1 single crop'.",
 )
 @options.forms(csv="Print comma-separated values, sizes in bytes.")
 @click.option(
-    "--plot", metavar="FILE.png|svg", help="Draw the reported accuracy instead of printing a table."
+    "--plot", metavar="FILE.png|svg", help="Draw the networks instead of printing a table."
 )
 @click.option(
     "--kind",
-    type=click.Choice(["operations", "accuracy"]),
+    type=click.Choice(["operations", "accuracy", "parameters"]),
     default="operations",
     show_default=True,
-    help="What --plot draws: accuracy against operations, or accuracy per network.",
+    help="What --plot draws: accuracy against operations, accuracy per network, or parameters "
+    "against operations.",
 )
 @click.option(
     "--html",
@@ -83,13 +84,15 @@ def command(
     are twice the MACs. The depth is the paper's: layers with weights on the longest
     path. The weights are those of the parameters in single precision, or the recorded
     file's. Reported errors are the papers' own, and comparable only where data and
-    protocol are the same: pictures show one protocol, the one that most of the networks
-    share if --protocol picks no other.
+    protocol are the same: pictures have a panel per protocol, or the one that
+    --protocol picks. Parameters against operations need no reported error, so that all
+    networks are shown.
 
     \b
     Example: zoo compare alexnet 'vgg*' resnet50
              zoo compare '*' --sort macs --descending --csv
              zoo compare '*' --plot operations.svg
+             zoo compare 'vgg*' 'resnet*' --plot parameters.png --kind parameters
              zoo compare 'resnet*' --memory-batch-size 32 --html report.html
     """
     from zoo.cli.console import emit, progress

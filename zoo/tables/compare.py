@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import check_choice
+from zoo.errors import check_choice, warn
 from zoo.files import write
-from zoo.formatting import markdown, plain, separated
+from zoo.formatting import markdown, plain, separated, some_of
 from zoo.tables.evaluation_protocols import choose, protocol
 from zoo.tables.rows import LEFT, Row, cells, first, results, sort_key, value
 
@@ -65,14 +65,17 @@ class Comparison:
         return separated(self.titles, records)
 
     def plot(self, path: str | Path, kind: str = "operations", protocol: str = "") -> str:
-        """Draw the reported accuracy to a .png or .svg file: per network ("accuracy"),
-        or against the FLOPs, with the parameters as area and the year as colour
-        ("operations"). Returns the caption.
+        """Draw the networks to a .png or .svg file, with the year as colour: the
+        reported accuracy against the FLOPs with the parameters as area ("operations"),
+        or per network ("accuracy"), or the parameters against the FLOPs ("parameters"),
+        which needs no results. Returns the caption.
 
-        Only results of one protocol are drawn: of those whose text has the words
-        `protocol` (such as "top-5 single crop") the one that most of the networks
-        share. Raises UsageError where no network has any, or for another kind or file
-        name.
+        Results of different protocols are never in one panel: there is one per
+        protocol, as few as show all networks, of many networks the nine with the most;
+        panels of one data set have the same axes. `protocol`: words that pick one
+        protocol instead, such as "top-5 single crop", the most shared where several
+        have them. A note says what is left out. Raises UsageError where no network has
+        a result, or for another kind or file name.
         """
         from zoo.tables.plot import draw
 
@@ -98,8 +101,8 @@ class Comparison:
 def comparison(
     rows: Iterable[Row], titles: Mapping[str, str], protocol_words: str = ""
 ) -> Comparison:
-    """The table of some rows with these columns. With `protocol_words` only results of
-    that protocol are shown.
+    """The table of some rows with these columns. With `protocol_words` of the rows that
+    have a result of that protocol, with this result; a note names the others.
 
     Raises UsageError when no row has any.
     """
@@ -107,8 +110,8 @@ def comparison(
     if not protocol_words:
         return Comparison(tuple(replace(row, result=first(row.results)) for row in rows), titles)
     which, _ = choose(results(rows), protocol_words)
-    shown = []
-    for row in rows:
-        own = (result for result in row.results if protocol(result) == which)
-        shown.append(replace(row, result=next(own, None)))
+    own = {id(row): [r for r in row.results if protocol(r) == which] for row in rows}
+    if missing := [row.name for row in rows if not own[id(row)]]:
+        warn(f"left out, as their papers report no {which}: {some_of(missing)}")
+    shown = [replace(row, result=own[id(row)][0]) for row in rows if own[id(row)]]
     return Comparison(tuple(shown), titles)

@@ -20,9 +20,14 @@ class Protocol:
     the same measure.
     """
 
-    kind: str  # top-1, top-5, test
+    kind: str  # top-1, top-5
     data: str
     words: str  # how it was tested
+
+    @property
+    def measure(self) -> str:
+        """What was measured, however it was tested: figures of one axis."""
+        return f"{self.kind} accuracy on {self.data}"
 
     def __str__(self) -> str:
         return f"{self.kind} ({self.data}; {self.words})"
@@ -37,11 +42,14 @@ def _words(text: str) -> set[str]:
 
 
 def protocol(result: Result) -> Protocol | None:
-    """The protocol of an error rate or accuracy in per cent; None for another
-    measure.
+    """The protocol of an error rate or accuracy in per cent, which is the top-1 where
+    it does not say so; None for another measure.
     """
     metric = METRIC.fullmatch(result.metric)
-    return Protocol(metric["kind"], result.data, result.protocol) if metric else None
+    if not metric:
+        return None
+    kind = "top-1" if metric["kind"] == "test" else metric["kind"]
+    return Protocol(kind, result.data, result.protocol)
 
 
 def accuracy(result: Result) -> float:
@@ -61,6 +69,36 @@ def by_protocol(results: Mapping[str, Iterable[Result]]) -> dict[Protocol, dict[
             if which := protocol(result):
                 found.setdefault(which, {}).setdefault(name, result)
     return dict(sorted(found.items(), key=lambda item: (-len(item[1]), item[0].kind)))
+
+
+def covering(results: Mapping[str, Iterable[Result]]) -> dict[Protocol, dict[str, Result]]:
+    """A few protocols under which every network has a result that reports any, with
+    all that have it: those of one measure in a row, and of these first the protocol
+    that adds the most networks.
+
+    The first measure is that of the most shared protocol; where several are, the one
+    that the most networks report, and top-5 before top-1.
+    """
+    everything = by_protocol(results)
+    chosen: dict[Protocol, dict[str, Result]] = {}
+    left = set().union(*everything.values())
+    while left:
+        new = {which: found.keys() & left for which, found in everything.items()}
+        reach: dict[str, set[str]] = {}
+        for which, names in new.items():
+            reach.setdefault(which.measure, set()).update(names)
+        leading = max(
+            everything,
+            key=lambda which: (len(new[which]), len(reach[which.measure]), which.kind == "top-5"),
+        )
+        missing = reach[leading.measure]
+        left -= missing
+        own = [which for which in everything if which.measure == leading.measure]
+        while missing:
+            which = max(own, key=lambda which: len(everything[which].keys() & missing))
+            chosen[which] = everything[which]
+            missing = missing - everything[which].keys()
+    return chosen
 
 
 def choose(

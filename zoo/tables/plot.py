@@ -1,233 +1,144 @@
-"""The two pictures of A. Canziani, A. Paszke, E. Culurciello, *An Analysis of Deep
-Neural Network Models for Practical Applications* (arXiv:1605.07678): accuracy per
-network, and accuracy against operations with the parameters as area. The colour is the
-year.
+"""Pictures of a comparison, after A. Canziani, A. Paszke, E. Culurciello, *An Analysis
+of Deep Neural Network Models for Practical Applications* (arXiv:1605.07678): accuracy
+against operations with the parameters as area, accuracy per network, and parameters
+against operations. The colour is the year.
+
+Accuracies of different protocols are never in one panel; panels of one measure, such as
+the top-5 accuracy on the same images, have the same axes.
 """
 
 from __future__ import annotations
 
 import io
-import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from zoo.errors import UsageError, check_choice, warn
 from zoo.files import write
-from zoo.tables.evaluation_protocols import Protocol, accuracy, choose
-from zoo.tables.label_placement import GAP, place
+from zoo.formatting import some_of
+from zoo.tables.evaluation_protocols import Protocol, accuracy, choose, covering
+from zoo.tables.panel_layout import MARGIN, Panel, Point
+from zoo.tables.panels import STYLE, draw_panels
 from zoo.tables.rows import Row, results
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-Point = tuple[Row, float]  # a network and its accuracy in per cent
-
-STYLE: Any = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "zoo",
-    "font.size": 9,
-}  # text stays text, and equal pictures are equal files
-COLOURS = "viridis"  # in the order of lightness: even in grey print and for colour-blind readers
-AREA = 1600.0  # of the largest bubble, in square points
-LONG = 130  # characters in a line of the caption
+KINDS = ("operations", "accuracy", "parameters")
+MOST_PANELS = 9
+LETTERS = 15  # of the caption in an inch
 
 
 def draw(rows: Sequence[Row], path: Path, kind: str, words: str) -> str:
     """Write the picture and return its caption; see `Comparison.plot`."""
-    check_choice("Comparison.plot", "kind", kind, ("operations", "accuracy"))
+    check_choice("Comparison.plot", "kind", kind, KINDS)
     form = path.suffix.lower().removeprefix(".")
     if form not in ("png", "svg"):
         raise UsageError(f"{path}: a picture is a .png or a .svg file")
-    which, found = choose(results(rows), words)
-    points = [(row, accuracy(found[row.name])) for row in rows if row.results and row.name in found]
-    caption = (
-        f"{len(points)} networks, {which.kind} accuracy as their papers report it on "
-        f"{which.data} ({which.words})"
-    )
-    if left_out := [row.name for row in rows if not (row.results and row.name in found)]:
-        caption += f"; left out: {len(left_out)} without a result of this protocol"
-        names = ", ".join(left_out[:8])
-        if len(left_out) > 8:
-            names += f" and {len(left_out) - 8} more"
-        warn(f"left out, as their papers report no {which}: {names}")
+    if kind == "parameters":
+        panels, title, caption = _counted(rows, words)
+    else:
+        panels, title, caption = _reported(rows, kind, words)
 
     import matplotlib as mpl
-    from matplotlib.figure import Figure
 
-    width = 8.0 if kind == "operations" else max(5.5, 1.5 + 0.4 * len(points))
+    out = io.BytesIO()
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(width, 5.4 if kind == "operations" else 4.8), dpi=120)
-        (_operations if kind == "operations" else _bars)(figure, points, which)
-        text = textwrap.fill(caption, int(LONG * width / 8))
-        figure.text(0.01, 0.01, text, fontsize=7.5, color="#444444")
-        out = io.BytesIO()
+        figure, unnamed = draw_panels(panels, title, dots=kind == "accuracy")
+        if unnamed:
+            caption += f"; no room for {unnamed} names (give fewer networks)"
+        width, height = figure.get_size_inches()
+        text = textwrap.fill(caption, int(LETTERS * (width - 2 * MARGIN)))
+        figure.text(MARGIN / width, MARGIN / height, text, fontsize=7.5)
         figure.savefig(out, format=form, metadata={"Date": None} if form == "svg" else None)
     write(path, out.getvalue())
     return caption
 
 
-def _years(points: Sequence[Point]) -> dict[int, Any]:
-    """The colour of each year that occurs."""
-    import matplotlib as mpl
-
-    years = sorted({row.year or 0 for row, _ in points})
-    return {
-        year: mpl.colormaps[COLOURS](0.9 * i / max(len(years) - 1, 1))
-        for i, year in enumerate(years)
-    }
-
-
-def _bars(figure: Figure, points: Sequence[Point], which: Protocol) -> None:
-    from matplotlib.patches import Patch
-
-    points = sorted(points, key=lambda point: point[1])
-    colours = _years(points)
-    low, high = points[0][1], points[-1][1]
-    begin = max(0, math.floor(low - max(high - low, 1) / 2))
-    axes = figure.add_axes(
-        (0.6 / figure.get_figwidth(), 0.34, 1 - 1.6 / figure.get_figwidth(), 0.61)
-    )
-    axes.bar(
-        range(len(points)),
-        [value - begin for _, value in points],
-        bottom=begin,
-        color=[colours[row.year or 0] for row, _ in points],
-    )
-    for i, (_, value) in enumerate(points):
-        axes.annotate(
-            f"{value:.4g}", (i, value), (0, 2), textcoords="offset points", ha="center", fontsize=7
+def _reported(rows: Sequence[Row], kind: str, words: str) -> tuple[list[Panel], str, str]:
+    """The panels of reported accuracies, the picture's title and its caption."""
+    known = results(rows)
+    chosen = covering(known) if not words else dict([choose(known, words)])
+    if not chosen:
+        raise UsageError(
+            "no error or accuracy is reported for these networks: the kind 'parameters' needs none"
         )
-    axes.set_xticks(
-        range(len(points)),
-        [row.name for row, _ in points],
-        rotation=45,
-        ha="right",
-        rotation_mode="anchor",
-    )
-    axes.set_xlim(-0.6, len(points) - 0.4)
-    axes.set_ylim(begin, high + (high - begin) * 0.08)
-    axes.set_ylabel(f"{which.kind} accuracy, %" + (f" (from {begin} %)" if begin else ""))
-    axes.grid(axis="y", alpha=0.3)
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    handles = [Patch(color=colour, label=str(year)) for year, colour in colours.items()]
-    figure.legend(
-        handles=handles,
-        title="year",
-        loc="upper right",
-        bbox_to_anchor=(1, 0.97),
-        frameon=False,
-        fontsize=8,
-    )
+    reporting = [row for row in rows if row.results]
+    rare: list[Row] = []
+    if len(chosen) > MOST_PANELS:
+        chosen, rare = _most_shared(chosen, reporting)
+    shown = {row.name for row in reporting if any(row.name in found for found in chosen.values())}
+    measures = {which.measure for which in chosen}
+    panels = []
+    for which, found in chosen.items():
+        points = [
+            Point(row, max(row.flops, 1), accuracy(found[row.name]))
+            for row in reporting
+            if row.name in found
+        ]
+        heading = [which.data, which.words] if len(measures) > 1 else [which.words]
+        panels.append(Panel(points, heading, which.measure, f"{which.kind} accuracy, %"))
+    what = next(iter(measures)) if len(measures) == 1 else "accuracy"
+    title = what[0].upper() + what[1:]
+    if kind == "operations":
+        title += " against operations"
+    caption = f"{_networks(shown)}, {what} as their papers report it"
+    if len(chosen) == 1:
+        caption += f" ({next(iter(chosen)).words})"
+    else:
+        caption += ": a panel per way of testing, as figures of different ones do not compare"
+    silent = [row for row in rows if row not in reporting or (row.name not in shown and words)]
+    silent = [row for row in silent if row not in rare]
+    return panels, title, caption + _left_out(silent, rare, next(iter(chosen)) if words else None)
 
 
-def _operations(figure: Figure, points: Sequence[Point], which: Protocol) -> None:
-    from matplotlib.lines import Line2D
-    from matplotlib.ticker import FuncFormatter
-
-    colours = _years(points)
-    axes = figure.add_axes((0.075, 0.17, 0.755, 0.8))
-    x, y = [row.flops / 1e9 for row, _ in points], [value for _, value in points]
-    most = max(row.params for row, _ in points)
-    areas = [AREA * row.params / most for row, _ in points]
-    if max(x) > 8 * min(x):
-        axes.set_xscale("log")
-        axes.xaxis.set_minor_formatter(
-            FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
-        )
-    axes.margins(0.14)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.scatter(
-        x,
-        y,
-        areas,
-        c=[colours[row.year or 0] for row, _ in points],
-        alpha=0.65,
-        edgecolors="#333333",
-        linewidths=0.6,
-    )
-    axes.set_xlabel("operations of one image's forward pass, GFLOPs (a multiply-add is 2 FLOPs)")
-    axes.set_ylabel(f"{which.kind} accuracy, %")
-    axes.grid(alpha=0.3)
-    axes.set_axisbelow(True)
-    _name(figure, axes, points, areas)
-    dots = [
-        Line2D([], [], color=colour, marker="o", linestyle="", label=str(year))
-        for year, colour in colours.items()
-    ]
-    figure.legend(
-        handles=dots,
-        title="year",
-        loc="upper left",
-        bbox_to_anchor=(0.84, 0.98),
-        frameon=False,
-        fontsize=8,
-    )
-    rings = [
-        Line2D(
-            [],
-            [],
-            color="#999999",
-            marker="o",
-            linestyle="",
-            markersize=math.sqrt(AREA * size / most),
-            label=f"{size / 1e6:g} M",
-        )
-        for size in sorted({float(f"{most * share:.1g}") for share in (0.04, 0.2, 1)})
-    ]
-    figure.legend(
-        handles=rings,
-        title="parameters",
-        loc="lower left",
-        bbox_to_anchor=(0.835, 0.2),
-        frameon=False,
-        fontsize=8,
-        handlelength=5,
-        labelspacing=3,
-    )
+def _networks(found: Sized) -> str:
+    return f"{len(found)} network{'' if len(found) == 1 else 's'}"
 
 
-def _name(figure: Figure, axes: Axes, points: Sequence[Point], areas: Sequence[float]) -> None:
-    """Write the names at the bubbles, with a line where there is no room beside
-    them.
+def _most_shared(
+    chosen: dict[Protocol, dict], rows: Sequence[Row]
+) -> tuple[dict[Protocol, dict], list[Row]]:
+    """As many panels as a picture has room for, those that show the most networks, and
+    the networks that are then in none.
     """
-    figure.draw_without_rendering()
-    pixel = figure.dpi / 72
-    centres = axes.transData.transform([(row.flops / 1e9, value) for row, value in points])
-    bubbles = [
-        (x, y, math.sqrt(area) / 2 * pixel) for (x, y), area in zip(centres, areas, strict=True)
-    ]
-    labels = [
-        axes.annotate(row.name, (row.flops / 1e9, value), ha="center", va="center", fontsize=7.5)
-        for row, value in points
-    ]
-    extents = [label.get_window_extent() for label in labels]
-    chosen = place(
-        bubbles,
-        [(extent.width, extent.height) for extent in extents],
-        axes.get_window_extent().extents,
-    )
-    line = {"arrowstyle": "-", "linewidth": 0.5, "color": "#666666", "shrinkA": 0, "shrinkB": 0}
-    for label, (x, y, r), (to_x, to_y), extent in zip(
-        labels, bubbles, chosen, extents, strict=True
+    order = list(chosen)
+    new, seen = {}, set()
+    for which in order:
+        new[which] = len(chosen[which].keys() - seen)
+        seen |= chosen[which].keys()
+    most = sorted(order, key=lambda which: -new[which])[:MOST_PANELS]
+    kept = {which: chosen[which] for which in order if which in most}
+    return kept, [row for row in rows if not any(row.name in found for found in kept.values())]
+
+
+def _left_out(silent: Sequence[Row], rare: Sequence[Row], which: Protocol | None) -> str:
+    """The end of the caption, and a note with the names."""
+    parts = []
+    for rows, short, long in (
+        (
+            silent,
+            "without a result of this protocol" if which else "without a reported accuracy",
+            f"as their papers report no {which or 'accuracy'}",
+        ),
+        (rare, "of rarer protocols", "as only few share their protocols (give fewer networks)"),
     ):
-        beside = (
-            abs(to_x - x) < r + GAP + 1 + extent.width / 2
-            and abs(to_y - y) < r + GAP + 1 + extent.height / 2
-        )
-        to = ((to_x - x) / pixel, (to_y - y) / pixel)
-        label.remove()
-        axes.annotate(
-            label.get_text(),
-            label.xy,
-            to,
-            textcoords="offset points",
-            ha="center",
-            va="center",
-            fontsize=7.5,
-            arrowprops=None if beside else line,
-        )
+        if rows:
+            parts.append(f"{len(rows)} {short}")
+            names = some_of([row.name for row in rows])
+            warn(f"left out, {long}: {names}; kind 'parameters' shows all")
+    return f"; left out: {', '.join(parts)}" if parts else ""
+
+
+def _counted(rows: Sequence[Row], words: str) -> tuple[list[Panel], str, str]:
+    """The panel of parameters against operations."""
+    if words:
+        _, found = choose(results(rows), words)
+        rows = [row for row in rows if row.results and row.name in found]
+    points = [Point(row, row.flops, row.params) for row in rows if row.flops and row.params]
+    if not points:
+        raise UsageError("none of these networks has parameters and operations to draw")
+    caption = f"{_networks(points)}, each with one example of its own size"
+    if missing := [row.name for row in rows if not (row.flops and row.params)]:
+        caption += f"; left out: {len(missing)} without parameters or operations"
+        warn(f"left out, as they have no parameters or no operations: {some_of(missing)}")
+    panel = Panel(points, [], "parameters", "parameters", logarithmic=True)
+    return [panel], "Parameters against operations", caption
