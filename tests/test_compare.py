@@ -72,7 +72,9 @@ def test_names_patterns_and_modules_in_the_given_order():
     assert (ours.depth, from_module.depth) == (7, 4), (
         "the paper's count of a name, the counted one of a module"
     )
-    assert from_module == replace(ours, year=None, depth=4, results=(), result=None)
+    assert (ours.paper, ours.doc) == (zoo.info("lenet5").paper, zoo.info("lenet5").doc)
+    of_the_paper = {"paper": None, "note": "", "doc": "", "results": (), "result": None}
+    assert from_module == replace(ours, year=None, depth=4, **of_the_paper)
 
 
 def test_the_claims_are_the_counts():

@@ -13,7 +13,7 @@ from zoo import registry
 from zoo.cli import cli
 from zoo.errors import ZooError
 from zoo.spec import Result
-from zoo.tables import html_report
+from zoo.tables import evaluation_protocols, html_report
 
 BROWSER = next(
     filter(
@@ -83,13 +83,13 @@ def open_page(chromium, html):
     """
     opened, said, asked = [], [], []
 
-    def load(width=1280, height=900, scheme="light"):
+    def load(width=1280, height=900, scheme="light", address=""):
         page = chromium.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("dialog", lambda dialog: said.append(dialog.message))
         page.on("request", lambda request: asked.append(request.url))
-        page.goto(html.as_uri())
+        page.goto(html.as_uri() + address)
         page.wait_for_selector(".bubble")
         opened.append(page)
         return page
@@ -98,7 +98,7 @@ def open_page(chromium, html):
     for page in opened:
         page.close()
     assert said == []
-    assert asked == [html.as_uri()] * len(opened)
+    assert [address.partition("#")[0] for address in asked] == [html.as_uri()] * len(opened)
 
 
 def names(page):
@@ -154,7 +154,10 @@ def test_sorting(open_page):
     assert header.get_attribute("aria-sort") == "none"
     assert names(page)[-4:] == ["resnet34", "resnet50", "resnet152", "vgg16"], "in natural order"
     page.get_by_role("columnheader", name="reported").get_by_role("button").click()
+    assert names(page)[:3] == ["resnet152", "densenet121", "resnet50"], "of the chart's protocol"
     assert names(page)[-1] == "caffenet", "nothing reported: last"
+    page.select_option("#protocol", "-1")
+    assert names(page)[-1] == "caffenet"
 
 
 @needs_browser
@@ -178,6 +181,8 @@ def test_filtering_reaches_the_table_and_the_chart(open_page):
     page.fill("#filter", "nothing of the kind")
     assert names(page) == []
     assert bubbles(page) == set()
+    assert not page.locator("#chart").is_visible(), "no empty panel"
+    assert page.locator("#instead").inner_text() == "No network has all these words."
     page.fill("#filter", "")
     assert (len(names(page)), bubbles(page)) == (10, before)
 
@@ -186,7 +191,8 @@ def test_filtering_reaches_the_table_and_the_chart(open_page):
 def test_protocols_are_never_in_one_chart(open_page):
     page = open_page()
     shown = {}
-    for label in page.locator("#protocol option").all_inner_texts():
+    options = page.locator("#protocol optgroup option").all_inner_texts()
+    for label in options:
         page.select_option("#protocol", label=label)
         shown[label.partition(" – ")[0]] = bubbles(page)
     assert shown["top-5 (ILSVRC-2012 val; single network, dense, S=256, Q=256)"] == {"vgg16"}
@@ -194,15 +200,125 @@ def test_protocols_are_never_in_one_chart(open_page):
     for label, found in shown.items():
         for name in found - {ODD}:
             results = zoo.info(name).variant.results
-            assert any(
-                label == f"{each.metric.split(' ')[0]} ({each.data}; {each.protocol})"
-                for each in results
-            )
+            assert label in [str(evaluation_protocols.protocol(each)) for each in results]
     protocol(page, "single network, many scales")
     assert (
         page.locator("#left-out").inner_text()
         == "7 networks of the table reported nothing under this one."
     )
+
+
+@needs_browser
+def test_the_table_shows_the_protocol_of_the_chart(open_page):
+    page = open_page()
+
+    def reported():
+        cells = page.locator("#table tbody tr td:last-child").all_inner_texts()
+        return dict(zip(names(page), cells, strict=True))
+
+    protocol(page, "top-5 (ILSVRC-2012 val; single network, 10 crops)")
+    assert (
+        reported()["googlenet"] == "9.15 top-5 error % (ILSVRC-2012 val; single network, 10 crops)"
+    )
+    assert {name for name, text in reported().items() if text} == bubbles(page)
+    shows = page.locator("#table-shows")
+    assert shows.inner_text() == (
+        "Reported: only top-5 (ILSVRC-2012 val; single network, 10 crops), as in the chart."
+    )
+    page.select_option("#protocol", "-1")
+    assert reported()["vgg16"] == zoo.compare("vgg16").rows[0].reported
+    assert shows.inner_text().startswith("Reported: by each paper in its own way")
+    assert bubbles(page) == {*NETWORKS, ODD}, "parameters against operations need no results"
+    assert page.locator("#plot-title").inner_text() == "Parameters against operations"
+
+
+@needs_browser
+def test_protocols_are_grouped_by_data_set(open_page):
+    page = open_page()
+    groups = page.locator("#protocol optgroup")
+    labels = [group.get_attribute("label") for group in groups.all()]
+    assert len(set(labels)) == len(labels)
+    assert {"ILSVRC-2012 val", "MNIST test"} <= set(labels)
+    for label, group in zip(labels, groups.all(), strict=True):
+        for text in group.locator("option").all_inner_texts():
+            assert f"({label}; " in text
+
+
+@needs_browser
+def test_a_filter_never_leaves_an_empty_panel(open_page):
+    page = open_page()
+    protocol(page, "top-5 (ILSVRC-2012 val; single network, 10 crops)")
+    page.fill("#filter", "vgg16")
+    assert bubbles(page) == {"vgg16"}
+    assert (
+        page.locator("#instead")
+        .inner_text()
+        .endswith("shown is top-1 (ILSVRC-2012 val; single network, dense, S=256, Q=256).")
+    )
+    page.fill("#filter", "caffenet")
+    assert bubbles(page) == {"caffenet"}
+    assert page.locator("#instead").inner_text().endswith("shown is parameters against operations.")
+    page.fill("#filter", "")
+    assert page.locator("#instead").inner_text() == ""
+    assert "googlenet" in bubbles(page)
+
+
+@needs_browser
+def test_each_network_has_an_address(open_page):
+    page = open_page(address="#vgg16")
+    assert page.get_by_role("dialog", name="vgg16").is_visible()
+    page.get_by_role("button", name="Close").click()
+    assert page.evaluate("location.hash") == ""
+    page.locator(".bubble[data-name=googlenet]").click()
+    assert page.evaluate("location.hash") == "#googlenet"
+    page.keyboard.press("Escape")
+    page.evaluate("location.hash = '#lenet5'")
+    page.wait_for_selector("#details[open]")
+    assert page.locator("#details-title").inner_text() == "lenet5"
+
+
+@needs_browser
+def test_the_dialog_has_paper_link_departures_and_the_sizes_of_the_parts(open_page):
+    page = open_page(address="#vgg16")
+    info = zoo.info("vgg16")
+    assert page.locator("#paper").inner_text() == f"{info.paper} {info.paper.url}"
+    assert page.locator("#paper a").get_attribute("href") == "https://arxiv.org/abs/1409.1556"
+    assert page.locator("#note").inner_text() == "Variant: D"
+    page.locator("#notes summary").click()
+    assert page.locator("#notes-text h3").all_inner_texts() == ["Departures"]
+    assert (
+        page.locator("#notes-text li").first.inner_text().startswith("Initialisation: section 3.1")
+    )
+    parts = page.locator("#shape-box svg").get_attribute("aria-label")
+    assert parts == (
+        "stage1 64x112x112, stage2 128x56x56, stage3 256x28x28, stage4 512x14x14, stage5 512x7x7, "
+        "fc6 4096, fc7 4096, head 1000"
+    )
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [1280, 390])
+def test_nothing_is_clipped(open_page, width):
+    page = open_page(width)
+    outside = """() => {
+      const box = document.querySelector("#chart svg").getBoundingClientRect();
+      return [...document.querySelectorAll("#chart svg text, #chart svg circle")].filter(each => {
+        const own = each.getBoundingClientRect();
+        return own.left < box.left || own.right > box.right || own.top < box.top || own.bottom > box.bottom;
+      }).map(each => each.textContent || each.parentNode.dataset.name);
+    }"""
+    for place in page.locator("#protocol option").all():
+        page.select_option("#protocol", place.get_attribute("value"))
+        assert page.evaluate(outside) == []
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.select_option("#protocol", "-1")
+    assert page.locator("#sizes .size").count() == 0, "areas mean nothing there"
+    protocol(page, "top-5 (ILSVRC-2012 val; single network, 10 crops)")
+    assert page.locator("#sizes .size").all_inner_texts() == [
+        "2 M parameters",
+        "20 M parameters",
+        "60 M parameters",
+    ]
 
 
 @needs_browser
@@ -322,9 +438,10 @@ def test_another_width_draws_the_chart_anew(open_page):
 # ---------------------------------------------------------------- what needs no browser
 
 
-def test_the_page_names_no_address(html):
+def test_the_page_names_no_address_but_those_of_the_papers(html):
     text = html.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
-    assert not re.search(r"(https?:)?//[\w-]+\.\w", text)
+    papers = {zoo.info(name).paper.url for name in NETWORKS}
+    assert set(re.findall(r'(?:https?:)?//[\w-]+\.[^"\s]*', text)) == papers
     assert not re.search(r"<(link|script|img|iframe)[^>]*(src|href)=\"(?!data:)", text)
     assert text.count("</script>") == 2, "no name ends the script"
 
@@ -335,6 +452,26 @@ def test_the_data_in_the_page_are_those_of_the_table():
     assert [row["cells"] for row in data["rows"]] == comparison.cells()
     assert data["titles"] == list(comparison.titles.values())
     assert [row["layers"] for row in data["rows"]] == [[], []]
+
+
+def test_the_page_opens_with_the_protocol_of_the_table():
+    for words, wanted in (("", "10 crops"), ("top-1 single crop", "single network, single crop")):
+        text = zoo.compare(["resnet50", "densenet121"], protocol=words).to_html()
+        data = json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])
+        assert wanted in data["protocols"][data["first"]]["text"]
+
+
+@pytest.mark.parametrize("name", zoo.list_models())
+def test_readings_and_departures_are_all_there(name):
+    doc = zoo.info(name).doc
+    notes = html_report.notes(doc)
+    assert notes[0][0] == "h"
+    assert "h" not in {
+        kind for kind, text in notes if not text.startswith(("Reading", "Departure"))
+    }
+    words = " ".join(text for _, text in notes).split()
+    assert doc.replace("\n- ", "\n").split()[-len(words) :] == words
+    assert html_report.notes("A network.\n\nNo list.") == []
 
 
 def test_zoo_compare_writes_it(tmp_path):

@@ -144,6 +144,9 @@ def _row(source: Source, input_size: Size, recount: bool, with_layers: bool) -> 
         year=family.paper.year,
         weights=_recorded_size(source) or row.weights,
         results=variant.results,
+        paper=family.paper,
+        note=variant.note,
+        doc=family.doc,
     )
 
 

@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 @click.option(
     "--html",
     metavar="FILE.html",
-    help="Write a page with the table, the chart and the layers of each network.",
+    help="Write a page with the table, the chart, and paper, departures and layers of each network.",
 )
 def command(
     names: tuple[str, ...],

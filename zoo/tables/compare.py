@@ -82,8 +82,10 @@ class Comparison:
         return draw(self.rows, Path(path), kind, protocol)
 
     def to_html(self, path: str | Path = "") -> str:
-        """One page that needs nothing else: the table to sort and filter, the chart,
-        and the layers where the rows have them.
+        """One page that needs nothing else: the table to sort and filter, the chart of
+        one protocol or of parameters against operations, and for each network, at an
+        address such as `report.html#vgg16`, its paper, departures, and its layers where
+        the rows have them.
 
         Written to `path` too when it is given.
         """

@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from zoo.formatting import figure, mib, natural_key
-from zoo.spec import Claims, Result
+from zoo.spec import Claims, Paper, Result
 
 if TYPE_CHECKING:
     from zoo.count.module_table import Row as ModuleRow
@@ -73,6 +73,9 @@ class Row:
     inference: int | None = None  # bytes at the peak of a forward pass
     ms: float | None = None  # measured milliseconds per example
     layers: tuple[Layer, ...] = field(default=(), repr=False)
+    paper: Paper | None = field(default=None, repr=False)
+    note: str = ""  # what this network is, where the name does not say it
+    doc: str = field(default="", repr=False)  # of its family: readings and departures
 
     @property
     def reported(self) -> str:
