@@ -217,9 +217,7 @@ def test_the_table_shows_the_protocol_of_the_chart(open_page):
         return dict(zip(names(page), cells, strict=True))
 
     protocol(page, "top-5 (ILSVRC-2012 val; single network, 10 crops)")
-    assert (
-        reported()["googlenet"] == "9.15 top-5 error % (ILSVRC-2012 val; single network, 10 crops)"
-    )
+    assert reported()["googlenet"] == "9.15 top-5 error %", "the protocol stands above the table"
     assert {name for name, text in reported().items() if text} == bubbles(page)
     shows = page.locator("#table-shows")
     assert shows.inner_text() == (
@@ -311,6 +309,10 @@ def test_nothing_is_clipped(open_page, width):
         page.select_option("#protocol", place.get_attribute("value"))
         assert page.evaluate(outside) == []
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        box = page.evaluate(
+            "(box => box.scrollWidth <= box.clientWidth)(document.querySelector('#box'))"
+        )
+        assert box == (width == 1280), "a narrow table scrolls in its box"
     page.select_option("#protocol", "-1")
     assert page.locator("#sizes .size").count() == 0, "areas mean nothing there"
     protocol(page, "top-5 (ILSVRC-2012 val; single network, 10 crops)")

@@ -98,7 +98,7 @@ def _row(
         "keys": [_key(row, column) for column in columns],
         "text": words.lower(),
         "accuracies": {place: accuracy(result) for place, result in own.items()},
-        "reported": {place: text(result) for place, result in own.items()},
+        "reported": {place: f"{result.value} {result.metric}" for place, result in own.items()},
         "results": [f"{text(result)}, {result.source}" for result in row.results],
         "note": row.note,
         "layers": [_layer(layer) for layer in row.layers],

@@ -269,7 +269,8 @@ def _legends(
         )
         for size in shown
     ]
-    below = first.get_window_extent(figure.canvas.get_renderer()).y0 / figure.bbox.height
+    canvas: Any = figure.canvas
+    below = first.get_window_extent(canvas.get_renderer()).y0 / figure.bbox.height
     diameter = math.sqrt(largest) / 8  # in characters
     figure.legend(
         handles=rings,

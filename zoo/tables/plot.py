@@ -17,6 +17,7 @@ from pathlib import Path
 from zoo.errors import UsageError, check_choice, warn
 from zoo.files import write
 from zoo.formatting import some_of
+from zoo.spec import Result
 from zoo.tables.evaluation_protocols import Protocol, accuracy, choose, covering
 from zoo.tables.panel_layout import MARGIN, Panel, Point
 from zoo.tables.panels import STYLE, draw_panels
@@ -95,13 +96,14 @@ def _networks(found: Sized) -> str:
 
 
 def _most_shared(
-    chosen: dict[Protocol, dict], rows: Sequence[Row]
-) -> tuple[dict[Protocol, dict], list[Row]]:
+    chosen: dict[Protocol, dict[str, Result]], rows: Sequence[Row]
+) -> tuple[dict[Protocol, dict[str, Result]], list[Row]]:
     """As many panels as a picture has room for, those that show the most networks, and
     the networks that are then in none.
     """
     order = list(chosen)
-    new, seen = {}, set()
+    new: dict[Protocol, int] = {}
+    seen: set[str] = set()
     for which in order:
         new[which] = len(chosen[which].keys() - seen)
         seen |= chosen[which].keys()
