@@ -13,7 +13,7 @@ Bubble = tuple[float, float, float]  # x, y, radius
 
 GAP, STEP, RINGS, DIRECTIONS = 4.0, 12.0, 7, 24
 PASSES = 4  # in which each label may move, now that the others have a place
-OUTSIDE, NAME, DISC, AWAY, SLANTED = 50, 12, 8, 2, 8  # what each of these costs
+OUTSIDE, NAME, DISC, AWAY, SLANTED, CROSSED = 50, 12, 8, 2, 8, 1500  # what each of these costs
 SHARE = 0.05, 0.2  # of a label, and of a bubble, that another label may cover
 
 
@@ -39,9 +39,14 @@ def place(
     found: dict[int, Any] = {}
     for _ in range(PASSES):
         for i in order:
-            others = np.array([box for j, box in found.items() if j != i]).reshape(-1, 4)
-            crowd = _common(candidates[i], others).sum(1)
-            found[i] = candidates[i][np.argmin(costs[i] + NAME * crowd)]
+            boxes = candidates[i]
+            others = [j for j in found if j != i]
+            placed = np.array([found[j] for j in others]).reshape(-1, 4)
+            centres = np.array([bubbles[j] for j in others]).reshape(-1, 3)
+            crossed = _crossed(_lines(boxes, np.array([bubbles[i]])), placed).sum(1)
+            crossed += _crossed(_lines(placed, centres), boxes).sum(0)
+            crowd = NAME * _common(boxes, placed).sum(1) + CROSSED * crossed
+            found[i] = boxes[np.argmin(costs[i] + crowd)]
     boxes = [found[i] for i in range(len(bubbles))]
     return [(float(box[0] + box[2]) / 2, float(box[1] + box[3]) / 2) for box in boxes]
 
@@ -75,6 +80,20 @@ def _candidates(bubble: Bubble, size: tuple[float, float], rings: int) -> tuple[
     # straight beside the bubble, or above or below it, is read best
     cost = AWAY * (1 + ring) * (GAP + ring * STEP) + SLANTED * np.abs(across * up)
     return _boxes(centres, width, height), cost
+
+
+def _lines(boxes: Any, bubbles: Any) -> Any:
+    """Points on the lines from bubbles to the middle of their labels."""
+    part = np.linspace(0, 0.9, 10)[None, :, None]
+    middle = (boxes[:, :2] + boxes[:, 2:]) / 2
+    return part * middle[:, None] + (1 - part) * bubbles[:, None, :2]
+
+
+def _crossed(lines: Any, boxes: Any) -> Any:
+    """Which lines (in the rows) cross which boxes (in the columns)."""
+    above = (lines[:, :, None] > boxes[None, None, :, :2]).all(3)
+    below = (lines[:, :, None] < boxes[None, None, :, 2:]).all(3)
+    return (above & below).any(1)
 
 
 def _boxes(centres: Any, width: float, height: float) -> Any:

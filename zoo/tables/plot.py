@@ -57,16 +57,16 @@ def draw(rows: Sequence[Row], path: Path, kind: str, words: str) -> str:
 def _reported(rows: Sequence[Row], kind: str, words: str) -> tuple[list[Panel], str, str]:
     """The panels of reported accuracies, the picture's title and its caption."""
     known = results(rows)
-    chosen = covering(known) if not words else dict([choose(known, words)])
-    if not chosen:
+    everything = covering(known) if not words else dict([choose(known, words)])
+    if not everything:
         raise UsageError(
             "no error or accuracy is reported for these networks: the kind 'parameters' needs none"
         )
+    chosen = _most_shared(everything)
     reporting = [row for row in rows if row.results]
-    rare: list[Row] = []
-    if len(chosen) > MOST_PANELS:
-        chosen, rare = _most_shared(chosen, reporting)
-    shown = {row.name for row in reporting if any(row.name in found for found in chosen.values())}
+    known_names, shown = set().union(*everything.values()), set().union(*chosen.values())
+    silent = [row for row in rows if not (row.results and row.name in known_names)]
+    rare = [row for row in reporting if row.name in known_names - shown]
     measures = {which.measure for which in chosen}
     panels = []
     for which, found in chosen.items():
@@ -86,8 +86,6 @@ def _reported(rows: Sequence[Row], kind: str, words: str) -> tuple[list[Panel], 
         caption += f" ({next(iter(chosen)).words})"
     else:
         caption += ": a panel per way of testing, as figures of different ones do not compare"
-    silent = [row for row in rows if row not in reporting or (row.name not in shown and words)]
-    silent = [row for row in silent if row not in rare]
     return panels, title, caption + _left_out(silent, rare, next(iter(chosen)) if words else None)
 
 
@@ -95,21 +93,15 @@ def _networks(found: Sized) -> str:
     return f"{len(found)} network{'' if len(found) == 1 else 's'}"
 
 
-def _most_shared(
-    chosen: dict[Protocol, dict[str, Result]], rows: Sequence[Row]
-) -> tuple[dict[Protocol, dict[str, Result]], list[Row]]:
-    """As many panels as a picture has room for, those that show the most networks, and
-    the networks that are then in none.
-    """
-    order = list(chosen)
+def _most_shared(found: dict[Protocol, dict[str, Result]]) -> dict[Protocol, dict[str, Result]]:
+    """As many panels as a picture has room for: those that add the most networks."""
     new: dict[Protocol, int] = {}
     seen: set[str] = set()
-    for which in order:
-        new[which] = len(chosen[which].keys() - seen)
-        seen |= chosen[which].keys()
-    most = sorted(order, key=lambda which: -new[which])[:MOST_PANELS]
-    kept = {which: chosen[which] for which in order if which in most}
-    return kept, [row for row in rows if not any(row.name in found for found in kept.values())]
+    for which, networks in found.items():
+        new[which] = len(networks.keys() - seen)
+        seen |= networks.keys()
+    most = sorted(new, key=lambda which: -new[which])[:MOST_PANELS]
+    return {which: networks for which, networks in found.items() if which in most}
 
 
 def _left_out(silent: Sequence[Row], rare: Sequence[Row], which: Protocol | None) -> str:
