@@ -73,6 +73,24 @@ def networks(names: list[str]) -> str:
     )
 
 
+def layouts(names: list[str]) -> str:
+    """Under which peers' key names the networks load and export."""
+    lines = []
+    known = [zoo.info(name) for name in names]
+    for peer in sorted({peer for each in known for peer in (*each.layouts, *each.named_by_peers)}):
+        own = [each for each in known if peer in each.layouts]
+        lines.append(f"`{peer}` for {', '.join(f'`{each.name}`' for each in own)}")
+        if args := own[0].layouts[peer]:
+            given = ", ".join(f"{key}={value!r}" for key, value in args.items())
+            lines[-1] += f" (the peer's networks have `{given}`)"
+        lines += [
+            f"{peer}'s {each.name} is `{each.named_by_peers[peer]}`"
+            for each in known
+            if peer in each.named_by_peers
+        ]
+    return f"Key names of peers (`layout=`): {'; '.join(lines)}." if lines else ""
+
+
 def layers(profile: Profile) -> str:
     """The layers, blocks or stages of a network in order: what holds parameters or
     changes the size. Equal ones share a line.
@@ -277,6 +295,7 @@ def page(family: str, names: list[str], text: dict[str, Any]) -> dict[str, str]:
         networks(names),
         "MACs are multiply-adds of convolutions and matrix products for one image, FLOPs twice as "
         f"many (`zoo compare {names[0]}`).",
+        *filter(None, [layouts(names)]),
         f"## Layers of `{table_of}`",
         layers(zoo.profile(table_of)),
         f"All modules: `zoo profile {table_of} --depth 9`.",

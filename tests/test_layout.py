@@ -16,9 +16,10 @@ from zoo.paths import PACKAGE
 
 ROOT = PACKAGE.parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-BASE = {"errors", "paths", "files", "formatting", "inputs", "spec", "optimizers"}
+BASE = {"errors", "paths", "checkpoints", "files", "formatting", "inputs", "spec", "optimizers"}
 ROOMS = {  # what each may import, beside itself; api and cli join them
     **{name: {"errors", "inputs"} for name in BASE},
+    "files": {"errors", "checkpoints"},
     "registry": BASE,
     "weights": BASE,
     "layers": BASE,

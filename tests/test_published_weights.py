@@ -67,7 +67,7 @@ def test_the_other_padding_loads_and_is_wrong(images):
 
 def test_the_layout_is_never_guessed():
     path = folder("ZOO_MIRROR", FILES["resnet20_cifar10"])
-    with pytest.raises(WeightsError, match="is `layout=` right"):
+    with pytest.raises(WeightsError, match='is not guessed: pass layout="akamaster"'):
         zoo.create("resnet20_cifar10", checkpoint_path=path)
     with pytest.raises(UsageError, match="akamaster"):
         zoo.create("resnet20_cifar10", checkpoint_path=path, layout="torchvision")

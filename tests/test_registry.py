@@ -121,7 +121,8 @@ def test_checkpoints(tmp_path):
     torch.save({"state_dict": old, "epoch": 3}, tmp_path / "theirs.pth")
     x = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
-        for file, layout in (("own.safetensors", ""), ("theirs.pth", "torchvision")):
+        files = (("own.safetensors", ""), ("theirs.pth", "torchvision"), ("theirs.pth", ""))
+        for file, layout in files:
             assert torch.equal(
                 zoo.create("vgg11_bn", checkpoint_path=tmp_path / file, layout=layout).eval()(x),
                 model(x),
@@ -138,12 +139,13 @@ def test_checkpoints(tmp_path):
         (tmp_path / "own.safetensors").read_bytes()[:1000]
     )
     torch.save([1, 2], tmp_path / "list.pth")
+    torch.save({"features.stage1.conv1.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "one.pth")
     for file, options, message in [
         ("absent.pth", {}, "no such weights file"),
         ("broken.pth", {}, "not a readable weights file"),
         ("broken.safetensors", {}, "not a readable weights file"),
         ("list.pth", {}, "holds no state dict"),
-        ("theirs.pth", {}, r"tensors 54 missing \(features.stage1.conv1.weight, .*layout="),
+        ("one.pth", {}, r"tensors 53 missing \(features.stage1.conv1.bias, .*layout="),
         (
             "own.safetensors",
             {"in_chans": 1},

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo import checkpoints
 from zoo.errors import WeightsError, ZooError
 
 if TYPE_CHECKING:
@@ -58,14 +60,16 @@ def write(path: str | Path, content: bytes | str) -> None:
 def write_state(
     path: str | Path, state: Mapping[str, Tensor], about: Mapping[str, Any] | None = None
 ) -> None:
-    """A state dict as a safetensors file; `about` its network goes into the file's
-    metadata, as JSON.
+    """A state dict as a safetensors file, without what torch's wrappers put into the
+    keys; `about` its network goes into the file's metadata, as JSON.
     """
     import torch
     from safetensors.torch import save_file
 
     tensors = {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        checkpoints.unwrapped_key(name): tensor.detach()
+        .cpu()
+        .clone(memory_format=torch.contiguous_format)
         for name, tensor in state.items()
     }
     metadata = {"format": "pt"}
@@ -89,44 +93,54 @@ def read_about(path: str | Path) -> dict[str, Any] | None:
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
-    """The state dict in a safetensors file or a torch.save file (tensors only: nothing
-    in it is executed).
-
-    Of a torch.save file a dict with the key `state_dict` or `model` is opened, and a
-    `module.` prefix of all keys (DataParallel) is taken off. Raises WeightsError.
+    """The state dict in a safetensors file or a torch.save file, alone or in a
+    container (tensors only: nothing in it is executed). Raises WeightsError.
     """
     import torch
     from safetensors.torch import load_file
 
     path = Path(path)
-    pickled = path.suffix != ".safetensors"
-    state: Any
+    content: Any
     if not path.is_file():
         raise WeightsError(f"{path}: no such weights file")
     try:
-        safe: Any = {"map_location": "cpu", "weights_only": True}
-        state = torch.load(path, **safe) if pickled else load_file(path)
+        if checkpoints.is_safetensors(path):
+            content = load_file(path)
+        else:  # torch would go by the suffix of a path
+            with path.open("rb") as file, warnings.catch_warnings(action="ignore"):
+                content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and safetensors raise a dozen types
-        first = (str(error) or repr(error)).splitlines()[0]
-        raise WeightsError(f"{path}: not a readable weights file: {first}") from error
-    for key in ("state_dict", "model"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    whole = isinstance(state, dict) and state
-    if not whole or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise WeightsError(f"{path}: holds no state dict (name -> tensor)")
-    if pickled and all(key.startswith("module.") for key in state):
-        state = {key.removeprefix("module."): value for key, value in state.items()}
-    return state
+        reason = checkpoints.unreadable(path, error)
+        raise WeightsError(f"{path}: not a readable weights file: {reason}") from error
+    return checkpoints.state_dict_in(content, str(path))
 
 
 def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Load strictly; batch counters that old files lack (`num_batches_tracked`) count
-    as zero. `source` names the state dict in messages.
+    """Load strictly, but for what wrappers put before the keys (`module.`, `model.`);
+    batch counters that old files lack (`num_batches_tracked`) count as zero. `source`
+    names the state dict in messages.
 
     Raises WeightsError naming what differs.
     """
-    own = model.state_dict()
+    from torch import nn
+
+    while isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        model = model.module
+    real_keys = {checkpoints.unwrapped_key(key): key for key in model.state_dict()}
+    own = dict(zip(real_keys, model.state_dict().values(), strict=True))
+    state = checkpoints.without_prefix(state, own, source)
+    _check_fit(type(model).__name__, own, state, source)
+    filled = {
+        real_keys[key]: state[key] if key in state else value.new_zeros(value.shape, device="cpu")
+        for key, value in own.items()
+    }
+    model.load_state_dict(filled, assign=any(tensor.is_meta for tensor in own.values()))
+
+
+def _check_fit(
+    name: str, own: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str
+) -> None:
+    """Raises WeightsError naming what differs."""
     missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
     unknown = [key for key in state if key not in own]
     shapes = [
@@ -134,19 +148,16 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> No
         for key, value in own.items()
         if key in state and state[key].shape != value.shape
     ]
+    if own and not own.keys() & state.keys():
+        raise WeightsError(
+            f"{source} has no tensor of {name}: its keys are {checkpoints.listed(unknown)} and not "
+            f"{checkpoints.listed(missing)}; is `layout=` right?"
+        )
     kinds = {"missing": missing, "unknown": unknown, "of another shape": shapes}
     faults = [
-        f"{len(keys)} {kind} ({', '.join(keys[:3])}{', …' if len(keys) > 3 else ''})"
-        for kind, keys in kinds.items()
-        if keys
+        f"{len(keys)} {kind} ({checkpoints.listed(keys)})" for kind, keys in kinds.items() if keys
     ]
     if faults:
         raise WeightsError(
-            f"{source} does not fit {type(model).__name__}: tensors {'; '.join(faults)}; "
-            "is `layout=` right?"
+            f"{source} does not fit {name}: tensors {'; '.join(faults)}; is `layout=` right?"
         )
-    filled = {
-        key: state[key] if key in state else value.new_zeros(value.shape, device="cpu")
-        for key, value in own.items()
-    }
-    model.load_state_dict(filled, assign=any(tensor.is_meta for tensor in own.values()))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import registry
-from zoo.api.build import build, classes_of, takes, with_classes
+from zoo.api.build import build, classes_of, with_classes
+from zoo.api.checkpoint import from_file, with_own_keys
 from zoo.api.source import Source, layout_table, resolve, weight_records
 from zoo.errors import UsageError, WeightsError, warn
 
@@ -36,10 +37,10 @@ def create(
     ours. `model_args` override its row (`num_classes`, `in_chans`, `drop_rate`, …).
 
     `checkpoint_path` loads a weights file, whose key names are those of `layout`
-    (default: ours). With weights, another `num_classes` keeps the body and gets a new
-    head. `features_only` gives the list of feature maps after the stages `out_indices`
-    instead of logits. Raises UnknownModelError, UsageError (a wrong argument) and
-    WeightsError.
+    (default: ours, or those of the only peer whose names and shapes fit). With weights,
+    another `num_classes` keeps the body and gets a new head. `features_only` gives the
+    list of feature maps after the stages `out_indices` instead of logits. Raises
+    UnknownModelError, UsageError (a wrong argument) and WeightsError.
     """
     from zoo.interfaces.classifier import Classifier
     from zoo.interfaces.features import FeatureNet
@@ -47,13 +48,15 @@ def create(
     source = resolve(what)
     if pretrained or (source.origin and source.origin.tag and not source.weights):
         raise missing_weights(source)
-    if checkpoint_path:
-        model = _from_file(source, Path(checkpoint_path), layout, device, model_args)
-    else:
-        model = build(source, device, **model_args)
+    path = Path(checkpoint_path) if checkpoint_path else None
+    model = (
+        from_file(source, path, layout, device, model_args)
+        if path
+        else build(source, device, **model_args)
+    )
     wanted = model_args.get("num_classes")
-    if wanted is not None and (weights := checkpoint_path or source.weights):
-        model = _fit_classes(model, wanted, source, Path(weights))
+    if wanted is not None and (weights := path or source.weights):
+        model = _fit_classes(model, wanted, source, weights)
     if features_only or out_indices is not None:
         if not isinstance(model, Classifier):
             raise UsageError(f"{source.name} is no image classifier: it has no feature maps")
@@ -67,19 +70,24 @@ def model_entrypoint(name: str) -> Callable[..., nn.Module]:
     return partial(create, name)
 
 
-def load_state_dict(model: nn.Module, state: dict[str, Tensor], layout: str = "") -> None:
+def load_state_dict(model: nn.Module, state: Mapping[str, Any], layout: str = "") -> None:
     """Load a state dict whose keys are those of `layout` (a peer such as `torchvision`;
-    default: ours) into a created network.
+    default: ours, or those of the only peer whose names and shapes fit) into a created
+    network. Containers of training scripts (`state_dict`, `model_state_dict`, …) and
+    what wrappers put before the keys (`module.`, `_orig_mod.`, `model.`, …) are opened.
 
     Strict: raises WeightsError naming the tensors that are missing, unknown or of
     another shape.
     """
+    from zoo.checkpoints import state_dict_in
+    from zoo.count.meta import unwrapped
     from zoo.files import load_state
-    from zoo.weights.convert import to_ours
 
-    if layout:
-        state = to_ours(state, layout_table(resolve(model), layout))
-    load_state(model, state, "the state dict")
+    where = "the state dict"
+    model = unwrapped(model)
+    found = state_dict_in(state, where)
+    found = with_own_keys(resolve(model), model.state_dict(), found, layout, where)
+    load_state(model, found, where)
 
 
 def export_state_dict(what: Any, layout: str = "") -> dict[str, Tensor]:
@@ -100,33 +108,6 @@ def _state(source: Source) -> dict[str, Tensor]:
     if source.weights:
         return read_state(source.weights)
     return (source.module if source.module is not None else build(source)).state_dict()
-
-
-def _from_file(
-    source: Source, path: Path, layout: str, device: Any, model_args: dict[str, Any]
-) -> nn.Module:
-    """The network with the weights of a file, and as many classes as these have."""
-    from zoo.api.build import construct
-    from zoo.files import load_state, read_state
-    from zoo.interfaces.classifier import Classifier
-    from zoo.weights.convert import to_ours
-
-    name, state = source.name, read_state(path)
-    if layout:
-        state = to_ours(state, layout_table(source, layout))
-    heads = (
-        tensor.shape[0] for key, tensor in state.items() if key.startswith("head.") and tensor.ndim
-    )
-    held = next(heads, None)
-    known = held is not None and takes(source, "num_classes")
-    args = {**model_args, "num_classes": held} if known else model_args
-    model = construct(source, device, **args)
-    auxiliary = [key for key in state if key.startswith("aux.")]
-    if auxiliary and isinstance(model, Classifier) and model.aux is None:
-        warn(f"{name}: the auxiliary heads in {path.name} are left out; aux=True loads them too")
-        state = {key: tensor for key, tensor in state.items() if key not in auxiliary}
-    load_state(model, state, str(path))
-    return model
 
 
 def _fit_classes(model: nn.Module, wanted: int, source: Source, weights: Path) -> nn.Module:

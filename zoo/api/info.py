@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from zoo.api.source import resolve, weight_records
+from zoo.api.source import layouts_of, named_by_peers, resolve, weight_records
 from zoo.errors import UsageError
 from zoo.spec import Paper, Variant
 
@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Info:
     """What is known of a network: `paper`, `variant` (arguments, inputs, claims,
-    results), the file's head as `doc`, and its weights; of a run also its folder and
-    classes.
+    results), the file's head as `doc`, its weights, and the peers whose key names are
+    known (`layouts`: what `layout=` takes, each with the arguments in which the peer's
+    network is another one; `named_by_peers`: whom its name means another network of
+    ours); of a run also its folder and classes.
     """
 
     name: str
@@ -26,6 +28,8 @@ class Info:
     paper: Paper
     variant: Variant
     weights: dict[str, dict[str, Any]]
+    layouts: dict[str, dict[str, Any]]
+    named_by_peers: dict[str, str]
     doc: str
     tag: str = ""  # of the weights that were asked about
     run: Path | None = None
@@ -50,6 +54,8 @@ def info(what: Any) -> Info:
         paper=source.family.paper,
         variant=source.variant,
         weights=weight_records(name, source.family),
+        layouts={peer: dict(each.model_args) for peer, each in layouts_of(source).items()},
+        named_by_peers=named_by_peers(source),
         doc=source.family.doc,
         tag=source.origin.tag,
         run=source.run.path if source.run else None,

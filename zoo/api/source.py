@@ -15,6 +15,7 @@ from zoo import registry
 from zoo.errors import PluginError, UsageError, WeightsError, warn
 from zoo.spec import Family, Input, Origin, Preprocessing, Variant
 from zoo.weights import manifest
+from zoo.weights.manifest import Layout
 
 if TYPE_CHECKING:
     from torch import nn
@@ -220,15 +221,37 @@ def weight_records(name: str, family: Family | None = None) -> dict[str, dict[st
     return {key: record for key, record in records.items() if key.partition(".")[0] == name}
 
 
-def layout_table(source: Source, layout: str) -> dict[str, str]:
+def layouts_of(source: Source) -> dict[str, Layout]:
+    """The peers whose key names are known for a network; none for a module that zoo did
+    not create.
+    """
+    if source.origin is None or source.family is None or source.entry is None:
+        return {}
+    name, path = source.origin.architecture, source.family.weights
+    return manifest.layouts(source.entry.family, name, path)
+
+
+def named_by_peers(source: Source) -> dict[str, str]:
+    """Per peer the network of ours that it calls by this one's name, where that is
+    another one.
+    """
+    if source.origin is None or source.family is None or source.entry is None:
+        return {}
+    name, path = source.origin.architecture, source.family.weights
+    return manifest.named_by_peers(source.entry.family, name, path)
+
+
+def layout_table(source: Source, layout: str) -> Mapping[str, str]:
     """A peer's key prefixes to ours. Raises UsageError for a layout that there is not,
     or a module that zoo did not create.
     """
-    if source.origin is None or source.family is None or source.entry is None:
+    if source.origin is None:
         raise UsageError(f"{source.name} was not made by zoo.create: its layouts are not known")
-    name = source.origin.architecture
-    tables = manifest.layouts(source.entry.family, name, source.family.weights)
-    if layout not in tables:
-        known = ", ".join(tables) or "only its own"
-        raise UsageError(f"{name} has no layout {layout!r}; it has: {known}")
-    return tables[layout]
+    known = layouts_of(source)
+    if layout not in known:
+        name, meant = source.origin.architecture, named_by_peers(source).get(layout)
+        hint = f"it has: {', '.join(known) or 'only its own'}"
+        if meant:
+            hint = f"{layout}'s {name} is `{meant}` here"
+        raise UsageError(f"{name} has no layout {layout!r}; {hint}")
+    return known[layout].table

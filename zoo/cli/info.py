@@ -60,9 +60,22 @@ def facts(known: Info) -> dict[str, str]:
         "parameters": f"{variant.claims.params:,}",
         "MACs": f"{macs:,}{at} (FLOPs: {2 * macs:,})",
         "weights": ", ".join(known.weights) or "none yet",
+        "layouts": "; ".join(layouts(known)),
         "run": f"{known.run}: {', '.join(known.classes)}" if known.run else "",
         "from": f"{known.distribution}, family {known.family}",
     }
+
+
+def layouts(known: Info) -> list[str]:
+    """What `layout=` takes, and which peers' networks of this name are others here."""
+    own = [f"{peer}{_with(args)}" for peer, args in known.layouts.items()]
+    others = known.named_by_peers.items()
+    return own + [f"{peer}'s {known.name} is {name} here" for peer, name in others]
+
+
+def _with(args: dict[str, Any]) -> str:
+    given = ", ".join(f"{key}={value!r}" for key, value in args.items())
+    return f" (whose network has {given})" if given else ""
 
 
 def record(known: Info) -> dict[str, Any]:

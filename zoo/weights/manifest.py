@@ -1,16 +1,22 @@
 """The weights folder: one TOML per family with its weights (`[weights."name.tag"]`) and
-its peers' key names (`[layouts.peer]`).
+its peers' key names (`[layouts.peer]`). Beside prefixes these may have `names`, the
+peer's names of our networks where they differ, and `model_args`, in which its network
+is another one than our row.
 """
 
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from zoo.errors import WeightsError
 from zoo.paths import weights_folder
+
+RESERVED = ("names", "model_args")  # in a peer's table, beside its key names
 
 
 @cache
@@ -41,14 +47,39 @@ def records(family: str, path: str | Path | None = None) -> dict[str, dict[str, 
     return found
 
 
-def layouts(family: str, name: str, path: str | Path | None = None) -> dict[str, dict[str, str]]:
-    """Per peer the table from its key prefixes to ours, for the network `name`; a table
-    with a network's name is that row's own.
+@dataclass(frozen=True)
+class Layout:
+    """A peer's key names for one network: `table` from its key prefixes to ours.
+    `model_args` are those of the peer's network where they are not our row's: its
+    tensors fit ours, and compute something else.
+    """
+
+    table: Mapping[str, str]
+    model_args: Mapping[str, Any]
+
+
+def layouts(family: str, name: str, path: str | Path | None = None) -> dict[str, Layout]:
+    """Per peer its key names for the network `name`; a table with a network's name is
+    that row's own.
     """
     found = {}
-    for peer, table in manifest(family, path).get("layouts", {}).items():
+    for peer, entries in manifest(family, path).get("layouts", {}).items():
+        table = {theirs: ours for theirs, ours in entries.items() if theirs not in RESERVED}
         own = table.get(name)
         shared = {theirs: ours for theirs, ours in table.items() if isinstance(ours, str)}
-        if isinstance(own, dict) or all(isinstance(ours, str) for ours in table.values()):
-            found[peer] = {**shared, **(own or {})}
+        if isinstance(own, dict) or len(shared) == len(table) > 0:
+            args = entries.get("model_args", {})
+            found[peer] = Layout({**shared, **(own if isinstance(own, dict) else {})}, args)
     return found
+
+
+def named_by_peers(family: str, name: str, path: str | Path | None = None) -> dict[str, str]:
+    """Per peer the network of ours that it calls `name`, where ours of that name is
+    another one.
+    """
+    peers = manifest(family, path).get("layouts", {})
+    return {
+        peer: entries["names"][name]
+        for peer, entries in peers.items()
+        if name in entries.get("names", {})
+    }

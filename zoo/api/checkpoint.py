@@ -1,0 +1,143 @@
+"""A weights file into a network: whose key names it has, and how many classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo import checkpoints, registry
+from zoo.api.build import construct, takes
+from zoo.api.source import Source, layout_table, layouts_of, named_by_peers, resolve
+from zoo.errors import WeightsError, warn
+from zoo.weights.recognise import fits, read_as
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+def from_file(
+    source: Source, path: Path, layout: str, device: Any, model_args: dict[str, Any]
+) -> nn.Module:
+    """The network with the weights of a file, and as many classes as these have."""
+    from zoo.files import load_state, read_state
+    from zoo.interfaces.classifier import Classifier
+
+    state = read_state(path)
+    wanted = _with_args(source, model_args)
+    state = with_own_keys(wanted, _tensors(wanted), state, layout, str(path))
+    heads = (
+        tensor.shape[0] for key, tensor in state.items() if key.startswith("head.") and tensor.ndim
+    )
+    held = next(heads, None)
+    known = held is not None and takes(source, "num_classes")
+    args = {**model_args, "num_classes": held} if known else model_args
+    model = construct(source, device, **args)
+    auxiliary = [key for key in state if key.startswith("aux.")]
+    if auxiliary and isinstance(model, Classifier) and model.aux is None:
+        warn(
+            f"{source.name}: the auxiliary heads in {path.name} are left out; aux=True loads them "
+            "too"
+        )
+        state = {key: tensor for key, tensor in state.items() if key not in auxiliary}
+    load_state(model, state, str(path))
+    return model
+
+
+def with_own_keys(
+    source: Source,
+    own: Mapping[str, Tensor],
+    state: Mapping[str, Tensor],
+    layout: str,
+    where: str,
+) -> dict[str, Tensor]:
+    """A state dict under our keys. `own` are the network's tensors, `where` names the
+    state dict in messages.
+
+    Without `layout` the peer whose names fit exactly is taken, which is said. Raises
+    WeightsError where several fit, or where the same tensors fit a network that
+    computes something else.
+    """
+    if layout:
+        return read_as(state, own, layout_table(source, layout), where)
+    plain = checkpoints.without_prefix(state, own, where)
+    if source.origin is None or fits(plain, own):
+        return plain
+    name = source.origin.architecture
+    known = layouts_of(source)
+    fitting = {
+        peer: found
+        for peer, each in known.items()
+        if fits(found := read_as(state, own, each.table, where), own)
+    }
+    if not fitting:
+        _name_the_right_network(source, state, where)
+        return plain
+    twins = _twins(source)
+    twins += [
+        f"{name} with {argument}={value!r}"
+        for peer in fitting
+        for argument, value in known[peer].model_args.items()
+        if source.model_args.get(argument) != value
+    ]
+    if len(fitting) > 1 or twins:
+        candidates = " or ".join(f'layout="{peer}"' for peer in fitting)
+        also = f"; the same tensors fit {' and '.join(twins)} as well" if twins else ""
+        raise WeightsError(
+            f"{where}: has the key names of a peer, and of which network is not guessed: pass "
+            f"{candidates}{also}"
+        )
+    (peer, found), *_ = fitting.items()
+    warn(f"{where}: read with the key names of {peer}")
+    return found
+
+
+def _with_args(source: Source, model_args: Mapping[str, Any]) -> Source:
+    """A source with constructor arguments, but for the number of classes, which the
+    file has.
+    """
+    if source.origin is None:
+        return source
+    given = {key: value for key, value in model_args.items() if key != "num_classes"}
+    origin = replace(source.origin, model_args={**source.origin.model_args, **given})
+    return replace(source, origin=origin)
+
+
+def _tensors(source: Source) -> dict[str, Tensor]:
+    """A network's tensors, on the meta device."""
+    return construct(source, "meta").state_dict()
+
+
+def _twins(source: Source) -> list[str]:
+    """Other networks of the family whose tensors have the same names and shapes."""
+    family, origin, variant = source.family, source.origin, source.variant
+    assert family is not None
+    assert origin is not None
+    assert variant is not None
+    own = {key: tensor.shape for key, tensor in _tensors(source).items()}
+    found = []
+    for name, other in family.variants.items():
+        if name != origin.architecture and other.claims.params == variant.claims.params:
+            twin = replace(source, name=name, variant=other)
+            shapes = {key: tensor.shape for key, tensor in _tensors(twin).items()}
+            found += [name] if shapes == own else []
+    return found
+
+
+def _name_the_right_network(source: Source, state: Mapping[str, Tensor], where: str) -> None:
+    """Raises WeightsError where a peer calls another of our networks by this name, and
+    the keys are of that.
+    """
+    assert source.origin is not None
+    name = source.origin.architecture
+    for peer, ours in named_by_peers(source).items():
+        if ours in registry.entries():
+            other = resolve(ours)
+            own = _tensors(other)
+            table = layouts_of(other)[peer].table
+            if fits(read_as(state, own, table, where), own):
+                raise WeightsError(
+                    f"{where}: is of {peer}'s {name}, which is `{ours}` here: "
+                    f'zoo.create("{ours}", checkpoint_path=…, layout="{peer}")'
+                )
