@@ -428,6 +428,11 @@ def test_formats_hold_the_same_figures():
     ]
 
 
+def test_names_one_by_one_or_in_a_list():
+    assert zoo.compare("vgg16", "resnet50") == zoo.compare(["vgg16", "resnet50"])
+    assert names(zoo.compare("VGG-16", ["lenet5*"])) == ["vgg16", *zoo.list_models("lenet5*")]
+
+
 def test_what_cannot_be_compared():
     with pytest.raises(UsageError, match=r"no network matches 'vvg\*'"):
         zoo.compare(["vgg11", "vvg*"])

@@ -44,6 +44,79 @@ def test_wrong_names_are_answered_with_near_ones():
         zoo.create("vgg11", num_clases=3)
 
 
+@pytest.mark.parametrize(
+    ("said", "name"),
+    [
+        ("VGG-16", "vgg16"),
+        ("ResNet 50", "resnet50"),
+        ("resnet-50", "resnet50"),
+        ("ResNet-50 v1.5", "resnet50_v1_5"),
+        ("InceptionV3", "inception_v3"),
+        ("Inception-ResNet-v2", "inception_resnet_v2"),
+        ("SqueezeNet 1.1", "squeezenet1_1"),
+        ("LeNet-5", "lenet5"),
+        ("DENSENET121", "densenet121"),
+    ],
+)
+def test_names_in_any_case_with_hyphens_and_blanks(said, name):
+    assert registry.meant(said) == name
+    assert zoo.info(said).name == name
+    assert zoo.model_entrypoint(said).args == (name,)
+    assert zoo.list_models(said) == [name]
+
+
+def test_names_that_fit_none_or_several(monkeypatch):
+    assert zoo.info("VGG-11").name == "vgg11"
+    with pytest.raises(WeightsError, match=r"no weights 'vgg11\.x'; vgg11 has none"):
+        zoo.info("VGG-11.x")
+    monkeypatch.setattr(registry, "_registered", {})
+    zoo.register_family(family("my_net1", "mynet_1"))
+    assert zoo.info("my_net1").name == "my_net1"
+    for name in ("My-Net-1", "", "-", "no such"):
+        with pytest.raises(UnknownModelError, match="there is no network"):
+            zoo.info(name)
+    with pytest.raises(UnknownModelError, match=r"did you mean .*\? `zoo list` shows all$"):
+        zoo.info("vgg_16")
+    with pytest.raises(UnknownModelError, match=r"no network 'qqqq'; `zoo list` shows all$"):
+        zoo.info("qqqq")
+
+
+def test_a_word_lists_the_names_that_contain_it():
+    vgg = [name for name in zoo.list_models() if "vgg" in name]
+    assert zoo.list_models("vgg") == zoo.list_models("VGG") == zoo.list_models("VGG*") == vgg
+    assert zoo.list_models("wide resnet") == ["wide_resnet50_2", "wide_resnet101_2"]
+    assert zoo.list_models("vgg16") == ["vgg16"], "a name is that name alone"
+    assert zoo.list_models("no such") == []
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: zoo.create("vgg16", weights="DEFAULT"),
+         r"no argument 'weights', as in torchvision: pretrained=True .*checkpoint_path=FILE"),
+        (lambda: zoo.create("vgg16", include_top=False), "as in Keras: num_classes=0"),
+        (lambda: zoo.create("vgg16", num_clases=3), r"did you mean num_classes\? Its arguments: "),
+        (lambda: zoo.profile(5), "5 is no network: expected a name, a run folder"),
+        (lambda: zoo.profile(nn.Linear), "Linear is a class: pass a module"),
+        (lambda: zoo.profile(["vgg16", "vgg19"]), "one at a time, or zoo.compare several"),
+        (lambda: zoo.profile({"a": torch.ones(1)}), r"zoo\.load_state_dict\(model, state\) loads"),
+        (lambda: zoo.profile(torch.ones(50, 50)), r"^tensor\(.*is no network: expected a name"),
+    ],
+)  # fmt: skip
+def test_what_other_packages_would_take(call, message):
+    with pytest.raises(UsageError, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    assert "?;" not in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+def test_verbs_whose_function_has_another_name():
+    for verb, message in (("list", r"did you mean zoo\.list_models\?"), ("creat", "mean create")):
+        with pytest.raises(AttributeError, match=message):
+            getattr(zoo, verb)
+
+
 def test_weights_that_do_not_exist():
     with pytest.raises(WeightsError, match="no weights"):
         zoo.create("vgg11_lrn", pretrained=True)

@@ -53,16 +53,31 @@ _PUBLIC = {
     "verify": "zoo.api.verify",
 }
 
+_VERBS = {  # of the command line, whose function has another name
+    "list": "list_models",
+    "train": "finetune",
+    "export": "export_state_dict",
+    "weights": "list_pretrained",
+}
+
 __all__ = [*_PUBLIC, "create_model", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
     module = _PUBLIC.get("create" if name == "create_model" else name)
     if module is None:
-        raise AttributeError(f"module 'zoo' has no attribute {name!r}")
+        raise AttributeError(f"module 'zoo' has no attribute {name!r}{_hint(name)}")
     value = getattr(import_module(module), "create" if name == "create_model" else name)
     globals()[name] = value
     return value
+
+
+def _hint(name: str) -> str:
+    from zoo.errors import nearest
+
+    if name in _VERBS:
+        return f": did you mean zoo.{_VERBS[name]}?"
+    return "" if name.startswith("_") else nearest(name, __all__)
 
 
 def __dir__() -> list[str]:

@@ -57,12 +57,15 @@ def warn(message: str) -> None:
     warnings.warn(message, ZooWarning, stacklevel=3)
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
+def nearest(word: str, known: Iterable[str], more: str = "") -> str:
     """`: did you mean …?` with the nearest of the known words, or nothing when none is
-    near.
+    near; then `more`, where to look.
     """
     near = difflib.get_close_matches(word.lower(), known, n=3, cutoff=0.6)
-    return f": did you mean {' or '.join(near)}?" if near else ""
+    if not near:
+        return f"; {more}" if more else ""
+    question = f": did you mean {' or '.join(near)}?"
+    return f"{question} {more[:1].upper()}{more[1:]}" if more else question
 
 
 def check_choice(owner: str, argument: str, value: object, known: Iterable[object]) -> None:

@@ -7,6 +7,7 @@ installed metadata alone.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -67,17 +68,34 @@ def entries() -> dict[str, Entry]:
 
 
 def entry(name: str) -> Entry:
-    """The entry of `name`; a wrong name raises UnknownModelError with the nearest right
-    ones.
-    """
+    """The entry of `name`, as `meant` reads it."""
     if name not in _registered and name in (known := _installed()):
         return known[name]
+    return entries()[meant(name)]
+
+
+def meant(name: str) -> str:
+    """The registered name that `name` means; UnknownModelError with the nearest names
+    where it is none, or fits several.
+    """
+    found = fitting(name)
+    if len(found) != 1:
+        near = nearest(name, entries(), "`zoo list` shows all")
+        raise UnknownModelError(f"there is no network {name!r}{near}")
+    return found[0]
+
+
+def fitting(name: str) -> list[str]:
+    """The registered names that `name` may mean: itself, else those in any case, and
+    with hyphens, blanks or dots where they have underscores or nothing (`VGG-16`,
+    `ResNet 50`). Underscores stand for themselves.
+    """
     known = entries()
-    if name not in known:
-        raise UnknownModelError(
-            f"there is no network {name!r}{nearest(name, known)}; `zoo list` shows all"
-        )
-    return known[name]
+    if name in known:
+        return [name]
+    letters = re.sub(r"[-\s.]+", "", name)
+    pattern = re.compile("_?".join(map(re.escape, letters)), re.IGNORECASE)
+    return [each for each in known if letters and pattern.fullmatch(each)]
 
 
 def family(name: str) -> Family:

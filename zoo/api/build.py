@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+PEERS_ARGUMENTS = {  # of torchvision and Keras, whose meaning has another name here
+    "weights": "in torchvision: pretrained=True takes the network's own weights, "
+    '"NAME.TAG" names others, and checkpoint_path=FILE loads a file',
+    "include_top": "in Keras: num_classes=0 leaves out the head",
+    "include_preprocessing": "in Keras: zoo.transforms(NAME) gives the preprocessing",
+    "input_shape": "in Keras: networks take images of any size, and in_chans says how many channels",
+}
+
 
 def construct(
     source: Source, device: torch.device | str | None = None, **model_args: Any
@@ -136,7 +144,7 @@ def _check_arguments(name: str, make: Callable[..., Any], args: Mapping[str, Any
     parameters = _parameters(make)
     wrong = [argument for argument in args if argument not in parameters]
     if wrong and not any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
-        near = nearest(wrong[0], parameters)
-        raise UsageError(
-            f"{name} has no argument {wrong[0]!r}{near}; its arguments: {', '.join(parameters)}"
-        )
+        if wrong[0] in PEERS_ARGUMENTS:
+            raise UsageError(f"{name} has no argument {wrong[0]!r}, as {PEERS_ARGUMENTS[wrong[0]]}")
+        near = nearest(wrong[0], parameters, f"its arguments: {', '.join(parameters)}")
+        raise UsageError(f"{name} has no argument {wrong[0]!r}{near}")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from zoo import registry
-from zoo.api.list_models import list_models
+from zoo.api.list_models import WILDCARDS, list_models
 from zoo.api.memory import Step
 from zoo.api.profile import profile_source
 from zoo.api.source import Source, resolve, weight_records
@@ -27,8 +28,7 @@ if TYPE_CHECKING:
 
 
 def compare(
-    networks: What | Iterable[What],
-    *,
+    *networks: What | Iterable[What],
     input_size: Size = None,
     recount: bool = False,
     memory_batch_size: int | None = None,
@@ -42,7 +42,8 @@ def compare(
     """Networks in one table: year, depth, input, parameters, MACs, FLOPs, size of the
     weights, and the error that the paper reports.
 
-    `networks` are names, shell patterns (`vgg*`), and whatever else `profile` takes.
+    `networks` are names, shell patterns (`vgg*`), and whatever else `profile` takes,
+    one by one or in lists.
     The counts of names are the claims beside the model, which the tests recompute, so
     that nothing is built; `recount` counts them again, for one example of the network's
     own size. Modules, runs and weights files, and names with an `input_size`, are
@@ -187,17 +188,19 @@ def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _chosen(networks: What | Iterable[What]) -> list[What]:
+def _chosen(networks: Iterable[What | Iterable[What]]) -> list[What]:
     """What is to be compared, each once; of a pattern's names a broken plug-in's are
     left out.
     """
     from torch import nn
 
-    if isinstance(networks, (str, nn.Module)) or not isinstance(networks, Iterable):
-        networks = [networks]
+    def each(given: Any) -> Iterable[Any]:
+        single = isinstance(given, (str, nn.Module)) or not isinstance(given, Iterable)
+        return [given] if single else given
+
     chosen: dict[Any, Any] = {}
-    for what in networks:
-        if isinstance(what, str) and any(sign in what for sign in "*?["):
+    for what in chain.from_iterable(map(each, networks)):
+        if isinstance(what, str) and any(sign in what for sign in WILDCARDS):
             matching = list_models(what)
             if not matching:
                 raise UsageError(f"no network matches {what!r}; `zoo list` shows all")

@@ -66,8 +66,7 @@ def create(
 
 def model_entrypoint(name: str) -> Callable[..., nn.Module]:
     """The function that builds `name`; it takes what `create` takes after the name."""
-    registry.entry(name)
-    return partial(create, name)
+    return partial(create, registry.meant(name))
 
 
 def load_state_dict(model: nn.Module, state: Mapping[str, Any], layout: str = "") -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
 from zoo import registry
 from zoo.api.source import weight_records
-from zoo.errors import PluginError, warn
+from zoo.errors import PluginError, UnknownModelError, warn
 
 Patterns = str | Iterable[str]
+WILDCARDS = "*?["
 
 
 def list_models(
@@ -21,13 +23,15 @@ def list_models(
     pretrained: bool = False,
 ) -> list[str]:
     """Names in natural order that match one of the shell patterns `filter` (none: all)
-    and none of `exclude_filters`.
+    and none of `exclude_filters`. A filter without wildcards that is no name stands for
+    the names that contain it.
 
     `family` is the name of a model file (`vgg`); `pretrained` keeps names that have
     weights. Only `task` imports torch.
     """
     known = registry.entries()
-    names = [name for name in known if matches(name, filter, empty=True)]
+    filters = [_widened(pattern) for pattern in _patterns(filter)]
+    names = [name for name in known if matches(name, filters, empty=True)]
     names = [name for name in names if not matches(name, exclude_filters)]
     if families := _patterns(family):
         names = [name for name in names if matches(known[name].family, families)]
@@ -41,7 +45,20 @@ def matches(name: str, patterns: Patterns, empty: bool = False) -> bool:
     pattern.
     """
     patterns = _patterns(patterns)
-    return any(fnmatchcase(name, pattern) for pattern in patterns) if patterns else empty
+    name = name.lower()
+    return any(fnmatchcase(name, each.lower()) for each in patterns) if patterns else empty
+
+
+def _widened(pattern: str) -> str:
+    """A pattern as it is; of a word without wildcards the name that it means, else the
+    pattern of the names that contain it.
+    """
+    if any(sign in pattern for sign in WILDCARDS):
+        return pattern
+    try:
+        return registry.meant(pattern)
+    except UnknownModelError:
+        return "*" + re.sub(r"[-\s]+", "*", pattern) + "*"
 
 
 def _patterns(patterns: Patterns) -> list[str]:
@@ -66,7 +83,8 @@ def is_model(name: str) -> bool:
 def list_pretrained(filter: Patterns = ()) -> list[str]:
     """`name.tag` of all weights whose network or full name matches."""
     found = []
+    filters = [_widened(pattern) for pattern in _patterns(filter)]
     for name in registry.entries():
-        whole = matches(name, filter, empty=True)
-        found += [tagged for tagged in weight_records(name) if whole or matches(tagged, filter)]
+        whole = matches(name, filters, empty=True)
+        found += [tagged for tagged in weight_records(name) if whole or matches(tagged, filters)]
     return found

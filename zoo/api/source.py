@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import reprlib
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -117,11 +118,25 @@ def resolve(what: Any) -> Source:
     if isinstance(what, os.PathLike) or (isinstance(what, str) and _is_path(what)):
         return _of_path(Path(what))
     if not isinstance(what, str):
-        raise UsageError(
-            f"{what!r} is no network: expected a name, a run folder, a weights file or a module"
-        )
+        raise UsageError(_no_network(what))
     name, _, tag = what.partition(".")
-    return _of_name(name, tag) if tag and registry.is_registered(name) else _of_name(what)
+    if tag and registry.is_registered(name):
+        return _of_name(name, tag)
+    if tag and not registry.fitting(what) and registry.fitting(name):
+        return _of_name(registry.meant(name), tag)
+    return _of_name(registry.meant(what))
+
+
+def _no_network(what: Any) -> str:
+    """Why something is no network, and what was probably meant."""
+    shown = " ".join(reprlib.repr(what).split())
+    if isinstance(what, type):
+        return f"{what.__name__} is a class: pass a module, an instance of it"
+    if isinstance(what, Mapping):
+        return "a dict is no network; zoo.load_state_dict(model, state) loads a state dict into one"
+    if isinstance(what, (list, tuple, set)):
+        return f"{shown} is no network: give one at a time, or zoo.compare several"
+    return f"{shown} is no network: expected a name, a run folder, a weights file or a module"
 
 
 def _is_path(what: str) -> bool:

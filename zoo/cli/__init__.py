@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 import zoo
+from zoo import registry
 from zoo.errors import UsageError, ZooError, ZooWarning, nearest
 
 VERBS = {
@@ -25,6 +26,21 @@ VERBS = {
     "verify": "the figures that a paper prints against the computed ones",
     "finetune": "train a network on your images, with a new head",
     "predict": "classify image files with a fine-tuned network",
+}
+
+
+LATER = {  # verbs that are planned: what serves now
+    "train": "`zoo finetune WHAT --data …` trains a network",
+    "eval": "`zoo finetune` reports the accuracy on validation data, `zoo predict` classifies files",
+    "caption": "there are no captioners yet",
+    "sample": "there are no language models yet",
+    "similar": "zoo.create(WHAT, num_classes=0) gives the features of an image",
+    "lr-find": "`zoo finetune --lr` sets the rate",
+    "tune": "`zoo finetune` takes each option by hand",
+    "weights": "`zoo list --pretrained` names the weights",
+    "export": "zoo.export_state_dict(WHAT, layout=…) gives the weights in Python",
+    "cite": "`zoo info WHAT` shows the paper",
+    "check": "`zoo verify WHAT` holds a network to its paper",
 }
 
 
@@ -40,6 +56,11 @@ class Verbs(click.Group):
             return result
         except BrokenPipeError:  # click would exit with 1
             raise ReaderGoneError from None
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args[:1] == ["help"]:
+            args = [*args[1:2], "--help"]
+        return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(VERBS)
@@ -58,10 +79,17 @@ class Verbs(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in VERBS and not args[0].startswith("-"):
-            raise UsageError(
-                f"there is no verb {args[0]!r}{nearest(args[0], VERBS)}; `zoo --help` shows all"
-            )
+            raise UsageError(_no_verb(args[0]))
         return super().resolve_command(ctx, args)
+
+
+def _no_verb(word: str) -> str:
+    """What to say to a word that is no verb."""
+    if word in LATER:
+        return f"zoo {word} is not in this version; {LATER[word]}"
+    if registry.is_registered(word):
+        return f"{word} is a network and no verb: `zoo info {word}` tells of it"
+    return f"there is no verb {word!r}{nearest(word, VERBS, '`zoo --help` shows all')}"
 
 
 @click.group(

@@ -25,9 +25,12 @@ def command(
     pretrained: bool,
     form: str | None,
 ) -> None:
-    """Names of the networks that match one of the shell PATTERNS (none: all).
+    """Names of the networks that match one of the shell PATTERNS (none: all). A word
+    without wildcards that is no name stands for the names that contain it.
 
+    \b
     Example: zoo list 'resnet*' --exclude '*cifar*'
+             zoo list vgg
     """
     from zoo.cli.console import emit
 
