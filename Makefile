@@ -55,8 +55,9 @@ check: $(VENV)/.dev  ## lint, format, types and the layout test
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_layout.py
 
-docs: $(VENV)/.dev  ## whether the pages are up to date (docs/build.py and docs/outputs.py write them)
+docs: $(VENV)/.dev  ## whether the pages are up to date (docs/build.py, docs/catalogue.py and docs/outputs.py write them)
 	$(BIN)/python docs/build.py --check
+	$(BIN)/python docs/catalogue.py --check
 	$(BIN)/python docs/outputs.py --check
 
 format: $(VENV)/.dev  ## format the code

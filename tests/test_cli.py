@@ -2,9 +2,14 @@
 verb's own output is tested with what it shows.
 """
 
+import json
+
 import pytest
 from click.testing import CliRunner
 
+import zoo
+from zoo import registry
+from zoo.api.catalogue import FILE, summaries, summarise
 from zoo.cli import LATER, VERBS, cli
 from zoo.errors import UsageError
 
@@ -43,6 +48,63 @@ def test_a_verb_that_comes_later(verb):
 )
 def test_words_that_are_no_verbs(args, message):
     assert str(invoke(*args).exception) == message
+
+
+def test_a_line_per_network():
+    """Year, counts, and a result with its protocol; JSON has the same."""
+    line = next(
+        line for line in invoke("list", "--long").stdout.splitlines() if line.startswith("vgg16 ")
+    )
+    assert line.split(maxsplit=4) == [
+        "vgg16",
+        "2015",
+        "138,357,544",
+        "15,470,264,320",
+        "8.8 top-5 error % (ILSVRC-2012 val; single network, dense, S=256, Q=256)",
+    ]
+    (record,) = json.loads(invoke("list", "vgg16", "--long", "--json").stdout)
+    assert (record["name"], record["year"], record["params"]) == ("vgg16", 2015, 138_357_544)
+    assert record["result"]["protocol"] == "single network, dense, S=256, Q=256"
+    assert "leave out --pretrained" in str(invoke("list", "--long", "--pretrained").exception)
+    assert invoke("list", "no such", "--long").output == "no network matches\n"
+
+
+@pytest.mark.parametrize(
+    ("columns", "shown"),
+    [
+        (200, "8.8 top-5 error % (ILSVRC-2012 val; single network, dense, S=256, Q=256)"),
+        (110, "8.8 top-5 error % (ILSVRC-2012 val; dense, S=256, Q=256)"),
+        (85, "8.8 top-5 error % (ILSVRC-2012 val)"),
+        (65, "8.8 top-5 error %"),
+    ],
+)
+def test_results_are_as_short_as_the_terminal_needs(columns, shown):
+    runner = CliRunner(env={"FORCE_COLOR": "1", "COLUMNS": str(columns), "NO_COLOR": "1"})
+    lines = runner.invoke(cli, ["list", "vgg16", "--long"]).stdout.splitlines()
+    assert len(lines) == 2
+    assert lines[1].split(maxsplit=4)[4].rstrip() == shown
+
+
+def test_the_catalogue_is_that_of_the_rows():
+    """Else `python docs/catalogue.py` writes it anew."""
+    written = json.loads(FILE.read_text(encoding="utf-8"))
+    own = {
+        name: summarise(name)
+        for name, entry in registry.entries().items()
+        if entry.distribution.startswith(f"{registry.OWN} ")
+    }
+    assert list(written) == list(own)
+    assert written == own
+
+
+def test_networks_without_a_line_are_read_from_their_rows(monkeypatch):
+    from other_tasks import LANGUAGE
+
+    monkeypatch.setattr(registry, "_registered", {})
+    zoo.register_family(LANGUAGE)
+    (name,) = LANGUAGE.variants
+    (found,) = summaries([name])
+    assert found.params == LANGUAGE.variants[name].claims.params
 
 
 def test_lists_what_contains_a_word():

@@ -219,8 +219,9 @@ def test_what_stays_unimported():
         )
         == []
     )
-    command = "from click.testing import CliRunner; from zoo.cli import cli; r = CliRunner().invoke(cli, ['list']); assert not r.exit_code"
-    assert loaded_by(command) == ["click"]
+    command = "from click.testing import CliRunner; from zoo.cli import cli; r = CliRunner().invoke(cli, {}); assert not r.exit_code"
+    assert loaded_by(command.format(["list"])) == ["click"]
+    assert loaded_by(command.format(["list", "--long"])) == ["click", "rich"]
     assert "torchvision" not in loaded_by("import zoo; zoo.create('vgg11')")
 
 

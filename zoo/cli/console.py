@@ -5,6 +5,7 @@ plain text when the output goes elsewhere), and a progress bar for what takes lo
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -88,6 +89,14 @@ def table(
     console.print(grid)
     if dropped:
         warn(f"{console.width} columns have no room for: {', '.join(dropped)}")
+
+
+def width() -> int | float:
+    """The columns of the terminal that `table` prints to; no limit elsewhere."""
+    from rich.console import Console
+
+    console = Console()
+    return console.width if console.is_terminal else math.inf
 
 
 def on_terminal() -> bool:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
 import click
 
 import zoo
 from zoo.cli import options
+from zoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from zoo.api.catalogue import Summary
+    from zoo.spec import Result
 
 
 @click.command("list", short_help="names of the networks")
@@ -16,6 +24,12 @@ from zoo.cli import options
     "--task", default="", help="Only networks for this task, e.g. classify (imports torch)."
 )
 @click.option("--pretrained", is_flag=True, help="List name.tag of the weights instead.")
+@click.option(
+    "--long",
+    "long",
+    is_flag=True,
+    help="A line each: year, parameters, MACs, a result of the paper, and weights.",
+)
 @options.forms("json")
 def command(
     patterns: tuple[str, ...],
@@ -23,6 +37,7 @@ def command(
     family: tuple[str, ...],
     task: str,
     pretrained: bool,
+    long: bool,
     form: str | None,
 ) -> None:
     """Names of the networks that match one of the shell PATTERNS (none: all). A word
@@ -30,15 +45,66 @@ def command(
 
     \b
     Example: zoo list 'resnet*' --exclude '*cifar*'
-             zoo list vgg
+             zoo list vgg --long
     """
     from zoo.cli.console import emit
 
+    if pretrained and long:
+        raise UsageError("--long lists networks with their weights: leave out --pretrained")
     names = zoo.list_models(
         patterns, exclude_filters=exclude, family=family, task=task, pretrained=pretrained
     )
-    if pretrained:
-        names = [tagged for tagged in zoo.list_pretrained() if tagged.partition(".")[0] in names]
-    emit(names, form, lambda names: click.echo("\n".join(names), nl=bool(names)))
+    if long:
+        from zoo.api.catalogue import summaries
+
+        found = summaries(names)
+        emit([asdict(each) for each in found], form, lambda _: _show(found))
+    else:
+        if pretrained:
+            tagged = zoo.list_pretrained()
+            names = [each for each in tagged if each.partition(".")[0] in names]
+        emit(names, form, lambda names: click.echo("\n".join(names), nl=bool(names)))
     if not names:
         click.echo("no network matches", err=True)
+
+
+def _show(summaries: list[Summary]) -> None:
+    """As a table, with the results as short as the terminal needs them."""
+    from zoo.cli.console import table, width
+
+    headers = ["name", "year", "parameters", "MACs", "weights", "reported by the paper"]
+    if not any(each.tags for each in summaries):
+        headers.remove("weights")
+    for short in range(4):
+        rows = [_cells(each, headers, short) for each in summaries]
+        widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
+        if sum(widths) + 2 * len(widths) <= width():
+            break
+    if summaries:
+        table(headers, rows, left=(headers[0], *headers[4:]), optional=("weights", "year"))
+
+
+def _cells(summary: Summary, headers: list[str], short: int) -> list[str]:
+    cells = {
+        "name": summary.name,
+        "year": str(summary.year),
+        "parameters": f"{summary.params:,}",
+        "MACs": f"{summary.macs:,}",
+        "weights": ", ".join(summary.tags),
+    }
+    reported = _reported(summary.result, short) if summary.result else ""
+    return [cells.get(header, reported) for header in headers]
+
+
+def _reported(result: Result, short: int) -> str:
+    """A result with its protocol; `short` is how much of that is left out, from 0
+    (nothing) to 3 (all of it).
+    """
+    value = f"{result.value} {result.metric}"
+    protocol = result.protocol.removeprefix("single network").removeprefix(", ")
+    return [
+        f"{value} ({result.data}; {result.protocol})",
+        f"{value} ({result.data}{'; ' if protocol else ''}{protocol})",
+        f"{value} ({result.data})",
+        value,
+    ][short]
