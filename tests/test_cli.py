@@ -3,6 +3,9 @@ verb's own output is tested with what it shows.
 """
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 from click.testing import CliRunner
@@ -19,6 +22,7 @@ def invoke(*args):
 
 
 def test_help_as_a_verb():
+    invoke("list")  # whose module is called as a builtin
     assert invoke("help").output == invoke("--help").output
     assert "Verbs:" in invoke("help").output
     assert invoke("help").exit_code == 0
@@ -48,6 +52,58 @@ def test_a_verb_that_comes_later(verb):
 )
 def test_words_that_are_no_verbs(args, message):
     assert str(invoke(*args).exception) == message
+
+
+def completed(words, cwd):
+    """What bash is offered after these words, and which modules that took."""
+    env = os.environ | {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    env |= {"_ZOO_COMPLETE": "bash_complete"}
+    code = (
+        "import atexit, sys\nsys.argv = ['zoo']\n"
+        "atexit.register(lambda: print('loaded', *{'torch', 'numpy', 'rich'} & set(sys.modules)))\n"
+        "from zoo.cli import main\nmain()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, cwd=cwd, capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
+    *lines, loaded = done.stdout.splitlines()
+    return lines, loaded.split()[1:]
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("zoo c", ["plain,compare"]),
+        ("zoo lst ", None),
+        ("zoo info vgg16_", ["plain,vgg16_1x1", "plain,vgg16_bn", "plain,vgg16_runs/"]),
+        ("zoo profile VGG16_b", ["plain,vgg16_bn"]),
+        ("zoo finetune vgg16_b", ["plain,vgg16_bn"]),
+        ("zoo predict ./vgg", ["file,./vgg"]),
+        ("zoo compare alexnet nothing", ["file,nothing"]),
+        ("zoo profile vgg16 --mode t", ["plain,train"]),
+        ("zoo compare vgg16 --kind ", ["plain,operations", "plain,accuracy"]),
+        ("zoo compare vgg16 --plot a", ["file,a"]),
+        ("zoo memory --dev", ["plain,--device"]),
+    ],
+)
+def test_completion(words, offered, tmp_path):
+    """Of verbs, names, files and choices, without importing torch."""
+    (tmp_path / "vgg16_runs").mkdir()
+    lines, loaded = completed(words, tmp_path)
+    assert "torch" not in loaded
+    if offered is not None:
+        assert lines == offered
+
+
+def test_completion_is_documented():
+    assert "_ZOO_COMPLETE=bash_source zoo" in invoke("--help").output
+
+
+def test_as_a_module():
+    for args in (["-m", "zoo", "list", "vgg16"], ["-m", "zoo", "--version"]):
+        done = subprocess.run([sys.executable, *args], capture_output=True, text=True, check=True)
+        assert done.stdout in ("vgg16\n", f"zoo, version {zoo.__version__}\n")
 
 
 def test_a_line_per_network():

@@ -171,7 +171,7 @@ def test_a_broken_installation_of_fvcore(tmp_path):
         "raise ImportError('compiled for another torch\\nand more')"
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    command = [sys.executable, "-m", "zoo.cli", "profile", "lenet5", "--engine", "fvcore"]
+    command = [sys.executable, "-m", "zoo", "profile", "lenet5", "--engine", "fvcore"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0
     assert [line.split() for line in done.stdout.splitlines() if "MACs" in line] == [

@@ -896,19 +896,19 @@ def test_as_a_process(tmp_path):
             timeout=300,
         )
 
-    done = process("zoo.cli", "finetune", "lenet5", "--data", "nowhere", "--out", "out")
+    done = process("zoo", "finetune", "lenet5", "--data", "nowhere", "--out", "out")
     assert (done.returncode, done.stdout) == (2, "")
     assert (
         done.stderr
         == "zoo: error: there is no folder 'nowhere'; data is a folder of images, or `digits`\n"
     )
     assert not list(tmp_path.glob("o*"))
-    done = process("zoo.cli", "finetune", "lenet5_modern", "--data", "digits", "--epochs", 1)
+    done = process("zoo", "finetune", "lenet5_modern", "--data", "digits", "--epochs", 1)
     assert done.returncode == 0
     assert "% of 360 validation images" in done.stdout
     files = process("zoo.data.digits", "png", 3).stdout.split()
     assert len(files) == 3
-    done = process("zoo.cli", "predict", "runs/lenet5_modern-digits-1", *files)
+    done = process("zoo", "predict", "runs/lenet5_modern-digits-1", *files)
     assert (done.returncode, done.stderr) == (0, "")
     assert [line.split()[0] for line in done.stdout.splitlines()] == files
 

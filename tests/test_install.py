@@ -182,7 +182,7 @@ def test_editable_install(source, tmp_path):
     add_record(source / "weights" / "vgg.toml")
     assert "vgg16.mine" in run(python, "-c", listed).stdout
     (source / "weights" / "vgg.toml").write_text("[weights\n")
-    broken = run(python, "-m", "zoo.cli", "list", "--pretrained", check=False)
+    broken = run(python, "-m", "zoo", "list", "--pretrained", check=False)
     assert broken.returncode == 1
     assert "vgg.toml: not a readable TOML file" in broken.stderr
     assert len(broken.stderr.splitlines()) == 1
@@ -273,15 +273,15 @@ print(json.dumps([shape, zoo.info('tiny8').distribution, zoo.list_pretrained('ti
     ],
 )
 def test_a_broken_plugin_breaks_only_its_own_name(crowded, name, words):
-    done = run(crowded, "-m", "zoo.cli", "info", name, check=False)
+    done = run(crowded, "-m", "zoo", "info", name, check=False)
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert all(word in done.stderr for word in words), done.stderr
-    assert {name, "vgg16", "tiny8"} <= set(run(crowded, "-m", "zoo.cli", "list").stdout.split())
+    assert {name, "vgg16", "tiny8"} <= set(run(crowded, "-m", "zoo", "list").stdout.split())
 
 
 def test_a_collision_leaves_the_built_in_network(crowded):
-    done = run(crowded, "-m", "zoo.cli", "info", "vgg16")
+    done = run(crowded, "-m", "zoo", "info", "vgg16")
     assert "138,357,544" in done.stdout
     assert (
         done.stderr

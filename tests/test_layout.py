@@ -35,6 +35,7 @@ ROOMS = {  # what each may import, beside itself; api and cli join them
     "transfer": BASE | {"training", "data", "count", "tasks"},
     "tables": BASE | {"count"},
 }
+ROOMS["__main__"] = {"cli"}
 API = {*ROOMS, "api"} - {"models"}
 LAZY = {"torchvision", "matplotlib", "plotly", "sklearn", "accelerate"}
 LAZY |= {"PIL", "fvcore", "timm", "scipy", "pandas"}

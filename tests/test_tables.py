@@ -204,7 +204,7 @@ def test_help_has_an_example(verb):
 
 def test_a_process():
     good = subprocess.run(
-        [sys.executable, "-m", "zoo.cli", "profile", "lenet5", "--json"],
+        [sys.executable, "-m", "zoo", "profile", "lenet5", "--json"],
         capture_output=True,
         text=True,
         check=True,
@@ -212,7 +212,7 @@ def test_a_process():
     assert json.loads(good.stdout)["macs"] == 325_680
     assert good.stderr == ""
     bad = subprocess.run(
-        [sys.executable, "-m", "zoo.cli", "profile", "vgg11", "--input-size", "16"],
+        [sys.executable, "-m", "zoo", "profile", "vgg11", "--input-size", "16"],
         capture_output=True,
         text=True,
     )
@@ -225,11 +225,11 @@ def test_a_process():
 
 def test_output_goes_anywhere():
     """A reader that has had enough is no failure; a stream without "≈" prints on."""
-    command = f"set -o pipefail; {sys.executable} -m zoo.cli info resnet50 | head -1"
+    command = f"set -o pipefail; {sys.executable} -m zoo info resnet50 | head -1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "resnet50\n", "")
     done = subprocess.run(
-        [sys.executable, "-m", "zoo.cli", "verify", "vgg11"],
+        [sys.executable, "-m", "zoo", "verify", "vgg11"],
         capture_output=True,
         env={**os.environ, "PYTHONIOENCODING": "cp1252"},
     )

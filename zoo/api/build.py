@@ -22,7 +22,7 @@ PEERS_ARGUMENTS = {  # of torchvision and Keras, whose meaning has another name 
     '"NAME.TAG" names others, and checkpoint_path=FILE loads a file',
     "include_top": "in Keras: num_classes=0 leaves out the head",
     "include_preprocessing": "in Keras: zoo.transforms(NAME) gives the preprocessing",
-    "input_shape": "in Keras: networks take images of any size, and in_chans says how many channels",
+    "input_shape": "in Keras: in_chans says how many channels; sizes need no argument",
 }
 
 

@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 import zoo
 from zoo import registry
@@ -31,7 +32,7 @@ VERBS = {
 
 LATER = {  # verbs that are planned: what serves now
     "train": "`zoo finetune WHAT --data …` trains a network",
-    "eval": "`zoo finetune` reports the accuracy on validation data, `zoo predict` classifies files",
+    "eval": "`zoo finetune` reports the accuracy on its validation data",
     "caption": "there are no captioners yet",
     "sample": "there are no language models yet",
     "similar": "zoo.create(WHAT, num_classes=0) gives the features of an image",
@@ -63,7 +64,7 @@ class Verbs(click.Group):
         return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(VERBS)
+        return [*VERBS]  # `list` is the module of that verb here
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in VERBS:
@@ -71,14 +72,21 @@ class Verbs(click.Group):
         command: click.Command = import_module(f"zoo.cli.{cmd_name.replace('-', '_')}").command
         return command
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Verbs without importing them."""
+        verbs = [verb for verb in VERBS if verb.startswith(incomplete)]
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        return [*(CompletionItem(verb, help=VERBS[verb]) for verb in verbs), *options]
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):
-            formatter.write_dl(list(VERBS.items()))
+            formatter.write_dl([*VERBS.items()])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in VERBS and not args[0].startswith("-"):
+        wrong = args and args[0] not in VERBS and not args[0].startswith("-")
+        if wrong and not ctx.resilient_parsing:  # which completion is
             raise UsageError(_no_verb(args[0]))
         return super().resolve_command(ctx, args)
 
@@ -105,6 +113,10 @@ def cli() -> None:
     zoo memory resnet50 --batch-size 64       what a training step needs
     zoo finetune resnet18 --data photos/      train one on a folder of images
     zoo predict runs/resnet18 cat.jpg         and use it
+
+    `zoo help VERB` tells more. For completion of verbs, names and files, put
+    eval "$(_ZOO_COMPLETE=bash_source zoo)" into ~/.bashrc (zsh: zsh_source; fish:
+    fish_source).
     """
 
 

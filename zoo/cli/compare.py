@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command("compare", short_help="many networks in one table, a picture or a web page")
-@click.argument("names", nargs=-1, required=True, metavar="WHAT...")
+@click.argument("names", nargs=-1, required=True, metavar="WHAT...", type=options.NETWORK)
 @options.INPUT_SIZE
 @click.option(
     "--recount",
@@ -48,7 +48,10 @@ if TYPE_CHECKING:
 )
 @options.forms(csv="Print comma-separated values, sizes in bytes.")
 @click.option(
-    "--plot", metavar="FILE.png|svg", help="Draw the networks instead of printing a table."
+    "--plot",
+    type=click.Path(),
+    metavar="FILE.png|svg",
+    help="Draw the networks instead of printing a table.",
 )
 @click.option(
     "--kind",
@@ -60,6 +63,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--html",
+    type=click.Path(),
     metavar="FILE.html",
     help="Write a page with the table, the chart, and paper, departures and layers of each network.",
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import zoo
-from zoo.cli.options import forms
+from zoo.cli.options import NETWORK, forms
 from zoo.cli.recipe_options import given, recipe_options
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command("finetune", short_help="train a network on your images, with a new head")
-@click.argument("what")
+@click.argument("what", type=NETWORK)
 @click.option(
     "--data",
     required=True,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command("info", short_help="what is known of a network")
-@click.argument("what", metavar="WHAT")
+@click.argument("what", metavar="WHAT", type=options.NETWORK)
 @options.forms("json")
 def command(what: str, form: str | None) -> None:
     """What is known of the network WHAT, a name or a run folder: paper, claims,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command("list", short_help="names of the networks")
-@click.argument("patterns", nargs=-1)
+@click.argument("patterns", nargs=-1, type=options.NETWORK)
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave out names that match.")
 @click.option("--family", multiple=True, help="Only networks of this model file, e.g. vgg.")
 @click.option(

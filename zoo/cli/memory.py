@@ -21,7 +21,7 @@ LOWER = ["bfloat16", "float16"]
     "memory",
     short_help="memory of a training step or an inference pass, predicted; and which batch fits",
 )
-@click.argument("what")
+@click.argument("what", type=options.NETWORK)
 @options.batch_size("Examples in the step.")
 @options.mode("train", "A whole step, or a forward pass.")
 @click.option(

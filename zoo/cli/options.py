@@ -3,11 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from glob import escape
+from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
+
+import zoo
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class Network(click.ParamType):
+    """What a verb is asked about: a registered name, or a path. Completion offers
+    both.
+    """
+
+    name = "network"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        names = [*zoo.list_models(), *zoo.list_pretrained()]
+        found = [name for name in names if name.startswith(incomplete.lower())]
+        if not found:
+            return [CompletionItem(incomplete, type="file")]  # the shell knows them best
+        paths = sorted(Path().glob(f"{escape(incomplete)}*"))
+        found += [f"{path}/" if path.is_dir() else str(path) for path in paths]
+        return [CompletionItem(each) for each in found]
+
+
+NETWORK = Network()
 
 INPUT_SIZE = click.option(
     "--input-size",

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 @click.command("predict", short_help="classify image files with a fine-tuned network")
-@click.argument("run", metavar="RUN")
-@click.argument("files", nargs=-1, required=True, metavar="IMAGE...")
+@click.argument("run", metavar="RUN", type=options.NETWORK)
+@click.argument("files", nargs=-1, required=True, metavar="IMAGE...", type=click.Path())
 @click.option(
     "--top", type=click.IntRange(1), default=5, show_default=True, help="Classes per image."
 )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command("profile", short_help="parameters, MACs and FLOPs of a network, layer by layer")
-@click.argument("what")
+@click.argument("what", type=options.NETWORK)
 @options.INPUT_SIZE
 @options.batch_size("Examples in the pass.")
 @options.mode("eval", "train: with the backward pass.")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command("verify", short_help="the figures that a paper prints against the computed ones")
-@click.argument("names", nargs=-1, metavar="[WHAT]...")
+@click.argument("names", nargs=-1, metavar="[WHAT]...", type=options.NETWORK)
 @click.option("--all", "everything", is_flag=True, help="All networks.")
 @options.forms(
     "json", "markdown", markdown="Print a Markdown table: a line per network, with its paper."
