@@ -7,6 +7,7 @@ import json
 import pickle
 import zipfile
 from copy import deepcopy
+from functools import partial
 
 import numpy as np
 import pytest
@@ -111,7 +112,7 @@ def test_two_networks_are_not_guessed_between(model, tmp_path):
 
 def test_wrapped_networks_take_weights(model):
     """Into torch.compile's, DataParallel's and AveragedModel's inner module."""
-    for wrap in (torch.compile, nn.DataParallel):
+    for wrap in (partial(torch.compile, backend="eager"), nn.DataParallel):
         own = zoo.create(NAME, **ARGS)
         zoo.load_state_dict(wrap(own), model.state_dict())
         assert same(own, model)
@@ -126,9 +127,30 @@ def test_wrapped_networks_take_weights(model):
 def test_a_compiled_networks_file_has_plain_keys(model, tmp_path):
     """As finetune writes it; it opens as any other."""
     about = {"architecture": NAME, "model_args": ARGS, "num_classes": 3}
-    write_state(tmp_path / "mine.safetensors", torch.compile(model).state_dict(), about)
+    write_state(
+        tmp_path / "mine.safetensors", torch.compile(model, backend="eager").state_dict(), about
+    )
     assert read_state(tmp_path / "mine.safetensors").keys() == model.state_dict().keys()
     assert same(zoo.create(tmp_path / "mine.safetensors"), model)
+
+
+def test_a_run_of_a_compiled_network(tmp_path, digit_folder):
+    """Its weights are those of the network itself."""
+    own = zoo.create("lenet5_modern", num_classes=2)
+    run = zoo.finetune(
+        torch.compile(own, backend="eager"),
+        digit_folder("photos", {"one": 4, "two": 4}),
+        epochs=1,
+        out=tmp_path / "run",
+        progress=False,
+        cpu=True,
+    )
+    for file in ("best.safetensors", "last.safetensors"):
+        assert read_state(run.path / file).keys() == own.state_dict().keys()
+    trained = zoo.create(run.path)
+    assert same(trained, run.load_best(zoo.create("lenet5_modern", num_classes=2)))
+    assert same(trained, run.load_best(torch.compile(own, backend="eager"))._orig_mod)
+    assert zoo.export_state_dict(run.path).keys() == own.state_dict().keys()
 
 
 def test_keys_of_its_own_are_no_wrapper():
@@ -255,11 +277,11 @@ def test_a_wrong_suffix_does_not_matter(model, tmp_path):
 
 def test_keys_that_fit_one_peer_are_recognised(tmp_path):
     """And said; whatever the number of classes, and inside of a wrapper."""
-    model = zoo.create("vgg11_bn", num_classes=5, device="cpu")
+    model = zoo.create("resnet18", num_classes=5)
     theirs = zoo.export_state_dict(model, layout="torchvision")
     file = saved(tmp_path, {"state_dict": prefixed("module.", theirs)})
     with pytest.warns(ZooWarning, match=r"file\.pth: read with the key names of torchvision"):
-        assert same(zoo.create("vgg11_bn", checkpoint_path=file), model)
+        assert same(zoo.create("resnet18", checkpoint_path=file), model)
 
 
 def test_networks_of_equal_tensors_are_never_guessed_between(tmp_path):

@@ -156,6 +156,14 @@ def test_names_and_texts_without_a_model_file(build, capsys):
     assert "capsnet: no networks" in capsys.readouterr().err
 
 
+def test_key_names_of_peers_are_listed():
+    text = BUILD.layouts(["resnet18", "resnet50", "resnet50_v1_5", "resnet20_cifar10"])
+    assert "`torchvision` for `resnet18`, `resnet50_v1_5`; torchvision's resnet50 is" in text
+    assert "`resnet50_v1_5`." in text
+    assert "`akamaster` for `resnet20_cifar10` (the peer's networks have `shortcut_pad=" in text
+    assert BUILD.layouts(["lenet5"]) == ""
+
+
 def test_a_page_holds_what_it_should(build):
     page = (build.HERE / "models" / "lenet.md").read_text(encoding="utf-8")
     headings = [

@@ -213,6 +213,8 @@ def test_a_network_inside_another(tmp_path):
         zoo.create("judge", encoder="lenet5_modern:middle")
     with pytest.raises(LookupError, match="no network 'lenet6'"):
         zoo.create("judge", encoder="lenet6")
+    said = zoo.create("judge", encoder="LeNet-5 modern")
+    assert said.state_dict().keys() == zoo.create("judge").state_dict().keys()
     torch.manual_seed(4)
     first = zoo.create("judge").encoder.model.features.c3.conv.weight
     torch.manual_seed(4)

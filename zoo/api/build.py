@@ -120,15 +120,15 @@ def _backbone(given: Any, own: Backbone) -> nn.Module:
     from zoo.interfaces.classifier import Classifier
     from zoo.interfaces.features import Encoder
 
-    wanted = own
-    if given is not None:
-        name, _, output = str(given).partition(":")
-        shared = own.output if own.output in ("logits", "pre_logits") else "features"
-        wanted = Backbone(name, output or (own.output if name == own.name else shared))
-    model = construct(resolve(wanted.name))
+    name, _, output = (own.name if given is None else str(given)).partition(":")
+    source = resolve(name)
+    if not output:
+        same = source.origin is not None and source.origin.architecture == own.name
+        output = own.output if same or own.output in ("logits", "pre_logits") else "features"
+    model = construct(source)
     if not isinstance(model, Classifier):
-        raise UsageError(f"{wanted.name} is no image classifier: it cannot be a backbone")
-    return Encoder(model, wanted.output)
+        raise UsageError(f"{name} is no image classifier: it cannot be a backbone")
+    return Encoder(model, output)
 
 
 def takes(source: Source, argument: str) -> bool:

@@ -127,7 +127,7 @@ def evaluate(
     """
     from accelerate.utils import send_to_device
 
-    module = module or model
+    module = model if module is None else module  # a compiled one has no truth value
     device = next((each.device for each in module.parameters()), torch.device("cpu"))
     model.eval()
     step.begin_epoch(epoch, False)
