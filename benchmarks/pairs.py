@@ -37,8 +37,14 @@ def compare(
     )
 
 
-def process(*command: str) -> Callable[[], object]:
-    return lambda: subprocess.run(command, check=True, capture_output=True)
+def process(*command: str, code: int = 0) -> Callable[[], object]:
+    """A whole process, which ends with the exit code `code`."""
+
+    def run() -> None:
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == code, done.stderr
+
+    return run
 
 
 def python(code: str) -> Callable[[], object]:

@@ -9,13 +9,15 @@ import numpy
 import pytest
 import torch
 from PIL import Image
+from sklearn.datasets import load_sample_image
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 import zoo
+from zoo import registry
 from zoo.data.datasets import from_dataset, stratified_split, transformed
 from zoo.data.digits import export_digits, open_digits
 from zoo.data.folder import open_folder, scan
-from zoo.data.image import convert, inspect_image, open_image
+from zoo.data.image import EvalTransform, convert, inspect_image, open_image, trim
 from zoo.data.open import open_data
 from zoo.data.transforms import build_transform, preprocessing_of
 from zoo.errors import DataError, InputError, UsageError, ZooWarning
@@ -574,6 +576,86 @@ def test_evaluation_transform_by_hand():
     squashed = build_transform(replace(cfg, crop_mode="squash"))(Image.fromarray(ramp))
     assert squashed[0, 0, 0] < row[0]
     assert squashed[0, 0, -1] > row[-1]
+
+
+def test_evaluation_without_torchvision_is_the_same_to_the_bit():
+    """Every preprocessing of a network, and each kind that weights may ask for, on a
+    photo, a part of it in odd sizes, and images smaller than the crop.
+    """
+    rows = [registry.family(name).variants[name] for name in zoo.list_models()]
+    kinds = {row.image.preprocessing() for row in rows if row.image}
+    kinds |= {CFG, replace(CFG, crop_pct=1.3), replace(CFG, input_size=(3, 20, 31), crop_pct=0.9)}
+    for name in ("nearest", "nearest-exact", "bicubic", "box", "hamming", "lanczos"):
+        kinds |= {
+            replace(CFG, interpolation=name),
+            replace(CFG, interpolation=name, crop_mode="squash"),
+        }
+    photo = Image.fromarray(load_sample_image("china.jpg"))
+    images = [
+        photo,
+        photo.crop((100, 50, 353, 423)),
+        photo.crop((0, 0, 31, 77)),
+        photo.crop((0, 0, 7, 1)),
+    ]
+    for kind in kinds:
+        ours, theirs = EvalTransform(kind), build_transform(kind)
+        for image in images:
+            x = ours(image)
+            assert x.shape == kind.input_size
+            assert torch.equal(x, theirs(image)), (kind, image.size)
+    with pytest.raises(InputError, match="interpolation='cubic': expected 'nearest'"):
+        EvalTransform(replace(CFG, interpolation="cubic"))
+    with pytest.raises(InputError, match="interpolation='cubic': expected 'nearest'"):
+        build_transform(replace(CFG, interpolation="cubic"))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGBA", "CMYK", "YCbCr", "I;16", "I"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_of_every_mode_are_the_same_to_the_bit(mode, channels):
+    photo = Image.fromarray(load_sample_image("flower.jpg")).crop((200, 100, 271, 153))
+    image = photo.convert("L").convert("I").convert(mode) if mode[0] == "I" else photo.convert(mode)
+    kind = CFG.with_channels(channels)
+    assert torch.equal(EvalTransform(kind)(image), build_transform(kind)(image))
+    assert pickle.loads(pickle.dumps(EvalTransform(kind)))(image).shape == (channels, 32, 32)
+
+
+@pytest.mark.parametrize("size", [(30000, 1), (1, 30000), (3, 20001)])
+def test_thin_images_take_little_memory(size, monkeypatch, tmp_path):
+    """Resized as they are, the first one has 256 x 7,680,000 pixels."""
+    made, resize = [], Image.Image.resize
+
+    def watched(image, size, *args, **kwargs):
+        made.append(size[0] * size[1])
+        assert made[-1] < 10**7
+        return resize(image, size, *args, **kwargs)
+
+    monkeypatch.setattr(Image.Image, "resize", watched)
+    path = tmp_path / "thin.png"
+    Image.new("RGB", size, "red").save(path)
+    assert inspect_image(path) == ("colour", size)
+    imagenet, image = Preprocessing(), open_image(path)
+    red = EvalTransform(imagenet)(image)
+    assert torch.equal(red, build_transform(imagenet)(image))
+    assert red[0].min() == red[0].max() > 1.9
+    for augment in ("photo", "small", "none"):
+        x = build_transform(imagenet, train=True, augment=augment)(image)
+        assert x.shape == (3, 224, 224)
+    assert max(made) < 256 * 256 * 20
+    pixels = torch.zeros(3, size[1], size[0], dtype=torch.uint8)
+    assert build_transform(imagenet)(pixels).shape == (3, 224, 224)
+
+
+def test_the_ends_of_a_thin_image_are_not_in_its_centre():
+    ramp = Image.fromarray(numpy.arange(2000, dtype=numpy.float32).reshape(1, -1).repeat(40, 0) / 8)
+    image = ramp.convert("L")
+    kept = trim(image)
+    assert kept.size == (640, 40)
+    assert trim(kept) is kept
+    x = EvalTransform(CFG.with_channels(1))(image)
+    whole = image.resize((36 * 2000 // 40, 36)).crop((884, 2, 916, 34))
+    expected = torch.from_numpy(numpy.array(whole) / 255)
+    torch.testing.assert_close(x[0], expected.float(), atol=1.5 / 255, rtol=0)
+    assert trim(torch.zeros(3, 2000, 41)).shape == (3, 656, 41)
 
 
 def test_transforms_of_a_network():

@@ -3,10 +3,14 @@ real digits.
 """
 
 import json
+import multiprocessing
 import os
+import pickle
 import struct
 import subprocess
 import sys
+import warnings
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy
@@ -23,6 +27,7 @@ from zoo.api.build import structure
 from zoo.api.source import resolve
 from zoo.cli import cli
 from zoo.data.digits import export_digits, open_digits
+from zoo.data.folder import scan
 from zoo.data.transforms import build_transform, preprocessing_of
 from zoo.errors import (
     DataError,
@@ -798,6 +803,159 @@ def test_a_learning_rate_too_high_is_explained(tiny):
     assert not list(Path.cwd().glob("**/.*"))
 
 
+# --------------------------------------------------------------------- where it starts
+
+
+def tuned(capfd, *args, **options):
+    """A run that changes next to nothing, and the first line on stderr."""
+    run = zoo.finetune(*args, epochs=1, lr=1e-12, weight_decay=0, **options)
+    return run, capfd.readouterr().err.splitlines()[0]
+
+
+def same_body(one, other):
+    """Whether all weights but those of the last layer are the same."""
+    keys = [key for key in one if "head" not in key]
+    return all(torch.allclose(one[key], other[key], atol=1e-6) for key in keys)
+
+
+def test_it_says_and_records_from_which_weights_it_starts(capfd, digit_folder, tmp_path):
+    data = digit_folder("photos", {"zero": 6, "one": 6})
+    run, line = tuned(capfd, "lenet5_modern", data)
+    assert line == (
+        "lenet5_modern (61 k parameters) from random weights; 10 images of 2 classes, 2 for "
+        "validation; 1 epoch, adamw 1e-12, cpu"
+    )
+    assert run.config["initial_weights"] == "random"
+    best = run.path / "best.safetensors"
+    again, line = tuned(capfd, run.path, data)
+    assert f" parameters) from {best}; 10 images" in line
+    assert again.config["initial_weights"] == str(best)
+    assert same_body(load_file(best), again.model.state_dict())
+    from_file, line = tuned(capfd, "lenet5_modern", data, checkpoint_path=best)
+    assert f" parameters) from {best}; 10 images" in line
+    assert from_file.config["initial_weights"] == str(best)
+    assert same_body(load_file(best), from_file.model.state_dict())
+    assert zoo.predict(from_file.path, data / "zero" / "000.png", top=1)[0].label in ("zero", "one")
+    module, line = tuned(
+        capfd, nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 2)), data, input_size=32
+    )
+    assert line.startswith("sequential (6.15 k parameters) from the module's own; 10 images")
+    assert module.config["initial_weights"] == "the module's own"
+
+
+def test_the_weights_of_a_peer_s_file(capfd, digit_folder, tmp_path):
+    data = digit_folder("photos", {"zero": 6, "one": 6})
+    theirs = zoo.create("squeezenet1_1", num_classes=7)
+    file = tmp_path / "theirs.pth"
+    torch.save(zoo.export_state_dict(theirs, "torchvision"), file)
+    run, line = tuned(
+        capfd, "squeezenet1_1", data, checkpoint_path=file, layout="torchvision", input_size=32
+    )
+    assert f"squeezenet1_1 (724 k parameters) from {file}; 10 images of 2 classes" in line
+    assert same_body(theirs.state_dict(), run.model.state_dict())
+    again = zoo.create(run.path)
+    assert same_body(theirs.state_dict(), again.state_dict())
+    assert again.num_classes == 2
+    done = zoo_command(
+        "finetune", "squeezenet1_1", "--data", data, "--checkpoint", file, "--layout", "torchvision",
+        "--input-size", 32, "--epochs", 1, "--json", "--no-progress",
+    )  # fmt: skip
+    assert json.loads(done.stdout)["initial_weights"] == str(file)
+    with pytest.raises(WeightsError, match=r"is `layout=` right\?"):
+        zoo.finetune("squeezenet1_1", data, checkpoint_path=file, progress=False)
+    with pytest.raises(UsageError, match="has its own weights: leave out checkpoint_path"):
+        zoo.finetune(theirs, data, checkpoint_path=file, progress=False)
+    with pytest.raises(UsageError, match="has its own weights: leave out checkpoint_path"):
+        zoo.finetune(run.path, data, checkpoint_path=file, progress=False)
+
+
+# --------------------------------------------------------------------- other processes
+
+
+def _tune(data, out):
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        run = zoo.finetune("lenet5_modern", data, epochs=1, out=out, workers=2, progress=False)
+    return run, [str(each.message) for each in said if each.category is ZooWarning]
+
+
+def test_a_pool_of_daemonic_processes(digit_folder, tmp_path):
+    """multiprocessing.Pool's may have no children: they read the images themselves."""
+    data = digit_folder("photos", {"zero": 6, "one": 6})
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        (run, said) = pool.apply(_tune, (data, tmp_path / "run"))
+    assert "may start no others: workers=0" in said[-1]
+    assert run.config["recipe"]["workers"] == 0
+    assert run.path == tmp_path / "run"
+    assert Run.open(run.path).best == run.best
+    assert len(zoo.predict(run, data)) == 12
+
+
+def test_a_pool_of_executors(digit_folder, tmp_path):
+    """Those of concurrent.futures may have children; an error comes back as it is."""
+    data = digit_folder("photos", {"zero": 6, "one": 6})
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
+        run, _ = pool.submit(_tune, data, tmp_path / "run").result()
+        assert run.config["recipe"]["workers"] == 2
+        with pytest.raises(UsageError, match="is not empty: choose another run folder"):
+            pool.submit(_tune, data, tmp_path / "run").result()
+
+
+def test_a_started_process_can_read_the_data(tiny, digit_folder, monkeypatch):
+    """Processes that are spawned get the data set as a pickle."""
+    made = []
+    monkeypatch.setattr("zoo.transfer.finetune.fit", lambda *args, **_: made.append(args) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        tiny(digit_folder("photos", {"zero": 6, "one": 6}), augment="photo", input_size=8)
+    ((_, *loaders, _, _),) = made
+    for loader in loaders:
+        image, _ = pickle.loads(pickle.dumps(loader.dataset))[0]
+        assert image.shape == (1, 8, 8)
+
+
+# -------------------------------------------------------------------- what is predicted
+
+
+def test_a_folder_of_folders(lenet, digit_folder, tmp_path):
+    data = digit_folder("photos", {"zero": 2, "one": 2})
+    (data / ".hidden").mkdir()
+    for name in (".hidden/a.png", "top.png"):
+        (data / name).write_bytes((data / "one" / "000.png").read_bytes())
+    (data / "loop").symlink_to(data)
+    with pytest.warns(ZooWarning, match="photos: 5 images, also those of 2 folders in it"):
+        predictions = zoo.predict(lenet, data)
+    names = [str(each.file.relative_to(data)) for each in predictions]
+    assert names == ["top.png", "one/000.png", "one/001.png", "zero/000.png", "zero/001.png"]
+    assert not any(each.error for each in predictions)
+    (tmp_path / "empty" / "inside").mkdir(parents=True)
+    with pytest.raises(DataError, match="there are no images in"):
+        zoo.predict(lenet, tmp_path / "empty")
+
+
+def test_a_file_too_large_for_the_memory_is_one_line(lenet, digit_folder, monkeypatch):
+    data = digit_folder("photos", {"zero": 2})
+    resize = Image.Image.resize
+    calls = iter([1])
+
+    def fails_once(*args, **kwargs):
+        if next(calls, 0):
+            raise MemoryError
+        return resize(*args, **kwargs)
+
+    monkeypatch.setattr(Image.Image, "resize", fails_once)
+    first, second = zoo.predict(lenet, data / "zero")
+    assert first.error == f"{first.file}: too large for the memory"
+    assert second.label
+
+    def fails(image):
+        raise MemoryError
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fails)
+    first, _ = zoo.predict(lenet, data / "zero")
+    assert first.error == f"{first.file}: too large for the memory"
+    assert scan([first.file]) == ({}, {first.file: "too large for the memory"})
+
+
 # ------------------------------------------------------------------------- command line
 
 
@@ -830,7 +988,13 @@ def test_command_line(tmp_path, digit_folder):
     assert " % of 6 validation images" in accuracy
     assert folder.split(":")[1].strip() == str(tmp_path / "my run")
     assert following == f"next:       zoo predict '{tmp_path / 'my run'}' IMAGE..."
-    assert done.stderr.count("epoch") == 2
+    first, *lines = done.stderr.splitlines()
+    assert first == (
+        "lenet5_modern (61 k parameters) from random weights; 24 images of 2 classes, 6 for "
+        "validation; 2 epochs, adamw 0.001, cpu"
+    )
+    assert [line.split("  ")[0] for line in lines] == ["epoch 1/2", "epoch 1/2", "epoch 2/2"]
+    assert lines[0].startswith("epoch 1/2  24 of 24 images: loss ")
     config = json.loads((tmp_path / "my run" / "config.json").read_text())
     assert config["data"]["skipped"] == {"one/bad.png": "not an image"}
     done = zoo_command(

@@ -24,8 +24,9 @@ from zoo.training.curves import draw_curves
 from zoo.training.loop import Step, evaluate, fit
 from zoo.training.metrics import Mean, MetricAverager
 from zoo.training.parameters import decay_groups
+from zoo.training.place import check_free, check_place
 from zoo.training.progress import Progress
-from zoo.training.run import Run, RunFolder, check_free, check_place
+from zoo.training.run import Run, RunFolder
 from zoo.training.schedule import warmup_cosine
 
 X = torch.randn(50, 4, generator=torch.Generator().manual_seed(1))
@@ -78,9 +79,23 @@ def test_it_learns_and_says_so(capsys):
     out, err = capsys.readouterr()
     lines = err.splitlines()
     assert out == ""
-    assert len(lines) == 8
-    assert lines[0].startswith("epoch 1/8  train: loss ")
+    assert len(lines) == 9
+    assert re.fullmatch(r"epoch 1/8  16 of 50 images: loss \d\.\d{4}  accuracy .* %", lines[0])
+    assert lines[1].startswith("epoch 1/8  train: loss ")
     assert all(word in lines[-1] for word in ("val: loss", "accuracy", " %", "images/s"))
+
+
+def test_off_a_terminal_there_is_a_line_now_and_then(capsys, monkeypatch):
+    now = 100.0
+    monkeypatch.setattr("zoo.training.progress.time.perf_counter", lambda: now)
+    with Progress(2, 1000) as bar:
+        for seconds, done in ((100.0, 10), (110, 400), (129, 800), (131, 900), (140, 1000)):
+            now = seconds
+            bar.batch(1, done, {"loss": 1.0})
+    assert capsys.readouterr().err.splitlines() == [
+        "epoch 1/2  10 of 1,000 images: loss 1.0000",
+        "epoch 1/2  900 of 1,000 images: loss 1.0000  29 images/s",
+    ]
 
 
 def test_evaluation_is_the_mean_over_images_in_evaluation_mode():

@@ -29,6 +29,14 @@ def figure(value: Any) -> str:
     return str(value)
 
 
+def short(count: float) -> str:
+    """A large number in three digits: 11.2 M."""
+    for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if count >= size:
+            return f"{count / size:.3g}{unit}"
+    return f"{count:g}"
+
+
 def plain(headers: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[str]) -> str:
     """A table with a column per header, aligned to the right but for the columns
     `left`.

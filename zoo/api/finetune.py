@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from zoo.api.build import build
+from zoo.api.checkpoint import from_file
 from zoo.api.create import missing_weights
-from zoo.api.source import resolve
-from zoo.errors import InputError
+from zoo.api.source import Source, resolve
+from zoo.errors import InputError, UsageError, WeightsError
 from zoo.spec import Origin
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ def finetune(
     *,
     val: Dataset[Any] | DataLoader[Any] | None = None,
     classes: Sequence[str] | None = None,
+    checkpoint_path: str | os.PathLike[str] | None = None,
+    layout: str = "",
     recipe: str | os.PathLike[str] | Recipe = "finetune",
     out: str | os.PathLike[str] | None = None,
     seed: int = 0,
@@ -42,12 +45,16 @@ def finetune(
     write a run folder.
 
     `what` is a name, a run folder, a weights file of ours, or any module, which is
-    trained in place; one whose output fits already keeps its last layer. `data`, for a
-    classifier: `digits`, a folder (`train/` and `val/`, or as these are usually called,
-    with a folder per class each; or the class folders, of which `val_fraction`, by
-    default a fifth, is for validation), a Dataset of (image, class number) or a
-    DataLoader, each with `val`; class numbers are int64 (N,), from 0 on, and are
-    checked before training; other tasks open their own.
+    trained in place; one whose output fits already keeps its last layer. A name starts
+    from random weights, or from those of the file `checkpoint_path`, whose key names
+    are those of `layout`, as in `zoo.create`; the first line on stderr and
+    `initial_weights` in config.json say which.
+
+    `data`, for a classifier: `digits`, a folder (`train/` and `val/`, or as these are
+    usually called, with a folder per class each; or the class folders, of which
+    `val_fraction`, by default a fifth, is for validation), a Dataset of (image, class
+    number) or a DataLoader, each with `val`; class numbers are int64 (N,), from 0 on,
+    and are checked before training; other tasks open their own.
 
     `recipe` is a name, a TOML file or a Recipe, and `changes` are its fields: `epochs`,
     `batch_size` ("auto" is the largest that is predicted to fit on the device, at most
@@ -66,14 +73,10 @@ def finetune(
     starts; ZooError when the loss is no longer finite.
     """
     from zoo.tasks import task_of
-    from zoo.training.environment import accelerator_for, seeded
+    from zoo.training.place import check_free, check_place
     from zoo.training.recipe import load_recipe, plain
-    from zoo.training.run import check_free, check_place
-    from zoo.transfer.finetune import train_network
 
-    source = resolve(what)
-    task = task_of(source.task)()
-    chosen = load_recipe(recipe).changed(changes)
+    chosen = load_recipe(recipe).changed(changes)  # first what is known without torch
     seed = plain(seed)
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise InputError(f"seed={seed!r}: needs a whole number from 0 on")
@@ -82,10 +85,19 @@ def finetune(
         check_free(folder)
     else:
         check_place()
+    _check_data(data)
+    checkpoint = _checkpoint(checkpoint_path, layout)
+    source = resolve(what)
     if source.run:
         source = replace(source, module=None)  # a network of its own, not the run's
+    if checkpoint and (source.module is not None or source.weights):
+        raise UsageError(f"{source.name} has its own weights: leave out checkpoint_path")
     if source.module is None and source.origin and source.origin.tag and not source.weights:
         raise missing_weights(source)
+    from zoo.training.environment import accelerator_for, seeded
+    from zoo.transfer.finetune import train_network
+
+    task = task_of(source.task)()
     split = task.open(
         data,
         val=val,
@@ -99,7 +111,9 @@ def finetune(
             task.check(split)
     with seeded(seed), accelerator_for(chosen) as accelerator:
         model = source.module
-        if model is None:
+        if model is None and checkpoint:
+            model = from_file(source, checkpoint, layout, None, task.model_args(split))
+        elif model is None:
             model = build(source, **task.model_args(split))
         found = None if source.part else getattr(model, "origin", None)  # no name builds a part
         origin = found if isinstance(found, Origin) else Origin("")
@@ -115,6 +129,7 @@ def finetune(
                 "architecture": origin.architecture,
                 "tag": origin.tag,
                 "model_args": dict(origin.model_args),
+                "initial_weights": _initial_weights(source, checkpoint),
             },
             seed=seed,
             family_loss=source.family.loss if source.family else None,
@@ -123,3 +138,35 @@ def finetune(
             callback=callback,
             progress=progress,
         )
+
+
+def _check_data(data: Any) -> None:
+    """Raises UsageError for a path that there is not, whatever the task; a bare word
+    may be the name of a data set.
+    """
+    named = isinstance(data, str) and ("/" in data or os.sep in data)
+    if (named or isinstance(data, os.PathLike)) and not Path(data).exists():
+        raise UsageError(f"there is no folder {os.fspath(data)!r} with data")
+
+
+def _checkpoint(path: str | os.PathLike[str] | None, layout: str) -> Path | None:
+    """The file to start from. Raises WeightsError when there is none."""
+    if path is None:
+        if layout:
+            raise UsageError(
+                f"layout={layout!r} says how a file's keys are named: checkpoint_path=…"
+            )
+        return None
+    if not Path(path).is_file():
+        raise WeightsError(f"{os.fspath(path)}: no such weights file")
+    return Path(path)
+
+
+def _initial_weights(source: Source, checkpoint: Path | None) -> str:
+    """What the weights were before training, apart from a new head: "random", a file,
+    or "the module's own".
+    """
+    if source.module is not None:
+        return "the module's own"
+    found = checkpoint or source.weights
+    return str(found) if found else "random"

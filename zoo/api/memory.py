@@ -141,11 +141,10 @@ class Step:
         check_choice("zoo.memory", "device", self.device, ("cuda", "cpu"))
 
     def predict(self, batch_size: int, capacity: int | None = None) -> Memory:
-        import torch
-
+        from zoo.count.isolation import counting
         from zoo.count.memory.predict import predict_memory
 
-        with torch.inference_mode(False):
+        with counting():
             made = meta_workload(
                 self.source, self.input_size, batch_size, inputs=self.inputs, **self.model_args
             )

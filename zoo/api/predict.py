@@ -27,8 +27,8 @@ def predict(
     model: nn.Module | None = None,
     transform: Callable[[Any], Tensor] | None = None,
 ) -> list[Prediction]:
-    """The `top` likeliest classes of image files (a folder stands for its images) with
-    their probabilities, file by file.
+    """The `top` likeliest classes of image files with their probabilities, file by
+    file. A folder stands for the images in it and in its folders.
 
     `what` is a run (its folder or the object), a weights file of ours, or a module
     together with the names of its `classes`. A run of a module that zoo did not create
@@ -37,7 +37,7 @@ def predict(
     gets a prediction whose `error` says why. Raises UsageError, also for a network
     whose task makes no predictions.
     """
-    from zoo.data.transforms import build_transform
+    from zoo.data.image import EvalTransform
     from zoo.tasks import task_of
 
     source = resolve(what)
@@ -46,7 +46,7 @@ def predict(
         raise UsageError(f"{source.name}: the task {task.name} makes no predictions")
     network = _network(source, classes, model)
     if transform is None and source.takes_images:
-        transform = build_transform(source.preprocessing)
+        transform = EvalTransform(source.preprocessing)
     names = source.classes if classes is None else classes
     return task.predict(network, files, classes=names, transform=transform, top=top)
 

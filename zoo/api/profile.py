@@ -73,11 +73,9 @@ def profile_source(
     **model_args: Any,
 ) -> Profile:
     """The same of a network that is resolved."""
-    import torch
-
-    from zoo.count.isolation import paused_collector
+    from zoo.count.isolation import counting
     from zoo.count.profile import profile_module
 
-    with torch.inference_mode(False), paused_collector():
+    with counting():
         workload = meta_workload(source, input_size, batch_size, inputs=inputs, **model_args)
         return profile_module(workload, mode)

@@ -28,13 +28,14 @@ def verify(what: str | os.PathLike[str] | Run | nn.Module) -> Verification:
     """
     import torch
 
+    from zoo.count.isolation import counting
     from zoo.count.profile import profile_module
     from zoo.tables.verify import check_claims
 
     source = resolve(what)
     if source.variant is None or source.family is None:
         raise UsageError(f"{source.name} was not made by zoo.create: no claims are known of it")
-    with torch.inference_mode(False), torch.no_grad():
+    with counting(), torch.no_grad():
         workload = meta_workload(source)
         counted = profile_module(workload)
         return check_claims(counted, source.variant.claims, workload.module, source.family.paper)

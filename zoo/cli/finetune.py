@@ -24,6 +24,15 @@ if TYPE_CHECKING:
     metavar="digits|FOLDER",
     help="Handwritten digits, or a folder of images.",
 )
+@click.option(
+    "--checkpoint",
+    type=click.Path(),
+    metavar="FILE",
+    help="Start from the weights in this file.  [default: random weights]",
+)
+@click.option(
+    "--layout", default="", metavar="PEER", help="How that file names its keys, e.g. torchvision."
+)
 @recipe_options
 @click.option(
     "--seed",
@@ -45,6 +54,8 @@ if TYPE_CHECKING:
 def command(
     what: str,
     data: str,
+    checkpoint: str | None,
+    layout: str,
     recipe: str,
     seed: int,
     out: str | None,
@@ -53,7 +64,8 @@ def command(
     **options: Any,
 ) -> None:
     """Train the network WHAT, a name or a run folder, on the images of FOLDER, with a
-    new head for their classes.
+    new head for their classes. A name starts from random weights, or from those of
+    --checkpoint.
 
     FOLDER has train/ and val/ (Training, seg_train, valid, …) with a folder of images
     per class in each, or the class folders, of which a part is for validation. The run
@@ -67,7 +79,15 @@ def command(
     # waiting threads that spin make a busy machine 10 times slower
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     run = zoo.finetune(
-        what, data, recipe=recipe, seed=seed, out=out, progress=progress, **given(options)
+        what,
+        data,
+        checkpoint_path=checkpoint,
+        layout=layout,
+        recipe=recipe,
+        seed=seed,
+        out=out,
+        progress=progress,
+        **given(options),
     )
     emit(_result(what, run), form, lambda _: _show(run))
 
@@ -96,6 +116,7 @@ def _result(what: str, run: Run) -> dict[str, Any]:
     return {
         "run": str(run.path),
         "network": what,
+        "initial_weights": run.config["initial_weights"],
         "classes": list(run.classes),
         run.metric: run.score,
         "best_epoch": run.best["epoch"],

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 def command(
     ctx: click.Context, run: str, files: tuple[str, ...], top: int, form: str | None
 ) -> None:
-    """The likeliest classes of each IMAGE (a folder stands for its images), by the
-    network of the run folder RUN.
+    """The likeliest classes of each IMAGE, by the network of the run folder RUN. A
+    folder stands for the images in it and in its folders.
 
     Example: zoo predict runs/resnet18-photos-1 cat.jpg dog.jpg --top 3
     """

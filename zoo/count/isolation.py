@@ -7,18 +7,17 @@ import random
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 
 import torch
 
 from zoo.count.torch_internals import plain_call, run_operator
+from zoo.count.torch_late_imports import late_imports
 from zoo.errors import ZooError
 
 # Through these, and no others, a pass runs code that is not the counters' own.
 GATES = {function.__code__ for function in (plain_call, run_operator)}
 
 
-@cache
 def load_kernels() -> None:
     """Have torch load its meta kernels outside of a pass: the first operator that needs
     them leaves its frame to the garbage collector, with the tensors in it, as torch
@@ -39,6 +38,16 @@ def paused_collector() -> Iterator[None]:
     finally:
         if running:
             gc.enable()
+
+
+@contextmanager
+def counting() -> Iterator[None]:
+    """Around all that builds a network for the counters and runs it on the meta device:
+    no inference mode, in which operators arrive that are made of others, and neither
+    the garbage collector nor what torch would load costs more time than the pass.
+    """
+    with torch.inference_mode(False), late_imports(), paused_collector():
+        yield
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """What the counters take from torch that is not public: each in a function of its own,
-which tests/test_torch_internals.py holds to the versions that were seen.
+which tests/test_torch_internals.py holds to the versions that were seen. What torch
+imports on the way is in torch_late_imports.py.
 """
 
 from __future__ import annotations

@@ -1,20 +1,96 @@
-"""Image files of any kind, brought upright and to 8-bit RGB or grey."""
+"""Image files of any kind, brought upright and to 8-bit RGB or grey, and from there to
+a network's input.
+"""
 
 from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from zoo.errors import DataError, InputError
+from zoo.errors import DataError, InputError, check_choice
+from zoo.spec import Preprocessing
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from torch import Tensor
 
 EXTENSIONS = frozenset([
     ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff",
     ".webp",
 ])  # fmt: skip
+INTERPOLATIONS = ("nearest", "nearest-exact", "bilinear", "bicubic", "box", "hamming", "lanczos")
+MAX_ASPECT = 16  # long to short side, beyond which a centre crop sees nothing
+
+
+class EvalTransform:
+    """The preprocessing of evaluation, PIL image to tensor (C, H, W), with Pillow and
+    torch alone: to the bit that of `zoo.data.transforms.build_transform`, without
+    torchvision, which takes longer to import than all that is done here. Raises
+    InputError for an interpolation that there is not.
+    """
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        check_choice("transforms", "interpolation", preprocessing.interpolation, INTERPOLATIONS)
+        self.preprocessing = preprocessing
+
+    def __call__(self, image: Image) -> Tensor:
+        import numpy
+        import torch
+
+        wanted = self.preprocessing
+        channels, height, width = wanted.input_size
+        image = convert(image, channels)
+        if wanted.crop_mode == "squash":
+            image = self._resized(image, width, height)
+        else:
+            image = trim(image)
+            shorter, short = resized_side(wanted), min(image.size)
+            sides = (
+                int(shorter * side / short) if side > short else shorter for side in image.size
+            )
+            image = _centre(self._resized(image, *sides), width, height)
+        pixels = torch.from_numpy(numpy.array(image)).view(height, width, channels)
+        scaled = pixels.permute(2, 0, 1).to(torch.float32).mul_(1 / 255)
+        mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (wanted.mean, wanted.std))
+        return scaled.sub_(mean).div_(std)
+
+    def _resized(self, image: Image, width: int, height: int) -> Image:
+        from PIL.Image import Resampling
+
+        if image.size == (width, height):
+            return image
+        name = self.preprocessing.interpolation.removesuffix("-exact").upper()
+        return image.resize((width, height), Resampling[name])
+
+
+def resized_side(preprocessing: Preprocessing) -> int:
+    """What the shorter side of an image becomes before its centre is cut out."""
+    return int(max(preprocessing.input_size[1:]) / preprocessing.crop_pct)
+
+
+def trim(image: Any) -> Any:
+    """Without the ends of a very thin image, which a crop of its centre does not show;
+    resized with them, one of 30,000 x 1 pixels takes gigabytes. A PIL image, or a
+    tensor (..., H, W).
+    """
+    tensor = not isinstance(image.size, tuple)
+    width, height = (image.shape[-1], image.shape[-2]) if tensor else image.size
+    longest = MAX_ASPECT * min(width, height)
+    left, top = (max((side - longest) // 2, 0) for side in (width, height))
+    if not left and not top:
+        return image
+    if tensor:
+        return image[..., top : height - top, left : width - left]
+    return image.crop((left, top, width - left, height - top))
+
+
+def _centre(image: Image, width: int, height: int) -> Image:
+    """The part in the middle; what an image does not have is black."""
+    wide, high = max(image.width, width), max(image.height, height)
+    left, top = -((wide - image.width) // 2), -((high - image.height) // 2)
+    left, top = left + round((wide - width) / 2), top + round((high - height) / 2)
+    return image.crop((left, top, left + width, top + height))
 
 
 def is_image_name(path: Path) -> bool:
@@ -125,6 +201,8 @@ def _reason(error: Exception) -> str:
 
     if isinstance(error, UnidentifiedImageError):
         return "not an image"
+    if isinstance(error, MemoryError):
+        return "too large for the memory"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror  # no such file, permission denied
     return str(error) or type(error).__name__

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from zoo.data.image import convert
+from zoo.data.image import INTERPOLATIONS, convert, resized_side, trim
 from zoo.errors import check_choice
 from zoo.spec import Preprocessing
 
@@ -73,7 +73,8 @@ class RandomAffineBorder:
 def build_transform(
     preprocessing: Preprocessing, *, train: bool = False, augment: str = "photo"
 ) -> Callable[[Any], Any]:
-    """torchvision v2 transform, image to tensor (C, H, W), as `preprocessing` says.
+    """torchvision v2 transform, image to tensor (C, H, W), as `preprocessing` says; in
+    evaluation of PIL images it gives what `zoo.data.image.EvalTransform` gives.
 
     In training, by `augment`: "photo" cuts out a random part (8 to 100 % of the area)
     and mirrors half of them; "small" turns, moves and scales a little and mirrors
@@ -84,6 +85,7 @@ def build_transform(
     from torchvision.transforms import InterpolationMode, v2
 
     check_choice("transforms", "augment", augment, AUGMENTATIONS)
+    check_choice("transforms", "interpolation", preprocessing.interpolation, INTERPOLATIONS)
     channels, *size = preprocessing.input_size
     how = InterpolationMode(preprocessing.interpolation)
     small = train and augment == "small"
@@ -92,8 +94,7 @@ def build_transform(
     elif small or preprocessing.crop_mode == "squash":
         geometry = [v2.Resize(size, how)]
     else:
-        shorter = int(max(size) / preprocessing.crop_pct)
-        geometry = [v2.Resize(shorter, how), v2.CenterCrop(size)]
+        geometry = [trim, v2.Resize(resized_side(preprocessing), how), v2.CenterCrop(size)]
     steps = [
         Channels(channels),
         *geometry,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from multiprocessing import current_process
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from zoo.data.datasets import SMALL, DataSplit, ImageDataset, transformed
+from zoo.data.image import EvalTransform
 from zoo.data.labels import check_batch, check_labels, first_batch
 from zoo.data.open import open_data
 from zoo.data.transforms import build_transform, preprocessing_of
@@ -96,7 +98,7 @@ class Classify(Task):
         if augment == "auto":
             augment = "small" if split.small else "photo"
         train = build_transform(preprocessing, train=True, augment=augment)
-        evaluation = build_transform(preprocessing)
+        evaluation = EvalTransform(preprocessing)
         ready = replace(
             split,
             train=transformed(split.train, train),
@@ -116,7 +118,7 @@ class Classify(Task):
     ) -> tuple[DataLoader, DataLoader]:
         if isinstance(split.train, DataLoader):
             return split.train, split.val
-        workers = _workers(split) if recipe.workers is None else recipe.workers
+        workers = _workers(split, recipe.workers)
         options: dict[str, Any] = {
             "batch_size": batch_size,
             "num_workers": workers,
@@ -188,7 +190,7 @@ class Classify(Task):
         transform: Callable[[Any], Tensor] | None = None,
         top: int = 5,
     ) -> list[Prediction]:
-        transform = transform or build_transform(preprocessing_of(model))
+        transform = transform or EvalTransform(preprocessing_of(model))
         return classify_files(model, given, transform=transform, classes=classes, top=top)
 
 
@@ -199,13 +201,18 @@ def _is_labelled(batch: Any) -> bool:
     return all(isinstance(part, Tensor) for part in batch) and not batch[1].is_floating_point()
 
 
-def _workers(split: DataSplit) -> int:
-    """Processes that read images: none for images in memory, nor on a system that does
-    not say how many cores are ours, as such start processes slowly.
+def _workers(split: DataSplit, wanted: int | None) -> int:
+    """Processes that read images, as many as are wanted. By default none for images in
+    memory, nor on a system that does not say how many cores are ours, as such start
+    processes slowly. A daemonic process may start none.
     """
-    if not split.image_modes or not hasattr(os, "sched_getaffinity"):
+    if wanted is None:
+        files = bool(split.image_modes) and hasattr(os, "sched_getaffinity")
+        wanted = min(4, len(os.sched_getaffinity(0))) if files else 0
+    if wanted and current_process().daemon:
+        warn("this process, as those of multiprocessing.Pool, may start no others: workers=0")
         return 0
-    return min(4, len(os.sched_getaffinity(0)))
+    return wanted
 
 
 def fit_preprocessing(model: nn.Module, split: DataSplit, size: Any = None) -> Preprocessing:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.data.image import is_image_name, open_image
-from zoo.errors import DataError, InputError
+from zoo.errors import DataError, InputError, warn
 
 Files = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 PREDICTION_BATCH = 32  # images
@@ -37,19 +37,37 @@ class Prediction:
 
 
 def image_files(files: Files) -> list[Path]:
-    """Paths of the files; a folder stands for the images in it. Raises DataError when
-    there is none.
+    """Paths of the files; a folder stands for the images in it and in its folders.
+    Raises DataError when there is none.
     """
     given = [files] if isinstance(files, (str, os.PathLike)) else list(files)
-    found = []
+    found: list[Path] = []
     for path in map(Path, given):
-        inside = sorted(filter(is_image_name, path.iterdir())) if path.is_dir() else [path]
-        if not inside:
-            raise DataError(f"there are no images in {path}")
-        found += inside
+        found += _images_in(path) if path.is_dir() else [path]
     if not found:
         raise DataError("there are no files to predict")
     return found
+
+
+def _images_in(folder: Path) -> list[Path]:
+    """The images of a folder, then those of each folder in it; hidden ones and links to
+    folders are left out.
+    """
+    found: list[Path] = []
+    for where, folders, names in os.walk(folder, onerror=_unreadable):
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+        found += filter(is_image_name, (Path(where, name) for name in sorted(names)))
+    if not found:
+        raise DataError(f"there are no images in {folder}")
+    inside = {path.parent for path in found} - {folder}
+    if inside:
+        count = "1 folder" if len(inside) == 1 else f"{len(inside)} folders"
+        warn(f"{folder}: {len(found)} images, also those of {count} in it")
+    return found
+
+
+def _unreadable(error: OSError) -> None:
+    raise DataError(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
 def classify_files(
@@ -90,6 +108,8 @@ def _read(path: Path, transform: Callable[[Any], Tensor]) -> Tensor | str:
         return transform(image)
     except DataError as error:
         return f"{path}: {error}"
+    except MemoryError:
+        return f"{path}: too large for the memory"
 
 
 @torch.no_grad()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zoo.errors import ZooError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Record = dict[str, float]  # the numbers of one epoch, by name
 

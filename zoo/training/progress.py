@@ -1,5 +1,6 @@
-"""What one sees while a network trains: on a terminal a bar, elsewhere a line per
-epoch; on stderr, as results go to stdout.
+"""What one sees while a network trains: on a terminal a bar, elsewhere a line after the
+first batches and now and then; a line per epoch on both. On stderr, as results go to
+stdout.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from rich.progress import Progress as Bar
 
 from zoo.training.metrics import ChartMetric
 
+LINE_EVERY = 30.0  # seconds, where there is no bar
+
 
 class Progress:
-    """A bar over all epochs with the metrics, the speed and the time left; after each
-    epoch a line that stays.
+    """A bar over all epochs with the metrics, the speed and the time left, or a line
+    every LINE_EVERY seconds; after each epoch a line that stays.
     """
 
     def __init__(
@@ -48,6 +51,8 @@ class Progress:
         )
         self.task = self.bar.add_task("", total=epochs * total, epoch=1, epochs=epochs, text="")
         self.started = (0, 0.0)  # epoch, and when it began
+        self.lines = show and not self.console.is_terminal
+        self.next_line = 0.0
 
     def __enter__(self) -> Progress:
         self.bar.start()
@@ -63,21 +68,32 @@ class Progress:
 
     def batch(self, epoch: int, done: int, means: Mapping[str, float]) -> None:
         """`done` of this epoch's `total` are through, with these running means."""
+        now = time.perf_counter()
         if epoch != self.started[0]:
-            self.started = (epoch, time.perf_counter())
-        elapsed = time.perf_counter() - self.started[1]
+            self.started = (epoch, now)
+        elapsed = now - self.started[1]
         speed = f"  {done / elapsed:,.0f} {self.unit}/s" if elapsed > 0.2 else ""
         completed = (epoch - 1) * self.total + done
         text = self._text(means) + speed
         self.bar.update(self.task, completed=completed, epoch=epoch, text=text)
+        if self.lines and now >= self.next_line:
+            self.next_line = now + LINE_EVERY
+            share = f"{done:,} of {self.total:,} {self.unit}"
+            self.say(f"{self._number(epoch)}  {share}: {text}")
 
     def epoch(self, record: Mapping[str, float]) -> None:
         self.bar.update(self.task, completed=record["epoch"] * self.total)
+        parts = [f"{part}: {self._text(record, part + '_')}" for part in ("train", "val")]
+        speed = f"{record[f'{self.unit}_per_second']:,.0f} {self.unit}/s"
+        self.say(f"{self._number(int(record['epoch']))}  {'  '.join(parts)}  {speed}")
+
+    def say(self, line: str) -> None:
+        """A line that stays."""
         if self.show:
-            number = f"epoch {record['epoch']:{len(str(self.epochs))}}/{self.epochs}"
-            parts = [f"{part}: {self._text(record, part + '_')}" for part in ("train", "val")]
-            speed = f"{record[f'{self.unit}_per_second']:,.0f} {self.unit}/s"
-            self.console.print(f"{number}  {'  '.join(parts)}  {speed}", soft_wrap=True)
+            self.console.print(line, soft_wrap=True, markup=False)
+
+    def _number(self, epoch: int) -> str:
+        return f"epoch {epoch:{len(str(self.epochs))}}/{self.epochs}"
 
     def _text(self, means: Mapping[str, float], prefix: str = "") -> str:
         """`loss 0.123  accuracy 97.8 %` of the entries that begin with the prefix."""

@@ -15,26 +15,28 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
-from torch import nn
 
 from zoo.errors import DataError, InputError, UsageError, ZooError
 from zoo.files import load_state, read_state, replaced, write, write_state
 from zoo.training.curves import draw_curves
 from zoo.training.metrics import ChartMetric, Record
+from zoo.training.place import RUNS, check_free, check_place
 from zoo.training.recipe import plain
+
+if TYPE_CHECKING:
+    from torch import nn
 
 CONFIG, METRICS, CURVES = "config.json", "metrics.jsonl", "curves.png"
 BEST, LAST = "best.safetensors", "last.safetensors"
-RUNS = Path("runs")  # where runs lie that nobody gave a folder
 ABOUT = (  # what a weights file says of its network: it can be built again without the folder
     "architecture", "tag", "model_args", "num_classes", "classes", "preprocessing", "task",
 )  # fmt: skip
@@ -116,45 +118,6 @@ def _quality(record: Record, config: Mapping[str, Any]) -> tuple[float, float]:
     """What is larger for a better epoch; ties: lowest loss."""
     value = record.get(f"val_{_metric(config)}", 0.0)  # a loss of the user's own may measure none
     return value if config.get("higher_is_better") else -value, -record["val_loss"]
-
-
-def check_free(folder: Path) -> None:
-    """Raises UsageError when a run folder cannot be made there: nothing is ever
-    overwritten.
-    """
-    with _told(folder):
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise UsageError(
-                f"{folder} exists and is not empty: choose another run folder, or remove it"
-            )
-    check_place(folder)
-
-
-def check_place(folder: Path = RUNS) -> None:
-    """Raises UsageError when nothing can be made in a folder, or the folder itself
-    cannot.
-    """
-    with _told(folder):
-        there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
-        if not there.is_dir():
-            kind = "a link that points nowhere" if there.is_symlink() else "a file"
-            raise UsageError(f"the run folder {folder} cannot be made: {there} is {kind}")
-        if not os.access(there, os.W_OK | os.X_OK):
-            raise UsageError(f"the run folder {folder} cannot be made: {there} is not writable")
-        os.stat(folder)  # a name too long, a loop of links
-
-
-@contextmanager
-def _told(folder: Path) -> Iterator[None]:
-    """What the system says against a run folder, as one line."""
-    try:
-        yield
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise UsageError(
-            f"the run folder {folder} cannot be made: {error.strerror or error}"
-        ) from error
 
 
 def _as_read_again(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from torch import nn
 
 from zoo.data.datasets import DataSplit
 from zoo.errors import ZooError
+from zoo.formatting import short
 from zoo.optimizers import make_optimizer
 from zoo.spec import Preprocessing
 from zoo.tasks.base import Prepared, Task
@@ -120,6 +121,7 @@ def train_network(
             callback(record, module)
 
     with folder, bar, threads_for(model), forward_restored(model), _one_line():
+        bar.say(_start_line(name, model, task.unit, folder.config))
         history = fit(
             model,
             train,
@@ -134,6 +136,19 @@ def train_network(
             unit=task.unit,
         )
     return Run(folder.path, folder.config, history, model)
+
+
+def _start_line(name: str, model: nn.Module, unit: str, config: Mapping[str, Any]) -> str:
+    """What is trained, from which weights, on what, and how."""
+    weights, data, recipe = config["initial_weights"], config["data"], config["recipe"]
+    classes = f" of {config['num_classes']:,} classes" if config["num_classes"] else ""
+    return (
+        f"{name} ({short(sum(each.numel() for each in model.parameters()))} parameters) from "
+        f"{'random weights' if weights == 'random' else weights}; {data[f'train_{unit}']:,} {unit}"
+        f"{classes}, {data[f'val_{unit}']:,} for validation; {recipe['epochs']} "
+        f"epoch{'s' if recipe['epochs'] > 1 else ''}, {recipe['optimizer']} {recipe['lr']:g}, "
+        f"{config['device']}"
+    )
 
 
 @contextmanager
