@@ -15,6 +15,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec, module_from_spec
 from threading import RLock, get_ident
@@ -32,8 +33,9 @@ def late_imports() -> Iterator[None]:
     """
     thread = get_ident()
     with _lock:
-        absent = [name for name in ANSWERS if name not in sys.modules and find_spec(name)]
-        sys.modules.update({name: _late_module(name) for name in absent})
+        for name in ANSWERS:
+            if name not in sys.modules and (made := _late_module(name)):
+                sys.modules[name] = made
         modules = [sys.modules[name] for name in ANSWERS if name in sys.modules]
         late = [module for module in modules if isinstance(module, LateModule)]
         for module in late:
@@ -95,9 +97,12 @@ class LateModule(ModuleType):
             del sys.modules[self.__name__]
 
 
-def _late_module(name: str) -> ModuleType:
+@cache
+def _late_module(name: str) -> ModuleType | None:
+    """None for a module that is not installed."""
     spec = find_spec(name)
-    assert spec
+    if spec is None:
+        return None
     made = module_from_spec(spec)
     vars(made).update(threads=Counter(), answers=ANSWERS[name])
     made.__class__ = LateModule
@@ -167,26 +172,24 @@ def _equal(x: Any, y: Any) -> bool:
     return len(x) == len(y) and all(map(_equal, x, y))
 
 
+OF_NUMBERS: dict[str, Callable[..., Any]] = {
+    "expect_true": lambda x: x,
+    "guard_bool": lambda x: x,
+    "guard_or_false": lambda x: x,
+    "guard_or_true": lambda x: x,
+    "guard_size_oblivious": lambda x: x,
+    "guard_int": lambda x: x,
+    "guarding_hint_or_throw": lambda x: x,
+    "has_guarding_hint": lambda x: True,
+    "statically_known_true": lambda x: x,
+    "free_unbacked_symbols": lambda x: set(),
+    "is_nested_int": lambda x: False,
+    "sym_and": lambda *parts: all(parts),
+    "sym_or": lambda *parts: any(parts),
+    "sym_eq": _equal,
+}
 ANSWERS: dict[str, Mapping[str, Any]] = {
     "torch._dynamo": {"disable": _disable, "graph_break": lambda *_: None},
     "sympy": {"Basic": NoneYet("Basic", (), {})},
-    SYMBOLS: {
-        name: _of_numbers(name, answer)
-        for name, answer in {
-            "expect_true": lambda x: x,
-            "guard_bool": lambda x: x,
-            "guard_or_false": lambda x: x,
-            "guard_or_true": lambda x: x,
-            "guard_size_oblivious": lambda x: x,
-            "guard_int": lambda x: x,
-            "guarding_hint_or_throw": lambda x: x,
-            "has_guarding_hint": lambda x: True,
-            "statically_known_true": lambda x: x,
-            "free_unbacked_symbols": lambda x: set(),
-            "is_nested_int": lambda x: False,
-            "sym_and": lambda *parts: all(parts),
-            "sym_or": lambda *parts: any(parts),
-            "sym_eq": _equal,
-        }.items()
-    },
+    SYMBOLS: {name: _of_numbers(name, answer) for name, answer in OF_NUMBERS.items()},
 }
