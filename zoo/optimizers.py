@@ -40,10 +40,10 @@ STEPWISE = tuple(name for name in OPTIMIZERS if name != "lbfgs")  # that take a 
 def check_rates(name: str, lr: float | None, weight_decay: float | None) -> None:
     """Raises InputError for what `make_optimizer` does not take."""
     check_choice("zoo", "optimizer", name, OPTIMIZERS)
-    if not (lr is None or lr > 0) or not (weight_decay is None or weight_decay >= 0):  # nan too
-        raise InputError(
-            f"lr={lr}, weight_decay={weight_decay}: needs lr > 0 and weight_decay >= 0"
-        )
+    if not (lr is None or lr > 0):  # nan too
+        raise InputError(f"lr={lr}: needs a number above 0")
+    if not (weight_decay is None or weight_decay >= 0):
+        raise InputError(f"weight_decay={weight_decay}: needs a number from 0 on")
     if name == "lbfgs" and weight_decay:
         raise InputError(f"weight_decay={weight_decay}: lbfgs has none, add it to the loss")
 

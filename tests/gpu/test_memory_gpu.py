@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import zoo
+from zoo.count.memory.checked import NETWORKS
 from zoo.count.memory.device_kernels import KERNELS
 from zoo.count.memory.measured_memory import measure
 from zoo.count.memory.memory_budget import LIBRARY_RESERVE, available_bytes
@@ -39,6 +40,7 @@ class Attention(nn.Module):
         return F.scaled_dot_product_attention(q, q, q)
 
 
+MANY_PARAMETERS = "ciresan_mlp4"  # and few activations
 LAYERS = {  # a layer per entry of KERNELS["cuda"], and its input
     "dropout": (lambda: nn.Dropout(0.5), (64, 1024, 256)),
     "scaled_dot_product_attention": (Attention, (8, 8, 512, 64)),
@@ -71,19 +73,7 @@ def test_a_kernel_saves_what_the_table_says(name, dtype):
 @pytest.mark.parametrize(
     ("mode", "optimizer"), [("train", "momentum"), ("train", "adamw"), ("eval", None)]
 )
-@pytest.mark.parametrize(
-    "name",
-    [
-        "alexnet",
-        "vgg16",
-        "googlenet",
-        "resnet50",
-        "densenet121",
-        "squeezenet1_1",
-        "inception_v4",
-        "resnet20_cifar10",
-    ],
-)
+@pytest.mark.parametrize("name", [each for each in NETWORKS if each != MANY_PARAMETERS])
 def test_the_peak_of_a_step(name, mode, optimizer, autocast):
     batch = 32
     predicted = zoo.memory(name, batch, mode, optimizer=optimizer, autocast=autocast).peak
@@ -103,10 +93,10 @@ def test_the_peak_with_every_optimizer(optimizer):
     """A network of many parameters and few activations: the optimizer's copies are the
     peak.
     """
-    predicted = zoo.memory("ciresan_mlp4", 1, optimizer=optimizer).peak
-    images = torch.randn(1, *zoo.info("ciresan_mlp4").variant.image.size, device="cuda")
-    model = zoo.create("ciresan_mlp4", device="cuda")
-    found = measure(Workload(model, "ciresan_mlp4", (images,)), optimizer=optimizer)
+    predicted = zoo.memory(MANY_PARAMETERS, 1, optimizer=optimizer).peak
+    images = torch.randn(1, *zoo.info(MANY_PARAMETERS).variant.image.size, device="cuda")
+    model = zoo.create(MANY_PARAMETERS, device="cuda")
+    found = measure(Workload(model, MANY_PARAMETERS, (images,)), optimizer=optimizer)
     print(optimizer, "predicted", predicted, found)
     assert predicted == pytest.approx(found.tensors, rel=0.01)
 

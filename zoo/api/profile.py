@@ -74,8 +74,12 @@ def profile_source(
 ) -> Profile:
     """The same of a network that is resolved."""
     from zoo.count.isolation import counting
+    from zoo.count.memory.batch_size import check_batch
     from zoo.count.profile import profile_module
 
-    with counting():
-        workload = meta_workload(source, input_size, batch_size, inputs=inputs, **model_args)
+    def attempt(batch: int) -> Profile:
+        workload = meta_workload(source, input_size, batch, inputs=inputs, **model_args)
         return profile_module(workload, mode)
+
+    with counting():
+        return attempt(batch_size) if inputs is not None else check_batch(attempt, batch_size)

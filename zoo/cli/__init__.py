@@ -16,6 +16,7 @@ from click.shell_completion import CompletionItem
 
 import zoo
 from zoo import registry
+from zoo.cli.option_names import in_options
 from zoo.errors import UsageError, ZooError, ZooWarning, nearest
 
 VERBS = {
@@ -57,6 +58,10 @@ class Verbs(click.Group):
             return result
         except BrokenPipeError:  # click would exit with 1
             raise ReaderGoneError from None
+        except ZooError as error:
+            verb = self.get_command(ctx, ctx.invoked_subcommand or "")
+            message = in_options(str(error), verb) if verb else str(error)
+            raise type(error)(message) from error
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args[:1] == ["help"]:
@@ -132,7 +137,9 @@ def main() -> None:
 
     def showwarning(message, category, *rest, **options):  # type: ignore[no-untyped-def]
         if issubclass(category, ZooWarning):
-            click.echo(f"note: {message}", err=True)
+            context = click.get_current_context(silent=True)
+            text = in_options(str(message), context.command) if context else message
+            click.echo(f"note: {text}", err=True)
         else:
             shown(message, category, *rest, **options)
 

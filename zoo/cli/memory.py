@@ -12,6 +12,7 @@ from zoo.errors import UsageError
 from zoo.optimizers import OPTIMIZERS
 
 if TYPE_CHECKING:
+    from zoo.count.memory.batch_size import Largest
     from zoo.count.memory.predict import Memory
 
 LOWER = ["bfloat16", "float16"]
@@ -22,7 +23,9 @@ LOWER = ["bfloat16", "float16"]
     short_help="memory of a training step or an inference pass, predicted; and which batch fits",
 )
 @click.argument("what", type=options.NETWORK)
-@options.batch_size("Examples in the step.")
+@options.batch_size(
+    "Examples in the step.  [default: 1, or the fewest that it takes]", default=None
+)
 @options.mode("train", "A whole step, or a forward pass.")
 @click.option(
     "--optimizer",
@@ -52,17 +55,21 @@ LOWER = ["bfloat16", "float16"]
 )
 @click.option(
     "--fit",
+    "memory",
     metavar="24GiB|auto",
     help="The largest batch for a memory of this size, or for what is free now.",
 )
-@click.option("--confirm", is_flag=True, help="With --fit: run the step on the GPU.")
+@click.option(
+    "--confirm",
+    is_flag=True,
+    help="With --fit: run the step on the GPU, with a smaller batch while it does not fit.",
+)
 @options.depth(2)
 @options.forms("json", json="Print JSON, with the modules of all levels.")
 def command(
     what: str,
-    batch_size: int,
-    mode: str,
-    fit: str | None,
+    batch_size: int | None,
+    memory: str | None,
     confirm: bool,
     depth: int,
     form: str | None,
@@ -77,27 +84,44 @@ def command(
 
     Example: zoo memory resnet50 --batch-size 64 --optimizer adamw --autocast bfloat16
     """
+    from zoo.api.memory import find_largest
     from zoo.cli.console import emit
 
-    if confirm and not fit:
-        raise UsageError(
-            "--confirm tries the batch that --fit finds: give --fit 24GiB or --fit auto too"
-        )
     if step["optimizer"] == "none":
         step["optimizer"] = None
-    found: dict[str, Any] = {}
-    if fit:
-        batch_size = zoo.max_batch_size(what, fit, mode, confirm=confirm, **step)
-        found = {"max_batch_size": batch_size}
-        if not form:
-            fitting = batch_size or "not even one example fits"
-            how = "tried" if confirm else "predicted"
-            click.echo(f"largest batch of {what} in {fit}: {fitting} ({how})\n")
-        if not batch_size:
-            emit({"name": what, **found}, form, lambda _: None)
-            return
-    memory = zoo.memory(what, batch_size, mode, **step)
-    emit({**found, **memory.to_dict()}, form, lambda _: _show(memory, depth))
+    if memory is None:
+        if confirm:
+            raise UsageError(
+                "--confirm tries the batch that --fit finds: give --fit 24GiB or --fit auto too"
+            )
+        predicted = zoo.memory(what, batch_size, **step)
+        emit(predicted, form, lambda _: _show(predicted, depth))
+        return
+    if batch_size is not None:
+        raise UsageError("--fit finds the batch: leave out --batch-size")
+    found = find_largest(what, memory, confirm=confirm, **step)
+    batch = found.batch_size
+    if not form:
+        _say_largest(what, memory, found, confirm, step["device"])
+    if not batch:
+        emit({"name": what, "max_batch_size": 0}, form, lambda _: None)
+        return
+    result = {"max_batch_size": batch, **found.memory.to_dict()}
+    emit(result, form, lambda _: _show(found.memory, depth))
+
+
+def _say_largest(what: str, size: str, found: Largest, confirmed: bool, device: str) -> None:
+    smallest = "one example" if found.smallest == 1 else f"a batch of {found.smallest}"
+    fitting = found.batch_size or f"not even {smallest} fits"
+    how = "tried" if confirmed else "predicted"
+    click.echo(f"largest batch of {what} in {size}: {fitting} ({how})")
+    if device == "cuda" and not confirmed:
+        aside = "160 MiB" if size == "auto" else "800 MiB"
+        click.echo(
+            f"{aside} of it are left for {'libraries' if size == 'auto' else 'driver and libraries'}; "
+            "a library that asks for more makes the batch smaller: --confirm tries it"
+        )
+    click.echo()
 
 
 def _show(memory: Memory, depth: int) -> None:
@@ -125,3 +149,5 @@ def _show(memory: Memory, depth: int) -> None:
             f"torch's caching allocator takes up to {mib(memory.reserved)} MiB of the card for it; "
             "the driver and libraries come on top"
         )
+    if memory.unchecked:
+        click.echo(memory.unchecked)

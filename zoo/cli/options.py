@@ -43,9 +43,9 @@ INPUT_SIZE = click.option(
 )
 
 
-def batch_size(help: str) -> Decorator:
+def batch_size(help: str, default: int | None = 1) -> Decorator:
     return click.option(
-        "--batch-size", type=click.IntRange(1), default=1, show_default=True, help=help
+        "--batch-size", type=click.IntRange(1), default=default, show_default=True, help=help
     )
 
 

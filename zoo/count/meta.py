@@ -15,8 +15,8 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_map_only
 
-from zoo.count.torch_internals import compiled_module, storage_address
-from zoo.errors import InputError, UsageError
+from zoo.count.torch_internals import compiled_module, module_hooks, storage_address
+from zoo.errors import InputError, UsageError, warn
 
 META = torch.device("meta")
 Found = TypeVar("Found")
@@ -129,10 +129,23 @@ def copy_on_meta(model: nn.Module) -> nn.Module:
     shared; no numbers are copied.
 
     A copy, because a forward pass may change more than tensors: attributes, lists,
-    flags. A compiled or wrapped model is unwrapped. Raises UsageError for a model that
-    holds something that cannot be copied.
+    flags. A compiled or wrapped model is unwrapped, and hooks of the user's own, which
+    run too, are said. Raises UsageError for a model that holds something that cannot be
+    copied.
     """
-    return _copy(model, _meta_tensor)
+    copied = _copy(model, _meta_tensor)
+    for path, module in copied.named_modules():
+        if any(map(_is_users, module_hooks(module))):
+            place = f"{type(copied).__name__}, module {path}" if path else type(copied).__name__
+            warn(f"{place} has a hook, which runs too: it sees shapes without numbers")
+            break
+    return copied
+
+
+def _is_users(hook: Any) -> bool:
+    """Whether a hook is none of torch's own, as weight_norm has them."""
+    owner = getattr(getattr(hook, "func", hook), "__module__", None) or ""
+    return not owner.startswith("torch.")
 
 
 def copy_of_zeros(model: nn.Module) -> nn.Module:

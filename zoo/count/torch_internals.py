@@ -43,6 +43,15 @@ def compiled_module(module: nn.Module) -> nn.Module | None:
     return inside if isinstance(inside, nn.Module) else None
 
 
+def module_hooks(module: nn.Module) -> list[Any]:
+    """The functions that run beside a module's forward and backward pass."""
+    kinds = (
+        *(module._forward_pre_hooks, module._forward_hooks),
+        *(module._backward_pre_hooks, module._backward_hooks),
+    )
+    return [hook for kind in kinds for hook in kind.values()]
+
+
 def own_parameters(module: nn.Module) -> list[Tensor]:
     """The parameters that a module itself holds, lazy ones too, in less time than
     `parameters(recurse=False)`.

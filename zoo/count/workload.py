@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from zoo.count.meta import copy_with, inputs_on_meta, tensors
+from zoo.count.meta import copy_with, inputs_on_meta, shapes, tensors
 from zoo.errors import InputError, UsageError
 from zoo.spec import ImageInput, Input, image_shape
 
@@ -95,6 +95,36 @@ def materialize(value: Any, device: torch.device | str) -> Any:
         return make(tensor.shape, dtype=tensor.dtype).to(device)
 
     return copy_with(value, {id(tensor): numbers(tensor) for tensor in tensors(value)})
+
+
+def inputs_per_batch(given: Any) -> Callable[[int], Any]:
+    """From an example of a network's inputs to those of any batch, on the meta device:
+    each tensor's first dimension is the batch. A function from a batch to its inputs is
+    that already.
+
+    Raises UsageError where the tensors of the example have no batch in common.
+    """
+    if callable(given):
+        return given  # type: ignore[no-any-return]
+    args, kwargs = inputs_on_meta(_arguments(given))
+    found = {id(tensor): tensor for tensor in tensors((args, kwargs))}
+    packed = isinstance(given, PackedSequence)
+    sizes = {tensor.shape[0] if tensor.ndim else 0 for tensor in found.values()}
+    if packed or len(sizes) != 1 or sizes == {0}:
+        raise UsageError(
+            f"inputs= has the shapes {shapes(tuple(found.values()))}, whose first dimensions are "
+            "not one batch: give a function from a batch size to the inputs"
+        )
+
+    def inputs(batch: int) -> Any:
+        memo = {
+            key: torch.empty((batch, *tensor.shape[1:]), dtype=tensor.dtype, device="meta")
+            for key, tensor in found.items()
+        }
+        copied_args, copied_kwargs = copy_with((args, kwargs), memo)
+        return copied_kwargs if isinstance(given, Mapping) else copied_args
+
+    return inputs
 
 
 def _arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

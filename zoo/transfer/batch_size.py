@@ -40,7 +40,8 @@ def auto_batch_size(
 ) -> int:
     """The largest batch of images of the shape `image`, without the batch, whose
     training step is predicted to fit, at most MAX_AUTO_BATCH and a tenth of all `count`
-    images. Raises UsageError when not even one does.
+    images, or the smallest that the network can be trained on. Raises UsageError when
+    not even that does.
     """
     device = accelerator.device.type
     if device not in ("cuda", "cpu"):
@@ -61,15 +62,16 @@ def auto_batch_size(
             capacity=capacity,
         )
 
-    batch = largest_batch(step, capacity, max(1, min(MAX_AUTO_BATCH, count // 10)))
-    if not batch:
+    found = largest_batch(step, capacity, min(MAX_AUTO_BATCH, count // 10))
+    needed = found.memory.peak / 2**20
+    if not found.batch_size:
+        images = "one image" if found.smallest == 1 else f"a batch of {found.smallest}"
         raise UsageError(
-            f"not even one image fits into the {capacity / 2**20:,.0f} MiB that are free: "
+            f"not even {images} fits into the {capacity / 2**20:,.0f} MiB that are free: "
             "take a smaller network or input_size"
         )
-    peak = step(batch).peak / 2**20
-    warn(f"batch size {batch}: its training step is predicted to take {peak:,.0f} MiB")
-    return batch
+    warn(f"batch size {found.batch_size}: its training step is predicted to take {needed:,.0f} MiB")
+    return found.batch_size
 
 
 def _step_memory(

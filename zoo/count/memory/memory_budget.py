@@ -7,10 +7,9 @@ import re
 
 import torch
 
-from zoo.errors import UsageError
+from zoo.errors import UsageError, warn
 
 UNITS = {
-    "": 1,
     "B": 1,
     "KB": 10**3,
     "MB": 10**6,
@@ -26,15 +25,19 @@ DRIVER_RESERVE = 640 * 2**20  # for the driver's context
 LIBRARY_RESERVE = 160 * 2**20  # for workspaces of cuBLAS and cuDNN
 
 
-def available_bytes(memory: str | int, device: str) -> int:
-    """Bytes for tensors in a memory of this size ("24GiB", "80GB", a number of bytes),
-    or in what is free now ("auto").
+MAX_GIB = 4096  # a number without a unit: up to here GiB, as no card has so few bytes
+
+
+def available_bytes(memory: str | float, device: str) -> int:
+    """Bytes for tensors in a memory of this size ("24GiB", "80GB", a number of bytes,
+    or of GiB where it is no larger than MAX_GIB, which is said), or in what is free now
+    ("auto").
 
     Raises UsageError for what is no size, and for "auto" without a GPU.
     """
     if memory == "auto":
         return _free_now(device)
-    size = memory if isinstance(memory, int) else _bytes(memory)
+    size = _bytes(memory)
     return size - DRIVER_RESERVE - LIBRARY_RESERVE if device == "cuda" else size
 
 
@@ -51,8 +54,12 @@ def _free_now(device: str) -> int:
     return torch.cuda.mem_get_info()[0] + cached - LIBRARY_RESERVE
 
 
-def _bytes(text: str) -> int:
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
-    if not found or found[2].upper() not in UNITS:
-        raise UsageError(f"memory={text!r}: give a size such as '24GiB' or '80GB', or 'auto'")
-    return int(float(found[1]) * UNITS[found[2].upper()])
+def _bytes(memory: str | float) -> int:
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", str(memory))
+    if not found or (found[2] and found[2].upper() not in UNITS) or not float(found[1]):
+        raise UsageError(f"memory={memory!r}: give a size such as '24GiB' or '80GB', or 'auto'")
+    number, unit = float(found[1]), found[2].upper()
+    if not unit and number <= MAX_GIB:
+        warn(f"memory={memory!r} is taken as {found[1]} GiB")
+        unit = "GIB"
+    return int(number * UNITS[unit or "B"])

@@ -56,8 +56,10 @@ class Memory:
     `at_peak` by kind, `peak_phase` and `peak_module` where that is. `activations`: what
     the forward pass saves for the backward pass, each storage once, without parameters
     and inputs. `temporary`: what is made and freed again within the step. `reserved`:
-    what torch's caching allocator takes from the GPU for it; None on the CPU. Not
-    included: the GPU's own context, and what its libraries take as their workspace.
+    what torch's caching allocator takes from the GPU for it, of no more than a capacity
+    that was given and that suffices; None on the CPU. Not included: the GPU's own
+    context, and what its libraries take as their workspace. `unchecked`: what of this
+    was never held against a GPU, "" for nothing.
     """
 
     name: str
@@ -81,6 +83,7 @@ class Memory:
     reserved: int | None
     fits: bool | None  # into the capacity that was given
     rows: tuple[ModuleMemory, ...] = field(repr=False)
+    unchecked: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -120,8 +123,8 @@ def predict_memory(
 
     `mode`: "train" or "eval". `optimizer`: a name of zoo.optimizers, a function from
     parameters to an optimizer, or None. `loss`: from the output to a scalar; None is
-    `default_loss`. `capacity`: bytes that there are, for `fits`. Raises InputError when
-    the module does not take the input.
+    `default_loss`. `capacity`: bytes that there are, for `fits` and `reserved`. Raises
+    InputError when the module does not take the input.
     """
     model, log = workload.module, StorageLog()
     training = mode == "train"
@@ -164,6 +167,7 @@ def predict_memory(
             step.step()
     tracker.aggregate()
     peak = _peak(log, begin, device)
+    reserved, fits = _reserved(log, peak.size, capacity, device)
     types = {str(parameter.dtype).removeprefix("torch.") for parameter in model.parameters()}
     sums = dict.fromkeys(KINDS, 0)
     for record in log.records:
@@ -188,8 +192,8 @@ def predict_memory(
         peak_phase=peak.moment.phase if peak.moment else "forward",
         peak_module=peak.moment.call.owner.path if peak.moment and peak.moment.call else "",
         at_peak=peak.kinds,
-        reserved=replay(log.events) if device == "cuda" else None,
-        fits=None if capacity is None else _fits(log, peak.size, capacity, device),
+        reserved=reserved,
+        fits=fits,
         rows=tuple(
             ModuleMemory(counts.path, type(counts.module).__name__, counts.level, counts.saved)
             for counts in tracker.modules
@@ -237,7 +241,14 @@ def _peak(log: StorageLog, begin: int, device: str) -> _Peak:
     return _Peak(peak, at_peak, log.events[place][0] if place >= begin else None)
 
 
-def _fits(log: StorageLog, peak: int, capacity: int, device: str) -> bool:
-    if device == "cuda":
-        return replay(log.events, capacity) is not None
-    return peak <= capacity
+def _reserved(
+    log: StorageLog, peak: int, capacity: int | None, device: str
+) -> tuple[int | None, bool | None]:
+    """What a GPU's allocator takes, and whether all fits into the capacity, for which
+    it gives back cached blocks before it gives up; None where there is no answer.
+    """
+    if device != "cuda":
+        return None, None if capacity is None else peak <= capacity
+    limited = None if capacity is None else replay(log.events, capacity)
+    reserved = replay(log.events) if limited is None else limited
+    return reserved, None if capacity is None else limited is not None
