@@ -155,7 +155,7 @@ def test_what_is_printed_is_the_prediction_for_that_very_batch_and_memory():
     assert found.memory.inputs[0][0] == found.batch_size
     lines = done.stdout.splitlines()
     assert lines[0] == f"largest batch of squeezenet1_1 in 2GiB: {found.batch_size} (predicted)"
-    assert lines[1].startswith("800 MiB of it are left for driver and libraries; a library that")
+    assert lines[1].startswith("800 MiB of it are left for driver and libraries; one that asks")
     assert f"takes up to {found.memory.reserved / MIB:,.2f} MiB of the card" in done.stdout
     assert found.memory.reserved <= available_bytes("2GiB", "cuda")
 

@@ -97,7 +97,7 @@ def max_batch_size(
 
     What fits: all tensors of the step, in torch's caching allocator, with 800 MiB of
     the card left for the driver and the libraries. Not promised: a library may ask for
-    more than that, and then fewer run (9 to 21 % of both AlexNets).
+    more than that, and then fewer run (9 to 21 % fewer of both AlexNets).
     `confirm`: with a GPU, run the step within this much memory, and take a smaller
     batch, in steps of 2 %, while it does not fit.
     """

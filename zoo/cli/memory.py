@@ -116,11 +116,10 @@ def _say_largest(what: str, size: str, found: Largest, confirmed: bool, device: 
     how = "tried" if confirmed else "predicted"
     click.echo(f"largest batch of {what} in {size}: {fitting} ({how})")
     if device == "cuda" and not confirmed:
-        aside = "160 MiB" if size == "auto" else "800 MiB"
-        click.echo(
-            f"{aside} of it are left for {'libraries' if size == 'auto' else 'driver and libraries'}; "
-            "a library that asks for more makes the batch smaller: --confirm tries it"
-        )
+        aside = "160 MiB of it are left for libraries"
+        if size != "auto":
+            aside = "800 MiB of it are left for driver and libraries"
+        click.echo(f"{aside}; one that asks for more makes the batch smaller: --confirm tries it")
     click.echo()
 
 
