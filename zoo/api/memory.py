@@ -45,7 +45,8 @@ def memory(
     value. `dtype`: of parameters
     and inputs (`torch.bfloat16` or "bfloat16"); `autocast`: mixed precision in this
     type. `optimizer`: sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw, lbfgs,
-    each as in training, a function that makes one of a list of parameters, or None.
+    each as in training, a function that makes one of a list of parameters (any of
+    torch.optim, `fused` or not), or None.
     `checkpointing`: stages are computed again in the backward pass instead of saved.
     `device`: whose kernels and allocator, "cuda" or "cpu". `loss`: from the output to a
     scalar; default: that of the network's task, else cross-entropy of logits and the

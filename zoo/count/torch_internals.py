@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from itertools import product
+from threading import RLock
 from typing import Any, NamedTuple
 
 import torch
@@ -146,6 +148,33 @@ def storage_address(storage: Any) -> int:
     while it lives, on the meta device too, where `data_ptr` is 0.
     """
     return storage._cdata
+
+
+# --------------------------------------------------------------------------- optimizers
+
+OPTIMIZER_KINDS = ("capturable", "foreach_kernels", "fused_kernels")
+_OPTIMIZERS = RLock()  # what is replaced is the same for all threads
+
+
+@contextmanager
+def optimizers_take_meta(device: str) -> Iterator[None]:
+    """Inside, torch's optimizers do with parameters on the meta device what they do on
+    this kind of device: which of their implementations is the default there, and
+    whether `capturable` and `fused` are possible.
+    """
+    names = (f"_get_{kind}_supported_devices" for kind in OPTIMIZER_KINDS)
+    modules = [each for name, each in sys.modules.items() if name.startswith("torch.optim.")]
+    with _OPTIMIZERS, ExitStack() as stack:
+        for module, name in product(modules, names):
+            known = vars(module).get(name)
+            if known and device in known():
+                setattr(module, name, _with_meta(known))
+                stack.callback(setattr, module, name, known)
+        yield
+
+
+def _with_meta(devices: Callable[..., list[str]]) -> Callable[..., list[str]]:
+    return lambda *args, **kwargs: [*devices(*args, **kwargs), "meta"]
 
 
 # ----------------------------------------------------------------------------- profiler

@@ -48,6 +48,9 @@ VALUE_IS_IRRELEVANT = {
     "torch.distributions.distribution",
     "torch.distributions.uniform",
     "torch.nn.modules.batchnorm",  # momentum=None: a mean of all batches
+    "torch.optim._adafactor",  # sizes of parameters and updates
+    "torch.optim.asgd",  # the share of the average
+    "torch.optim.optimizer",  # numbers of steps
 }
 
 

@@ -73,9 +73,9 @@ def measure(
     training = mode == "train"
     model.train(training)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    stepper = None
+    stepper: Any = None
     if training and optimizer is not None:
-        _, stepper = chosen_optimizer(optimizer, parameters, device.type)
+        _, stepper = chosen_optimizer(optimizer, parameters)
 
     def forward() -> Any:
         lower = torch.autocast(device.type, autocast) if autocast else nullcontext()

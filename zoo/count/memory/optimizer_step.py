@@ -4,39 +4,59 @@ the way.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from zoo.count.isolation import first_line, is_own_fault, own_fault
 from zoo.count.meta import tensors
-from zoo.count.torch_internals import run_operator
+from zoo.count.torch_internals import optimizers_take_meta, run_operator, schema
 from zoo.count.tracker import Tracker
-from zoo.errors import InputError
+from zoo.errors import InputError, ZooError
 from zoo.optimizers import make_optimizer
+
+LATER = 100  # steps: RAdam makes less in its first five
 
 
 def chosen_optimizer(
-    wanted: str | Callable[..., Any], parameters: Sequence[Tensor], device: str
-) -> tuple[str, Any]:
+    wanted: str | Callable[..., Any], parameters: Sequence[Tensor]
+) -> tuple[str, torch.optim.Optimizer]:
     """Name and optimizer: one of zoo.optimizers, or what a function makes of a list of
-    parameters.
-
-    On a GPU the named ones run torch's default there, which takes all parameters at
-    once (`foreach`) and copies some of them; on the CPU one parameter after the other.
+    parameters. Raises InputError for what is no optimizer.
     """
-    if not isinstance(wanted, str):
-        made = wanted(parameters)
-        return type(made).__name__, made
-    options = {} if wanted == "lbfgs" else {"foreach": device == "cuda"}
-    return wanted, make_optimizer(wanted, parameters, **options)
+    if isinstance(wanted, str):
+        return wanted, make_optimizer(wanted, parameters)
+    made = run_operator(wanted, (parameters,), {})
+    if not callable(getattr(made, "step", None)) or not hasattr(made, "state"):
+        raise InputError(
+            f"optimizer= gives a {type(made).__name__}: expected a function from a list of "
+            "parameters to a torch.optim.Optimizer"
+        )
+    return type(made).__name__, made
+
+
+class FusedSteps(TorchDispatchMode):
+    """One kernel that makes nothing stands for a whole step. Some of them have no form
+    on meta.
+    """
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if schema(func).name.startswith("aten::_fused_"):
+            return None
+        return func(*args, **(kwargs or {}))
 
 
 class OptimizerStep:
     """An optimizer after its first step, over meta tensors: its state is entered in the
-    tracker's log, the gradients are gone.
+    tracker's log, the gradients are gone. Which implementation torch takes by default,
+    and what it makes, is that of `device`: on a GPU all parameters at once (`foreach`),
+    with copies of some; on the CPU one parameter after the other.
+
+    Raises InputError where the optimizer cannot be made or does not take a step.
     """
 
     def __init__(
@@ -47,21 +67,30 @@ class OptimizerStep:
         tracker: Tracker,
     ) -> None:
         self.tracker = tracker
+        self.device = device
+        self.name = wanted if isinstance(wanted, str) else "the optimizer"
         tracker.phase = "first step"
         begin = len(tracker.log.records)
-        self.name, self.optimizer = chosen_optimizer(wanted, parameters, device)
-        for tensor in tensors(list(self.optimizer.state.values())):
+        with self._refusing(), optimizers_take_meta(device):
+            self.name, made = chosen_optimizer(wanted, parameters)
+        for tensor in tensors(list(made.state.values())):
             if tensor.is_meta:  # made with the optimizer, as Adagrad does
                 tracker.log.record(tensor, None, tracker.phase)
-        with tracker, torch.no_grad():
-            if isinstance(self.optimizer, torch.optim.LBFGS):
-                self.optimizer = Lbfgs(parameters, self.optimizer.defaults["history_size"])
-            else:
+        self.optimizer: torch.optim.Optimizer | Lbfgs = made
+        if isinstance(made, torch.optim.LBFGS):
+            with tracker:
+                self.optimizer = Lbfgs(parameters, made.defaults["history_size"])
+        else:
+            with tracker:
                 for parameter in parameters:
                     parameter.grad = torch.empty_like(parameter)
-                self.optimizer.step()
+            self._step()
+            with tracker:
                 for parameter in parameters:
                     parameter.grad = None
+            for state in made.state.values():
+                if "step" in state:
+                    state["step"] += LATER
         for record in tracker.log.records[begin:]:
             if record.alive:
                 record.label = "optimizer state"
@@ -71,9 +100,19 @@ class OptimizerStep:
         optimizer does not take them.
         """
         self.tracker.phase = "step"
-        try:
-            with self.tracker, torch.no_grad():
+        self._step()
+
+    def _step(self) -> None:
+        with self._refusing(), optimizers_take_meta(self.device):  # noqa: SIM117
+            with self.tracker, FusedSteps(), torch.no_grad():
                 run_operator(self.optimizer.step, (), {})
+
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
+        try:
+            yield
+        except ZooError:
+            raise
         except Exception as error:
             if is_own_fault(error):
                 raise own_fault(self.tracker.name, error) from error
