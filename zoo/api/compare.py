@@ -54,8 +54,8 @@ def compare(
     `memory_batch_size`: also the predicted peak of a training step (SGD with momentum)
     and of a forward pass at this batch size, in single precision on a GPU.
     `latency_batch_size`: also the measured time per example of a forward pass of this
-    many on this machine, on its GPU if it has one. `layers`: also the modules of each
-    network, which is counted for it.
+    many on this machine, on its GPU if it has one, the median and the minimum.
+    `layers`: also the modules of each network, which is counted for it.
 
     `protocol`: words that pick one protocol of the reported results, such as "top-1
     single crop"; then only networks that have such a result are shown, with it.
@@ -91,7 +91,8 @@ def compare(
         if memory_batch_size:
             row = _with_memory(row, source, input_size, memory_batch_size)
         if latency_batch_size:
-            row = replace(row, ms=_latency(source, input_size, latency_batch_size))
+            median, least = _latency(source, input_size, latency_batch_size)
+            row = replace(row, ms=median, ms_min=least)
         rows.append(row)
     table = comparison(rows, titles, protocol)
     return table.sort(sort, descending) if sort else table
@@ -110,7 +111,7 @@ def _titles(memory_batch_size: int | None, latency_batch_size: int | None) -> di
     if latency_batch_size:
         titles["ms"] = f"ms/image ({_device()}, {latency_batch_size} at a time)"
     else:
-        del titles["ms"]
+        del titles["ms"], titles["ms_min"]
     return titles
 
 
@@ -170,16 +171,19 @@ def _with_memory(row: Row, source: Source, input_size: Size, batch_size: int) ->
     return replace(row, training=peak("train"), inference=peak("eval"))
 
 
-def _latency(source: Source, input_size: Size, batch_size: int) -> float:
-    """Milliseconds per example of a forward pass with random numbers."""
+def _latency(source: Source, input_size: Size, batch_size: int) -> tuple[float, float]:
+    """Milliseconds per example of a forward pass with random numbers: median and
+    minimum.
+    """
     import torch
 
     from zoo.count.isolation import kept_random_state
-    from zoo.count.timing import forward_milliseconds
+    from zoo.count.timing import time_forward
 
     with torch.inference_mode(False), kept_random_state():
         workload = real_workload(source, input_size, batch_size, device=_device())
-        return forward_milliseconds(workload) / batch_size
+        found = time_forward(workload)
+        return found.median / batch_size, found.minimum / batch_size
 
 
 def _device() -> str:

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     "--latency-batch-size",
     type=click.IntRange(1),
     metavar="BATCH",
-    help="Add the measured time per image of a forward pass of this many on this machine.",
+    help="Add the measured time per image of a forward pass of this many on this machine, "
+    "median and least.",
 )
 @click.option(
     "--sort",
@@ -99,8 +100,10 @@ def command(
              zoo compare 'vgg*' 'resnet*' --plot parameters.png --kind parameters
              zoo compare 'resnet*' --memory-batch-size 32 --html report.html
     """
-    from zoo.cli.console import emit, progress
+    from zoo.cli.console import emit, passive_threads, progress
 
+    if latency_batch_size:
+        passive_threads()
     comparison = zoo.compare(
         names,
         input_size=input_size,

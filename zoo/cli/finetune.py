@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from typing import TYPE_CHECKING, Any
 
@@ -74,10 +73,9 @@ def command(
 
     Example: zoo finetune resnet18 --data photos/ --epochs 50
     """
-    from zoo.cli.console import emit
+    from zoo.cli.console import emit, passive_threads
 
-    # waiting threads that spin make a busy machine 10 times slower
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    passive_threads()
     run = zoo.finetune(
         what,
         data,
