@@ -299,3 +299,8 @@ def test_what_was_never_checked_on_a_gpu_is_said(monkeypatch):
     assert unchecked(NETWORKS[0], "cuda").startswith("not checked on a GPU: NVIDIA A100; checked:")
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: GPUS[0])
     assert unchecked(NETWORKS[0], "cuda") == ""
+
+
+def test_a_table_with_predicted_memory_says_so_too():
+    with pytest.warns(ZooWarning, match="^the memory of 1 of the 2 networks was not checked on a"):
+        CliRunner().invoke(cli, ["compare", "lenet5", "squeezenet1_1", "--memory-batch-size", "1"])

@@ -8,6 +8,7 @@ import click
 
 import zoo
 from zoo.cli import options
+from zoo.errors import warn
 
 if TYPE_CHECKING:
     from zoo.tables.compare import Comparison
@@ -116,6 +117,8 @@ def command(
         descending=descending,
         progress=progress,
     )
+    if memory_batch_size and not form:
+        _say_unchecked(comparison)
     if plot:
         click.echo(f"{plot}: {comparison.plot(plot, kind, protocol)}")
     if html:
@@ -123,6 +126,15 @@ def command(
         click.echo(f"{html}: {len(comparison.rows)} networks")
     if form or not (plot or html):
         emit(comparison, form, lambda comparison: _show(comparison, sort))
+
+
+def _say_unchecked(comparison: Comparison) -> None:
+    from zoo.count.memory.checked import NETWORKS
+
+    others = [row.name for row in comparison.rows if row.name not in NETWORKS]
+    if others:
+        count = f"{len(others)} of the {len(comparison.rows)} networks"
+        warn(f"the memory of {count} was not checked on a GPU; checked: {', '.join(NETWORKS)}")
 
 
 def _show(comparison: Comparison, sort: str) -> None:

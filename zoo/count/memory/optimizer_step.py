@@ -39,7 +39,7 @@ def chosen_optimizer(
     return type(made).__name__, made
 
 
-class FusedSteps(TorchDispatchMode):
+class FusedSteps(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """One kernel that makes nothing stands for a whole step. Some of them have no form
     on meta.
     """
@@ -71,7 +71,7 @@ class OptimizerStep:
         self.name = wanted if isinstance(wanted, str) else "the optimizer"
         tracker.phase = "first step"
         begin = len(tracker.log.records)
-        with self._refusing(), optimizers_take_meta(device):
+        with self._as_on_device():
             self.name, made = chosen_optimizer(wanted, parameters)
         for tensor in tensors(list(made.state.values())):
             if tensor.is_meta:  # made with the optimizer, as Adagrad does
@@ -103,14 +103,18 @@ class OptimizerStep:
         self._step()
 
     def _step(self) -> None:
-        with self._refusing(), optimizers_take_meta(self.device):  # noqa: SIM117
-            with self.tracker, FusedSteps(), torch.no_grad():
-                run_operator(self.optimizer.step, (), {})
+        fused = FusedSteps()  # type: ignore[no-untyped-call]
+        with self._as_on_device(), self.tracker, fused, torch.no_grad():
+            run_operator(self.optimizer.step, (), {})
 
     @contextmanager
-    def _refusing(self) -> Iterator[None]:
+    def _as_on_device(self) -> Iterator[None]:
+        """Inside, torch's optimizers do what they do there, and what they refuse is an
+        InputError.
+        """
         try:
-            yield
+            with optimizers_take_meta(self.device):
+                yield
         except ZooError:
             raise
         except Exception as error:
