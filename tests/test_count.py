@@ -5,6 +5,7 @@ they leave everything as it was.
 import random
 import subprocess
 import sys
+import threading
 import warnings
 from itertools import product
 
@@ -613,6 +614,54 @@ def test_the_model_and_the_random_state_are_as_before(training, fail):
         for now, before in zip(np.random.get_state(), generators[2], strict=True)
     )
     assert torch.is_grad_enabled()
+
+
+class Draws(nn.Module):
+    """A layer that runs twice, as a number says that is drawn on the host."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
+
+    def forward(self, x):
+        for _ in range(1 + int(torch.rand(()) < 2)):
+            x = self.attention(x, x, x, need_weights=False)[0]
+        return x
+
+
+def test_threads_that_count_and_threads_that_run_do_not_meet():
+    layer, x = nn.MultiheadAttention(16, 2, batch_first=True).eval(), torch.randn(2, 30, 16)
+    with torch.no_grad():
+        expected = layer(x, x, x, need_weights=False)[0]
+    model = Draws()
+    functions, state = dict(vars(F)), torch.get_rng_state()
+    counted, peaks, ran, ends = [], [], [], threading.Event()
+
+    def run():
+        while not ends.is_set():
+            with torch.no_grad():
+                ran.append(torch.equal(layer(x, x, x, need_weights=False)[0], expected))
+
+    def count():
+        for _ in range(4):
+            counted.append(zoo.profile(model, inputs=x, mode="train").macs)
+            peaks.append(zoo.memory(model, inputs=x, device="cpu", loss=torch.sum).peak)
+
+    threads = [threading.Thread(target=target) for target in (run, count, count, count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads[1:]:
+        thread.join()
+    ends.set()
+    threads[0].join()
+    assert len(counted) == 12
+    assert {*counted} == {2 * (60 * 4 * 16 * 16 + 2 * 2 * 2 * 30 * 30 * 8)}
+    assert len(peaks) == 12
+    assert len({*peaks}) == 1
+    assert ran
+    assert all(ran)
+    assert vars(F) == functions
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_building_by_name_leaves_the_random_state():

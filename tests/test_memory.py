@@ -125,13 +125,46 @@ def squares(output):
 
 
 class Attention(nn.Module):
-    def __init__(self):
+    """Four heads of 16 units, with a mask of this type, over `heads` heads of keys."""
+
+    def __init__(self, mask=None, heads=4, **options):
         super().__init__()
-        self.qkv = nn.Linear(64, 192)
+        self.q, self.kv = nn.Linear(64, 64), nn.Linear(64, 32 * heads)
+        self.options = options
+        made = None if mask is None else torch.ones(200, 200).tril().to(mask)
+        self.register_buffer("mask", made)
 
     def forward(self, x):
-        q, k, v = self.qkv(x).view(*x.shape[:2], 3, 4, 16).permute(2, 0, 3, 1, 4)
-        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        q = self.q(x).view(*x.shape[:2], 4, 16).transpose(1, 2)
+        k, v = self.kv(x).view(*x.shape[:2], 2, -1, 16).permute(2, 0, 3, 1, 4)
+        output = F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask, **self.options)
+        return output.transpose(1, 2).flatten(2)
+
+
+class SelfAttention(nn.Module):
+    def __init__(self, mask=False, **options):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(64, 4, batch_first=True, **options)
+        self.register_buffer("mask", torch.ones(200, 200, dtype=torch.bool) if mask else None)
+
+    def forward(self, x):
+        return self.attention(x, x, x, attn_mask=self.mask, need_weights=False)[0]
+
+
+class HalfLowered(nn.Module):
+    """Mixed precision of the network's own, off again in the middle of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(64, 256), nn.Linear(256, 64)
+        self.between = nn.Linear(256, 256)
+
+    def forward(self, x):
+        with torch.autocast("cpu", torch.bfloat16):
+            x = self.first(x).relu()
+            with torch.autocast("cpu", enabled=False):
+                x = self.between(x.float()).relu()
+            return self.last(x)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +187,27 @@ class Attention(nn.Module):
             torch.randn(64, 20, 64),
             0.02,
         ),
-        (Attention, torch.randn(4, 200, 64), 0.05),
+        *(
+            (make, torch.randn(4, 200, 64), 0.001)
+            for make in (
+                Attention,
+                partial(Attention, torch.bool),
+                partial(Attention, torch.float32),
+                partial(Attention, heads=2, enable_gqa=True),
+                partial(Attention, heads=1, enable_gqa=True),
+                partial(Attention, dropout_p=0.1),
+                partial(SelfAttention, mask=True),
+                partial(SelfAttention, dropout=0.1),
+                lambda: nn.Sequential(nn.Linear(64, 256), nn.Mish(), nn.Linear(256, 64)),
+                lambda: nn.Sequential(nn.Linear(64, 256), nn.Mish(True), nn.Linear(256, 64)),
+                HalfLowered,
+            )
+        ),
+        (
+            lambda: nn.Sequential(nn.Conv2d(8, 8, 1), nn.CrossMapLRN2d(5)),
+            torch.randn(4, 8, 64, 64),
+            0.001,
+        ),
         (
             lambda: nn.TransformerEncoderLayer(64, 4, 128, batch_first=True),
             torch.randn(4, 100, 64),
@@ -163,7 +216,11 @@ class Attention(nn.Module):
         (lambda: nn.LSTM(128, 256, 2), torch.randn(20, 8, 128), 0.1),
         (lambda: nn.GRU(128, 256), torch.randn(20, 8, 128), 0.1),
     ],
-    ids=["embedding", "groupnorm", "layernorm", "attention", "transformer", "lstm", "gru"],
+    ids=(
+        "embedding groupnorm layernorm attention mask_of_booleans mask_of_numbers grouped_queries "
+        "one_head_of_keys dropout_of_attention masked_layer layer_with_dropout mish mish_in_place "
+        "autocast_inside resized_storages transformer lstm gru"
+    ).split(),
 )
 def test_the_peak_of_any_module(model, inputs, tolerance):
     predicted = predict(model(), inputs=inputs, loss=squares).peak
@@ -311,9 +368,18 @@ def test_fused_attention_never_makes_the_scores():
         "need_weights": False,
     }
     assert zoo.memory(module, inputs=inputs).peak < scores / 2
-    assert (
-        F.scaled_dot_product_attention.__name__ == "scaled_dot_product_attention"
-    )  # as torch has it
+
+
+def test_autocast_inside_is_over_where_the_network_ends_it():
+    model, x = HalfLowered(), torch.empty(100, 64)
+    memory = predict(model, inputs=x, loss=torch.sum, optimizer=None)
+    lowered = 2 * (100 * 64 + 100 * 256 + 256 * 64)  # two inputs and the last weight
+    between = 4 * 100 * 256 + 4 * 100 * 256  # its input and its ReLU
+    assert memory.activations == lowered + 2 * 100 * 256 + between + 2  # a ReLU, the loss
+    assert not torch.is_autocast_enabled("cpu")
+    whole = predict(model, inputs=x, loss=torch.sum, optimizer=None, autocast="bfloat16")
+    assert whole.activations == memory.activations
+    assert not torch.is_autocast_enabled("cpu")
 
 
 def test_sizes_are_rounded_as_the_gpus_allocator_rounds_them():

@@ -11,8 +11,10 @@ from importlib import import_module
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from zoo.count import torch_internals as internals
@@ -57,6 +59,50 @@ def test_the_module_that_was_compiled():
     layer = nn.Sequential()  # an empty one is false
     assert internals.compiled_module(torch.compile(layer)) is layer
     assert internals.compiled_module(layer) is None
+
+
+# seen in 2.11 and 2.15: functions ask has_torch_function, a global of their module
+def test_a_copy_of_a_function_lets_modes_see_what_it_is_made_of():
+    class Names(TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            seen.append(func.__name__)
+            function = F.multi_head_attention_forward
+            if func is function:
+                with self:
+                    return internals.without_override_check(func)(*args, **(kwargs or {}))
+            return func(*args, **(kwargs or {}))
+
+    seen, layer, x = [], nn.MultiheadAttention(8, 2), torch.randn(3, 1, 8)
+    before = layer(x, x, x, need_weights=False)[0]
+    with Names():
+        output = layer(x, x, x, need_weights=False)[0]
+    assert torch.equal(output, before)
+    assert seen.index("multi_head_attention_forward") < seen.index("scaled_dot_product_attention")
+
+
+# seen in 2.11 and 2.15: _fused_sdp_choice, 0 for the scores as a matrix
+@pytest.mark.parametrize(
+    ("heads", "mask", "dropout", "fused"),
+    [
+        (4, None, 0.0, True),
+        (4, torch.ones(5, 5), 0.0, True),
+        (4, torch.ones(5, 5, requires_grad=True), 0.0, False),
+        (2, None, 0.0, True),
+        (4, None, 0.1, False),
+    ],
+)
+def test_torch_says_which_attention_is_fused_on_the_cpu(heads, mask, dropout, fused):
+    class Names(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            seen.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    seen, query, key = [], torch.randn(3, 4, 5, 8), torch.randn(3, heads, 5, 8)
+    options = {"dropout_p": dropout, "is_causal": False, "scale": None}
+    assert internals.fuses_attention(query, key, key, mask, heads != 4, **options) is fused
+    with Names():
+        F.scaled_dot_product_attention(query, key, key, mask, enable_gqa=heads != 4, **options)
+    assert any("flash" in name for name in seen) is fused
 
 
 # seen in 2.11 and 2.15: _parameters and _buffers, in order, with None for what is unset

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import random
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -40,6 +41,9 @@ def paused_collector() -> Iterator[None]:
             gc.enable()
 
 
+ONE_PASS = threading.RLock()
+
+
 @contextmanager
 def counting() -> Iterator[None]:
     """Around all that builds a network for the counters and runs it on the meta device:
@@ -52,7 +56,17 @@ def counting() -> Iterator[None]:
 
 @contextmanager
 def kept_random_state() -> Iterator[None]:
-    """Every generator that a pass may use is afterwards as before."""
+    """Every generator that a pass may use is afterwards as before.
+
+    The generators are those of the process: passes of several threads wait for each
+    other, or one would leave behind what another has drawn.
+    """
+    with ONE_PASS, _kept_random_state():
+        yield
+
+
+@contextmanager
+def _kept_random_state() -> Iterator[None]:
     numpy = sys.modules.get("numpy.random")
     states = random.getstate(), numpy.get_state() if numpy else None
     started = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]

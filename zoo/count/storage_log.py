@@ -45,12 +45,17 @@ class StorageLog:
     def _record(self, storage: Any, call: Any, phase: str, label: str) -> None:
         address = storage_address(storage)
         known = self._known.get(address)
+        size, before = storage.nbytes(), None
         if known:
-            known[0].label = label or known[0].label
-            return
-        made = StorageRecord(storage.nbytes(), call, phase, label)
+            before = known[0]
+            before.label = label or before.label
+            if before.size == size:
+                return
+        made = StorageRecord(size, call, phase, before.label if before else label)
         self.records.append(made)
         self.events.append((made, True))
+        if before:  # resized: its bytes moved to where there is room
+            self._freed(address, before, None)
         self._known[address] = made, weakref.ref(storage, partial(self._freed, address, made))
 
     def close(self) -> None:

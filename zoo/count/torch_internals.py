@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import product
 from threading import RLock
+from types import FunctionType
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+from torch.utils._python_dispatch import _disable_current_modes, is_traceable_wrapper_subclass
 
 # ------------------------------------------------------------------------------ modules
 
@@ -73,6 +74,56 @@ def run_operator(operator: Any, args: Any, kwargs: Any) -> Any:
     it is not the counters' fault.
     """
     return operator(*args, **kwargs)
+
+
+def without_override_check(function: Any) -> Any:
+    """A copy of a function of torch.nn.functional that does not ask the modes over
+    torch's functions whether they override it, so that they see what it is made of.
+    The function itself, which other threads may be using, is left as it is.
+    """
+    scope = {**function.__globals__, "has_torch_function": lambda _: False}
+    made = FunctionType(
+        function.__code__, scope, function.__name__, function.__defaults__, function.__closure__
+    )
+    made.__kwdefaults__ = function.__kwdefaults__
+    return made
+
+
+def fuses_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    grouped: bool,
+    *,
+    dropout_p: float,
+    is_causal: bool,
+    scale: float | None,
+) -> bool:
+    """Whether scaled_dot_product_attention of tensors (N, H, L, E) runs a fused kernel
+    on the CPU: torch is asked with tensors of the same kind, one or two long where the
+    length does not matter.
+    """
+
+    def stand_in(tensor: Tensor) -> Tensor:
+        sizes = [min(size, 2) for size in tensor.shape]
+        if tensor is not mask:
+            sizes[1], sizes[3] = tensor.shape[1], tensor.shape[3]
+        gap = 1 if tensor.stride(-1) == 1 else 2
+        made = torch.empty(*sizes[:-1], sizes[-1] * gap, dtype=tensor.dtype)[..., ::gap]
+        return made.requires_grad_(tensor.requires_grad)
+
+    with _disable_current_modes():
+        given = [stand_in(tensor) for tensor in (query, key, value)]
+        choice: int = torch._fused_sdp_choice(
+            *given,
+            None if mask is None else stand_in(mask),
+            dropout_p,
+            is_causal,
+            scale=scale,
+            enable_gqa=grouped,
+        )
+    return choice != 0
 
 
 def asking_module() -> str:

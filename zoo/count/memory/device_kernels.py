@@ -4,8 +4,7 @@ concerned: autocast, and kernels that save something else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
@@ -16,7 +15,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
-from zoo.count.torch_internals import run_operator
+from zoo.count.torch_internals import fuses_attention, run_operator, without_override_check
 
 # ----------------------------------------------------------------------------- autocast
 
@@ -55,22 +54,43 @@ SINGLE_CPU = _names(
 
 class Autocast(TorchFunctionMode):
     """torch's automatic mixed precision for tensors on the meta device, which torch's
-    own does not touch.
+    own does not touch: in `dtype`, None for none, and wherever the network itself turns
+    it on or off.
 
     Functions that are written in Python are cast as a whole. A parameter is cast once,
-    until `forget`.
+    until autocast ends or `forget`.
     """
 
-    def __init__(self, dtype: torch.dtype, device: str) -> None:
+    def __init__(self, dtype: torch.dtype | None, device: str) -> None:
         super().__init__()
         self.dtype = dtype
+        self.device = device
         self.single = SINGLE if device == "cuda" else SINGLE_CPU
         self.cast: dict[int, tuple[Tensor, Tensor]] = {}
+        self.before = (False, torch.get_autocast_dtype(device))
+
+    def __enter__(self) -> Autocast:
+        self.before = (
+            torch.is_autocast_enabled(self.device),
+            torch.get_autocast_dtype(self.device),
+        )
+        torch.set_autocast_enabled(self.device, self.dtype is not None)
+        if self.dtype is not None:  # torch.autocast refuses "cuda" where there is no GPU
+            torch.set_autocast_dtype(self.device, self.dtype)
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        torch.set_autocast_enabled(self.device, self.before[0])
+        torch.set_autocast_dtype(self.device, self.before[1])
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")
         kwargs = kwargs or {}
-        if name in LOWER:
+        if not torch.is_autocast_enabled(self.device):
+            self.forget()
+        elif name in LOWER:
             args, kwargs = tree_map_only(Tensor, self._lowered, (args, kwargs))
         elif name in self.single:
             args, kwargs = tree_map_only(Tensor, _single, (args, kwargs))
@@ -81,10 +101,11 @@ class Autocast(TorchFunctionMode):
     def _lowered(self, tensor: Tensor) -> Tensor:
         if tensor.dtype is not torch.float32:
             return tensor
+        lower = torch.get_autocast_dtype(self.device)
         if not (tensor.is_leaf and tensor.requires_grad):
-            return tensor.to(self.dtype)
+            return tensor.to(lower)
         if id(tensor) not in self.cast:
-            self.cast[id(tensor)] = tensor, tensor.to(self.dtype)
+            self.cast[id(tensor)] = tensor, tensor.to(lower)
         return self.cast[id(tensor)][1]
 
     def forget(self) -> None:
@@ -123,9 +144,9 @@ def _dropout(
     return torch.native_dropout(input, p, True)[0]
 
 
-def _attention(flash: Any, efficient: Any) -> Callable[..., Tensor | None]:
-    """Fused attention, that never makes the matrix of scores; with a mask another
-    kernel, if there is one.
+def _attention(kernel: Callable[..., Tensor | None]) -> Callable[..., Tensor | None]:
+    """Fused attention, that never makes the matrix of scores; None where the device
+    makes it. A mask of booleans becomes one of numbers first.
     """
 
     def attention(
@@ -135,29 +156,78 @@ def _attention(flash: Any, efficient: Any) -> Callable[..., Tensor | None]:
         attn_mask: Tensor | None = None,
         dropout_p: float = 0.0,
         is_causal: bool = False,
-        **_: Any,
+        scale: float | None = None,
+        enable_gqa: bool = False,
     ) -> Tensor | None:
-        if (
-            query.ndim != 4
-            or query.shape[:2] != key.shape[:2]
-            or query.shape[-1] != value.shape[-1]
-            or not query.is_meta
-        ):
+        if not (query.is_meta and key.is_meta and value.is_meta) or query.ndim != 4:
             return None
-        if (
-            flash is not None
-            and attn_mask is None
-            and (query.dtype != torch.float32 or efficient is None)
-            and (not dropout_p or efficient)
-        ):
-            return flash(query, key, value, dropout_p, is_causal)[0]
-        if efficient is not None:
-            return efficient(
-                query, key, value, attn_mask, query.requires_grad, dropout_p, is_causal
-            )[0]
-        return None
+        mask = attn_mask
+        if mask is not None and mask.dtype is torch.bool:
+            mask = torch.empty_like(mask, dtype=query.dtype, device=query.device)
+        options = {"dropout_p": dropout_p, "is_causal": is_causal}
+        return kernel(query, key, value, mask, scale=scale, gqa=enable_gqa, **options)
 
     return attention
+
+
+def _attention_on_cpu(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *, gqa: bool, **options: Any
+) -> Tensor | None:
+    if not fuses_attention(query, key, value, mask, gqa, **options):
+        return None
+    fused = _AT._scaled_dot_product_flash_attention_for_cpu
+    output: Tensor = run_operator(fused, (query, key, value), {**options, "attn_mask": mask})[0]
+    return output
+
+
+def _attention_on_gpu(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    *,
+    gqa: bool,
+    scale: float | None,
+    **options: Any,
+) -> Tensor | None:
+    """In lower precision without a mask one kernel, in all other cases another, which
+    takes no groups of heads.
+    """
+    same_heads = query.shape[:2] == key.shape[:2]
+    if query.shape[-1] != value.shape[-1] or not (same_heads or gqa):
+        return None
+    output: Tensor
+    inputs = query, key, value
+    if mask is None and query.dtype is not torch.float32:
+        fused = _AT._scaled_dot_product_flash_attention
+        output = run_operator(fused, inputs, {**options, "scale": scale})[0]
+        return output
+    if not same_heads:
+        return None
+    fused = _AT._scaled_dot_product_efficient_attention
+    saved = query.requires_grad  # of the sums over scores
+    output = run_operator(fused, (*inputs, mask, saved), {**options, "scale": scale})[0]
+    return output
+
+
+class _Pointwise(torch.autograd.Function):
+    """A function that is one kernel forwards and one backwards, and saves its input."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return torch.empty_like(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return torch.empty_like(ctx.saved_tensors[0])
+
+
+def _mish(input: Tensor, inplace: bool = False) -> Tensor | None:
+    """Meta tensors compute its backward pass in many steps, and that of no other
+    function that devices compute in one. In place it saves a copy of its input.
+    """
+    return _Pointwise.apply(input) if input.requires_grad else None
 
 
 class _Layers(torch.autograd.Function):
@@ -218,9 +288,8 @@ _AT = torch.ops.aten
 KERNELS: dict[str, dict[str, Callable[..., Any]]] = {
     "cuda": {
         "dropout": _dropout,
-        "scaled_dot_product_attention": _attention(
-            _AT._scaled_dot_product_flash_attention, _AT._scaled_dot_product_efficient_attention
-        ),
+        "mish": _mish,
+        "scaled_dot_product_attention": _attention(_attention_on_gpu),
         # cuDNN's reserve as tests/gpu finds it: per layer the gates and cells, between
         # layers the hidden values
         "lstm": _recurrent(5, between=1, copied=True),
@@ -229,9 +298,8 @@ KERNELS: dict[str, dict[str, Callable[..., Any]]] = {
         "rnn_relu": _recurrent(1, between=1, copied=True),
     },
     "cpu": {
-        "scaled_dot_product_attention": _attention(
-            _AT._scaled_dot_product_flash_attention_for_cpu, None
-        ),
+        "mish": _mish,
+        "scaled_dot_product_attention": _attention(_attention_on_cpu),
         "lstm": _recurrent(16.1),  # oneDNN's workspace, as measured
     },
 }
@@ -251,22 +319,7 @@ class Kernels(TorchFunctionMode):
             output = kernel(*args, **(kwargs or {}))
             if output is not None:
                 return output
-        if name == "multi_head_attention_forward":  # its own calls are not seen by a mode
-            with self._inner_attention():
-                return run_operator(func, args, kwargs or {})
+        if name == "multi_head_attention_forward":  # made of functions that have kernels
+            with self:
+                return run_operator(without_override_check(func), args, kwargs or {})
         return run_operator(func, args, kwargs or {})
-
-    @contextmanager
-    def _inner_attention(self) -> Iterator[None]:
-        plain = functional.scaled_dot_product_attention
-        kernel = self.table["scaled_dot_product_attention"]
-
-        def attention(*args: Any, **kwargs: Any) -> Tensor:
-            output = run_operator(kernel, args, kwargs)
-            return run_operator(plain, args, kwargs) if output is None else output
-
-        functional.scaled_dot_product_attention = attention
-        try:
-            yield
-        finally:
-            functional.scaled_dot_product_attention = plain

@@ -32,6 +32,8 @@ LIBRARY = {
         "mm",
         "bmm",
         "baddbmm",
+        "_scaled_dot_product_flash_attention_for_cpu",
+        "_scaled_dot_product_flash_attention_for_cpu_backward",
     )
 }
 STEP = "zoo: the measured step"

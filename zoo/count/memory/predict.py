@@ -8,7 +8,6 @@ pass, loss, backward pass, optimizer step.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -139,13 +138,12 @@ def predict_memory(
         step = OptimizerStep(optimizer, parameters, device, tracker)
     begin = len(log.events)
     tracker.phase = "forward"
-    lower = Autocast(autocast, device) if autocast else nullcontext()
+    lower = Autocast(autocast, device)
     with torch.set_grad_enabled(training), Kernels(device), lower:
         output = tracker.forward(workload.args, workload.kwargs)
         with tracker:
             objective = (loss or default_loss)(output) if training else None
-        if isinstance(lower, Autocast):
-            lower.forget()
+        lower.forget()
     if training:
         del output
         tracker.assign_saved()
