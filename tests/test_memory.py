@@ -216,11 +216,26 @@ class HalfLowered(nn.Module):
         (lambda: nn.LSTM(128, 256, 2), torch.randn(20, 8, 128), 0.1),
         (lambda: nn.GRU(128, 256), torch.randn(20, 8, 128), 0.1),
     ],
-    ids=(
-        "embedding groupnorm layernorm attention mask_of_booleans mask_of_numbers grouped_queries "
-        "one_head_of_keys dropout_of_attention masked_layer layer_with_dropout mish mish_in_place "
-        "autocast_inside resized_storages transformer lstm gru"
-    ).split(),
+    ids=[
+        "embedding",
+        "groupnorm",
+        "layernorm",
+        "attention",
+        "mask_of_booleans",
+        "mask_of_numbers",
+        "grouped_queries",
+        "one_head_of_keys",
+        "dropout_of_attention",
+        "masked_layer",
+        "layer_with_dropout",
+        "mish",
+        "mish_in_place",
+        "autocast_inside",
+        "resized_storages",
+        "transformer",
+        "lstm",
+        "gru",
+    ],
 )
 def test_the_peak_of_any_module(model, inputs, tolerance):
     predicted = predict(model(), inputs=inputs, loss=squares).peak

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from zoo.count.drop_path import disable_drop_path
 from zoo.count.memory.allocator import replay, rounded
-from zoo.count.memory.device_kernels import Autocast, Kernels
+from zoo.count.memory.autocast import Autocast
+from zoo.count.memory.device_kernels import Kernels
 from zoo.count.memory.optimizer_step import OptimizerStep
 from zoo.count.meta import shapes, tensors
 from zoo.count.storage_log import StorageLog, StorageRecord
