@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -17,7 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from modules import Do
 from torch import nn
-from torch.nn.utils.rnn import pack_sequence, pad_packed_sequence
+from torch.nn.attention.flex_attention import flex_attention
+from torch.nn.utils.rnn import (
+    PackedSequence,
+    pack_padded_sequence,
+    pack_sequence,
+    pad_packed_sequence,
+)
 
 import zoo
 from zoo.count.meta import copy_on_meta
@@ -761,7 +768,7 @@ def test_an_exception_inside_forward_names_the_module():
     ):
         zoo.profile(model, 8)
     with pytest.raises(
-        InputError, match=r"^Do cannot be counted without numbers: in Do a shape .*meta"
+        InputError, match=r"^Do cannot be counted without numbers: in Do a shape .*item"
     ):
         zoo.profile(Do(lambda x: x * x.sum().item()), inputs=torch.empty(3))
 
@@ -788,6 +795,144 @@ def test_a_batch_norm_that_averages_all_batches_counts_as_another():
 
     assert counted(None).other == counted(0.1).other
     assert counted(None).other["normalisation"] == 6 * 2 * 3 * 64
+
+
+# ------------------------------------------------------------ what the host knows
+
+
+class Steps(nn.Module):
+    """An LSTM over sequences of 8 values a step, cut or packed by a function."""
+
+    def __init__(self, steps):
+        super().__init__()
+        self.lstm, self.steps = nn.LSTM(8, 16, batch_first=True), steps
+
+    def forward(self, x, *lengths):
+        output = self.lstm(self.steps(x, *lengths))[0]
+        return output.data if isinstance(output, PackedSequence) else output
+
+
+pack = partial(pack_padded_sequence, batch_first=True)
+
+
+@pytest.mark.parametrize(
+    ("steps", "inputs"),
+    [
+        (lambda x: pack(x, [7, 3, 1]), ()),
+        (pack, ([7, 3, 1],)),
+        (pack, (torch.tensor([7, 3, 1]),)),
+        (partial(pack, enforce_sorted=False), (torch.tensor([1, 7, 3]),)),
+        (lambda x: pack(x, torch.tensor([7, 3, 1], device=x.device).cpu()), ()),
+        (lambda x, keep: pack(x, keep.sum(1).cpu()), (torch.tensor([7, 3, 1])[:, None] > torch.arange(7),)),
+    ],
+)  # fmt: skip
+def test_packed_inside_a_network(steps, inputs):
+    profile = zoo.profile(Steps(steps), inputs=(torch.zeros(3, 7, 8), *inputs), mode="train")
+    cells = 11 * 4 * 16
+    assert profile.macs == cells * (8 + 16)
+    assert profile.backward_macs == cells * (8 + 16 + 16) - 3 * 4 * 16 * 16  # first states
+
+
+ENDS = torch.tensor([5, 3, 1])
+
+
+def masked(x, ends):
+    return x[torch.arange(x.shape[1], device=x.device) < ends[:, None]]
+
+
+@pytest.mark.parametrize(
+    ("function", "inputs", "rows"),
+    [
+        (lambda x, ends: x[:, : ends.max().item()], (ENDS,), 15),
+        (lambda x, ends: torch.cat([x[i, :n] for i, n in enumerate(ends.tolist())]), (ENDS,), 9),
+        (lambda x, ends: x[0, : ends.cpu().numpy().sum()], (ENDS // 2,), 3),
+        (masked, (ENDS,), 9),
+        (lambda x: masked(x, torch.tensor([5, 3, 1], device=x.device)), (), 9),
+        (lambda x: x[torch.arange(7)[None].expand(3, 7) < ENDS[:, None]], (), 9),
+        (lambda x, keep: x[0][keep.nonzero()[:, 0]], (torch.tensor([1, 0, 1, 0, 0, 0, 1]),), 3),
+        (lambda x, keep: x[0][keep.nonzero()[:, 0]], (torch.tensor([0, 0, 1, 0, 0, 0, 0]),), 1),
+        (lambda x, times: x[0].repeat_interleave(times, 0), (torch.arange(7),), 21),
+        (
+            lambda x: x.masked_select((torch.arange(7, device=x.device) < 2)[:, None]).view(-1, 8),
+            (),
+            6,
+        ),
+        (lambda x: x[:, : int(torch.linspace(0, 6, 4, device=x.device)[2].item())], (), 12),
+        (lambda x: x if torch.ones(2, device=x.device).cumsum(0)[1] > 1 else x[0], (), 21),
+        (lambda x: x[:, : torch.full((2,), 3, device=x.device).add_(1).amax().item()], (), 12),
+    ],
+)
+def test_values_that_the_host_knows_are_used(function, inputs, rows):
+    layer = nn.Linear(8, 5)
+    model = nn.Sequential(Do(lambda given: function(*given)), layer)
+    counted = zoo.profile(model, inputs=((torch.zeros(3, 7, 8), *inputs),), mode="train")
+    assert (counted.macs, counted.backward_macs) == (rows * 40, rows * 40)
+
+
+def test_a_mask_that_is_known_and_one_that_is_not_in_a_training_step():
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(16, 32), nn.Linear(32, 8)
+            self.token = nn.Parameter(torch.zeros(32))
+
+        def forward(self, x, mask=None):
+            h = self.first(x).clone()
+            h[x[..., 0] > 0 if mask is None else mask] = self.token
+            return self.last(h)
+
+    x, mask = torch.zeros(2, 5, 16), torch.zeros(2, 5, dtype=torch.bool)
+    profile = zoo.profile(Masked(), inputs=(x, mask), mode="train")
+    assert (profile.macs, profile.backward_macs) == (7680, 7680 + 2560)
+    assert zoo.profile(Masked(), inputs=x).macs == 7680
+    with pytest.raises(
+        InputError,
+        match=r"^Masked: the backward pass cannot be counted without numbers: .* \(aten::index: ",
+    ):
+        zoo.profile(Masked(), inputs=x, mode="train")
+    assert not mask.any()
+
+
+def written(x, place):
+    ends = torch.zeros(3, dtype=torch.long, device=place or x.device)
+    ends[1:].copy_(x[0, 0, :2].long())
+    return x[:, : ends.max().item()]
+
+
+def hooked():
+    layer = nn.Linear(8, 8)
+
+    def look(module, args, output):
+        output.mean().item()
+
+    layer.register_forward_hook(look)
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        (Do(lambda x: x if x.sum() > 0 else -x), "the value of a tensor is asked for"),
+        (Do(lambda x: written(x, None)), "the value of a tensor is asked for"),
+        (Do(lambda x: written(x, "cpu")), "the value of a tensor is asked for"),
+        (Do(lambda x: x.detach().numpy()), r"asked for, by \.numpy\(\)"),
+        (Do(lambda x: x.argmax(1).tolist()), r"asked for, by \.tolist\(\)"),
+        (Do(lambda x: pack(x, x.sum((1, 2)).long().cpu())), "asked for, as lengths"),
+        (Do(lambda x: x.nonzero()), "aten::nonzero: "),
+        (Do(lambda x: x.unique()), "aten::_unique2: "),
+        (Do(lambda x: x[x > 0]), "aten::index: "),
+        (hooked(), r"in Linear, in its hook look, a shape .* is asked for"),
+        (
+            Do(lambda x: torch.cond(x.sum() > 0, lambda x: x, lambda x: -x, (x,))),
+            "torch's higher-order operator cond is not followed",
+        ),
+        (Do(lambda x: flex_attention(x[None], x[None], x[None])), "flex_attention has no form"),
+        (Do(lambda x: torch.eye(3).to_sparse() @ x[:, :, 0]), "an operator on a sparse tensor"),
+    ],
+)
+def test_what_depends_on_data_is_refused_with_its_own_reason(model, says):
+    with pytest.raises(InputError, match=rf"^{type(model).__name__} cannot be counted.*{says}"):
+        zoo.profile(model, inputs=torch.zeros(3, 7, 8))
 
 
 def test_a_model_that_cannot_be_copied_says_so():

@@ -579,6 +579,33 @@ class Data(nn.Module):
         return self.layer(x[x.sum(1) > 0])
 
 
+def labelled(output):
+    labels = torch.ones(len(output), 2, dtype=torch.long, device=output.device)
+    lengths = (output.shape[1],) * len(output), (2,) * len(output)
+    return F.ctc_loss(output.transpose(0, 1).log_softmax(-1), labels, *lengths)
+
+
+@pytest.mark.parametrize(
+    ("model", "loss", "says"),
+    [
+        (nn.Linear(8, 8), lambda out: out.sum() * out.mean().item(), "the loss cannot be counted"),
+        (nn.Linear(8, 8), lambda out: out @ torch.ones(3, 3), "the loss fails: RuntimeError"),
+        (nn.Linear(8, 8), labelled, r"the backward pass cannot .* \(aten::_ctc_loss_backward: "),
+        (
+            nn.Sequential(nn.Embedding(50, 8, sparse=True), nn.Linear(8, 8)),
+            torch.sum,
+            "a step of momentum cannot be predicted",
+        ),
+    ],
+)
+def test_errors_after_the_forward_pass_are_one_line(model, loss, says):
+    words = isinstance(model, nn.Sequential)
+    inputs = torch.zeros(3, 7, dtype=torch.long) if words else torch.zeros(3, 7, 8)
+    with pytest.raises(InputError, match=rf"^{type(model).__name__}: {says}") as raised:
+        zoo.memory(model, inputs=inputs, loss=loss)
+    assert "\n" not in str(raised.value)
+
+
 def test_shapes_that_depend_on_data_are_refused_with_the_module():
     with pytest.raises(
         InputError,

@@ -15,6 +15,7 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_map_only
 
+from zoo.count.host_values import remember
 from zoo.count.torch_internals import compiled_module, module_hooks, storage_address
 from zoo.errors import InputError, UsageError, warn
 
@@ -42,7 +43,8 @@ def on_meta(value: Any) -> Any:
 def inputs_on_meta(inputs: Any) -> Any:
     """A copy of a network's inputs, whatever structure holds the tensors, with each of
     them on the meta device. One that is given twice stays one, views of one storage
-    stay so, and an expanded one is no larger than it was.
+    stay so, and an expanded one is no larger than it was. Integers and booleans
+    remember their values: they are lengths and masks.
 
     The lengths of a packed sequence stay: they are sizes, not data.
     """
@@ -63,7 +65,7 @@ def inputs_on_meta(inputs: Any) -> Any:
         elif tensor.is_quantized:
             raise InputError("inputs= holds a quantized tensor, which has no shape without numbers")
         else:
-            memo[id(tensor)] = _meta_tensor(tensor)
+            memo[id(tensor)] = _remembering(tensor)
     for views in storages.values():
         memo |= _views_on_meta(views)
     return copy_with(inputs, memo)
@@ -81,7 +83,7 @@ def _views_on_meta(views: list[Tensor]) -> dict[int, Tensor]:
     for view, begin in zip(views, begins, strict=True):
         empty = torch.empty(0, dtype=view.dtype, device=META)
         offset = (begin - first) // view.itemsize
-        tensor = empty.set_(base, offset, view.shape, view.stride())
+        tensor = remember(empty.set_(base, offset, view.shape, view.stride()), view)
         made[id(view)] = nn.Parameter(tensor) if isinstance(view, nn.Parameter) else tensor
     return made
 
@@ -115,6 +117,10 @@ def _meta_tensor(tensor: Tensor) -> Tensor:
     return _made_anew(tensor, META, lambda tensor: torch.empty_like(tensor, device=META))
 
 
+def _remembering(tensor: Tensor) -> Tensor:
+    return remember(_meta_tensor(tensor), tensor)
+
+
 def _made_anew(tensor: Tensor, device: torch.device, make: Callable[[Tensor], Tensor]) -> Tensor:
     """What `make` gives for a tensor, as a parameter where the tensor is one."""
     if is_lazy(tensor):  # it has no shape before the first forward pass
@@ -133,7 +139,7 @@ def copy_on_meta(model: nn.Module) -> nn.Module:
     run too, are said. Raises UsageError for a model that holds something that cannot be
     copied.
     """
-    copied = _copy(model, _meta_tensor)
+    copied = _copy(model, _remembering)
     for path, module in copied.named_modules():
         if any(map(_is_users, module_hooks(module))):
             place = f"{type(copied).__name__}, module {path}" if path else type(copied).__name__

@@ -66,6 +66,11 @@ def own_buffers(module: nn.Module) -> list[Tensor]:
     return [tensor for tensor in module._buffers.values() if tensor is not None]
 
 
+def hooks_of(module: nn.Module) -> list[Any]:
+    """The hooks around a module's forward pass."""
+    return [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
+
+
 # ---------------------------------------------------------------------------- operators
 
 

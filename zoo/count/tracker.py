@@ -5,7 +5,8 @@ backwards, and which memory they make.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -17,8 +18,21 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from zoo.count import receptive_field
 from zoo.count.costs import cost
 from zoo.count.grad_accumulation import ADD, CLONE, adds_in_place, engine_refcounts, kept_sparse
+from zoo.count.host_values import (
+    INDEXED,
+    READ,
+    HostFunctions,
+    NeedsValues,
+    attach_all,
+    compute,
+    depends_on_values,
+    known,
+    places_of_masks,
+    read,
+    read_all,
+    run_with,
+)
 from zoo.count.isolation import (
-    first_line,
     is_own_fault,
     kept_random_state,
     load_kernels,
@@ -27,9 +41,9 @@ from zoo.count.isolation import (
 from zoo.count.meta import META, on_meta, shapes, tensors
 from zoo.count.module_counts import ModuleCall, ModuleCounts, OperatorCounts, aggregate
 from zoo.count.op_cache import CACHE, CachedOp, cache_op, signature
+from zoo.count.refusals import later_refusal, refusal
 from zoo.count.storage_log import StorageLog
 from zoo.count.torch_internals import (
-    asking_module,
     own_buffers,
     own_parameters,
     plain_call,
@@ -41,17 +55,7 @@ from zoo.count.torch_internals import (
 )
 from zoo.errors import InputError, ZooError
 
-READ = torch.ops.aten._local_scalar_dense.default  # a tensor's value as a Python number
-# Modules of torch that read a value only to check it, or to weigh what they keep: no
-# count depends on it.
-VALUE_IS_IRRELEVANT = {
-    "torch.distributions.distribution",
-    "torch.distributions.uniform",
-    "torch.nn.modules.batchnorm",  # momentum=None: a mean of all batches
-    "torch.optim._adafactor",  # sizes of parameters and updates
-    "torch.optim.asgd",  # the share of the average
-    "torch.optim.optimizer",  # numbers of steps
-}
+PACK = torch.ops.aten._pack_padded_sequence.default
 
 
 class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -81,6 +85,7 @@ class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         # from which number of autograd's on nodes belong to which call
         self._numbers: list[int] = []
         self._numbered: list[ModuleCall] = []
+        self._running: Any = None  # the operator
         self._failed: tuple[BaseException | None, ModuleCounts] = (None, self.modules[0])
 
     def register(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -102,13 +107,12 @@ class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         try:
             for tensor in tensors((args, dict(kwargs))):
                 receptive_field.mark_input(tensor)
-            with kept_random_state(), redirected_calls(self._module_calls()), self:
+            with kept_random_state(), redirected_calls(self._module_calls()), HostFunctions(), self:
                 output = self.model(*args, **kwargs)
         except ZooError:
             raise
         except Exception as error:
-            if is_own_fault(error):
-                raise own_fault(self.name, error) from error
+            self._check_own_fault(error)
             raise self._refusal(error, args, kwargs) from error
         depths = (receptive_field.get(tensor).depth for tensor in tensors(output))
         self.depth = max(depths, default=0)
@@ -124,9 +128,31 @@ class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if roots:
             gradients = [torch.empty_like(root) for root in roots]
             del output
-            with kept_random_state(), redirected_calls(self._module_calls()), self:
-                torch.autograd.backward(roots, gradients)
+            with (
+                kept_random_state(),
+                redirected_calls(self._module_calls()),
+                self.stage("the backward pass"),
+            ):
+                run_operator(torch.autograd.backward, (roots, gradients), {})
         return bool(roots)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """What runs inside is watched; an exception in it becomes an InputError that
+        names this stage of a step.
+        """
+        try:
+            with HostFunctions(), self:
+                yield
+        except ZooError:
+            raise
+        except Exception as error:
+            self._check_own_fault(error)
+            raise later_refusal(self.name, name, error, self._running) from error
+
+    def _check_own_fault(self, error: Exception) -> None:
+        if is_own_fault(error) and not isinstance(error, NeedsValues):
+            raise own_fault(self.name, error) from error
 
     def aggregate(self) -> None:
         """At the end: each call with those inside it, and each module with its
@@ -212,47 +238,53 @@ class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         failed = self._failed[1] if error is self._failed[0] else self.modules[0]
         kind = type(failed.module).__name__
         place = f"{failed.path} ({kind})" if failed.path else kind
-        if _needs_numbers(error):
-            return InputError(
-                f"{self.name} cannot be counted without numbers: in {place} a shape or a branch "
-                f"depends on data ({first_line(error).partition('. ')[0]}): count its other "
-                "modules one by one"
-            )
-        found = tensors((args, dict(kwargs)))
-        sizes = ", ".join("x".join(map(str, tensor.shape)) for tensor in found)
-        return InputError(
-            f"{self.name} does not take the input {sizes}: in {place}: {first_line(error)}"
-        )
+        sizes = shapes((args, dict(kwargs)))
+        return refusal(self.name, place, error, failed.module, self._running, sizes)
 
     # ------------------------------------------------------------------------ operators
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func is READ and args[0].is_meta and asking_module() in VALUE_IS_IRRELEVANT:
-            return True if args[0].dtype is torch.bool else 1
-        inputs: list[Tensor] = []
+        self._running = func
+        if func is READ and known(args[0]) is not args[0]:
+            return read(args[0])
         found = cost(func)
+        if found.name in INDEXED:
+            args = places_of_masks(args)
+        inputs: list[Tensor] = []
         key: Any
+        given, values = (args, kwargs), None
         try:
             positional = signature(args, inputs)
             key = found, positional, signature(kwargs.items(), inputs) if kwargs else ()
             meta = [tensor.is_meta for tensor in inputs]
-            if True in meta and (False in meta or kwargs.get("device") is not None):
-                args, kwargs = self._all_on_meta(args, kwargs)
+            shapes_only = True in meta or kwargs.get("device") == META
+            if False in meta and not shapes_only:  # data was written into a constant
+                shapes_only = any(known(tensor) is None for tensor in inputs)
+            if shapes_only and (False in meta or kwargs.get("device") or func is PACK):
+                args, kwargs = self._all_on_meta(func, args, kwargs)
                 key = found, signature(args, []), signature(kwargs.items(), [])
             op = CACHE.get(key)
         except (TypeError, RuntimeError):  # an argument without a hash, or a tensor without a shape
             op = key = None
+            shapes_only = False
+        if shapes_only:
+            values = compute(func, *given, inputs)
         if op:
             output = op.replay(args)
         else:
-            output = run_operator(func, args, kwargs)
+            output = run_with(values, func, args, kwargs)
+            if depends_on_values(func):
+                key = None
             op = cache_op(found, func, (args, kwargs), output, key=key)
+        if values is not None:
+            attach_all(output, values)
         if func is ADD and self.phase == "backward" and not self._call and adds_in_place(*args):
             output = args[0]
         if func is CLONE and self.phase == "backward" and args[0].layout is torch.sparse_coo:
             output = kept_sparse(args[0])
         self._count(op, func, args, inputs, output=output)
+        self._running = None
         return output
 
     def _count(
@@ -278,13 +310,9 @@ class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if tensor.is_meta and tensor.layout is torch.strided:
                 self.log.record(tensor, call, self.phase)
 
-    def _all_on_meta(self, args: Any, kwargs: Any) -> tuple[Any, Any]:
+    def _all_on_meta(self, func: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
         """Constants and explicit devices follow the input to the meta device."""
+        if func is PACK:  # its lengths stay on the host
+            return (args[0], read_all(args[1], "as lengths"), *args[2:]), kwargs
         args, kwargs = on_meta((args, kwargs))
         return args, {**kwargs, "device": META} if kwargs.get("device") is not None else kwargs
-
-
-def _needs_numbers(error: BaseException) -> bool:
-    """Whether torch refused an operator because the meta device has no values."""
-    signs = ("meta tensor", "Meta", "register_meta", "data-dependent", "item()")
-    return any(sign in str(error) for sign in signs)

@@ -22,6 +22,7 @@ from zoo.count.memory.device_kernels import Kernels
 from zoo.count.memory.optimizer_step import OptimizerStep
 from zoo.count.meta import shapes, tensors
 from zoo.count.storage_log import StorageLog, StorageRecord
+from zoo.count.torch_internals import run_operator
 from zoo.count.tracker import Tracker
 from zoo.count.workload import Workload
 from zoo.errors import InputError
@@ -142,8 +143,8 @@ def predict_memory(
     lower = Autocast(autocast, device)
     with torch.set_grad_enabled(training), Kernels(device), lower:
         output = tracker.forward(workload.args, workload.kwargs)
-        with tracker:
-            objective = (loss or default_loss)(output) if training else None
+        with tracker.stage("the loss"):
+            objective = run_operator(loss or default_loss, (output,), {}) if training else None
         lower.forget()
     if training:
         del output
