@@ -25,6 +25,7 @@ from torch.nn.utils.rnn import (
     pack_sequence,
     pad_packed_sequence,
 )
+from torch.utils.checkpoint import checkpoint
 
 import zoo
 from zoo.count.meta import copy_on_meta
@@ -454,6 +455,37 @@ class Recursive(nn.Module):
 def test_a_module_that_calls_itself_counts_once():
     profile = zoo.profile(Recursive(), inputs=(torch.empty(1, 4), 3))
     assert [(row.calls, row.macs) for row in profile.rows] == [(4, 48), (3, 48)]
+
+
+class Direct(nn.Module):
+    """Layers whose forward is called directly, which runs no hooks."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(8, 16), nn.ReLU())
+        self.head = nn.Linear(16, 4)
+        self.head.forward = self.head.forward  # as libraries do that replace it
+        self.head.register_forward_hook(lambda *_: pytest.fail("a hook ran"))
+
+    def forward(self, x):
+        x = self.body.forward(x)
+        return self.head.forward(x) + checkpoint(self.head.forward, x, use_reentrant=True)
+
+
+def test_a_forward_that_is_called_directly_is_in_its_row():
+    profile = zoo.profile(Direct(), inputs=torch.zeros(2, 8), mode="train")
+    rows = {row.path: (row.calls, row.macs, row.backward_macs) for row in profile.rows}
+    assert rows["body"] == (1, 256, 256)
+    assert rows["head"] == (2, 256, 512 + 128)  # one of the two is run again
+    assert rows[""] == (1, 512, 768 + 128)
+    model = Direct()
+    bound = model.head.forward
+    zoo.profile(model, inputs=torch.zeros(2, 8))
+    assert model.head.forward is bound
+    with pytest.raises(
+        InputError, match=r"^Direct does not .* in body\.0 \(Linear\): RuntimeError"
+    ):
+        zoo.profile(model, inputs=torch.zeros(2, 9))
 
 
 class Careful(nn.Module):

@@ -4,6 +4,7 @@ sibling torch_late_imports.py are the only files to change.
 """
 
 import gc
+import inspect
 import subprocess
 import sys
 import weakref
@@ -29,9 +30,9 @@ def test_calls_of_a_module_are_redirected_and_the_hooks_still_run():
     seen = []
     model[0].register_forward_hook(lambda *_: seen.append("hook"))
 
-    def through(x):
+    def through(run, x):
         seen.append("call")
-        return internals.plain_call(model[0], x)
+        return run(x)
 
     x = torch.ones(1, 2)
     before = model(x)
@@ -42,10 +43,31 @@ def test_calls_of_a_module_are_redirected_and_the_hooks_still_run():
     assert seen == ["hook", "call", "hook", "hook"]
 
 
+# seen in 2.11 and 2.15: nn.Module._call_impl runs self.forward
+def test_a_forward_that_is_called_directly_is_redirected_without_hooks():
+    layer, x, seen = nn.Linear(2, 2), torch.ones(1, 2), []
+    layer.register_forward_hook(lambda *_: seen.append("hook"))
+    own = layer.forward
+
+    def through(run, x):
+        seen.append("call")
+        return run(x)
+
+    with internals.redirected_calls([(layer, through)]):
+        assert torch.equal(layer.forward(x), layer(x))
+        assert inspect.signature(layer.forward) == inspect.signature(own)
+    assert seen == ["call", "call", "hook"]
+    assert "forward" not in vars(layer)
+    layer.forward = own
+    with internals.redirected_calls([(layer, through)]):
+        layer.forward(x)
+    assert layer.forward is own
+
+
 def test_calls_are_direct_again_after_an_exception():
     layer = nn.Linear(2, 2)
 
-    def fail(x):
+    def fail(run, x):
         raise ValueError
 
     with pytest.raises(ValueError), internals.redirected_calls([(layer, fail)]):  # noqa: PT011

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial, update_wrapper
 from itertools import product
 from threading import RLock
 from types import FunctionType
@@ -22,22 +23,54 @@ from torch.utils._python_dispatch import _disable_current_modes, is_traceable_wr
 
 @contextmanager
 def redirected_calls(calls: Iterable[tuple[nn.Module, Callable[..., Any]]]) -> Iterator[None]:
-    """Inside, calling a module calls the function that stands beside it; `plain_call`
-    is the module's own. Hooks would cost more, and would be seen by the module.
+    """Inside, calling a module, or its `forward`, calls the function that stands beside
+    it, with what would have run, a function of the same arguments, before them. Hooks
+    would cost more, and would be seen by the module.
     """
     pairs = list(calls)
+    own_forwards = {module: vars(module).get("forward") for module, _ in pairs}
     for module, call in pairs:
-        vars(module)["_compiled_call_impl"] = call
+        if not isinstance(module, torch.jit.ScriptModule):
+            vars(module)["forward"] = RedirectedForward(module.forward, call)
+        vars(module)["_compiled_call_impl"] = partial(call, partial(plain_call, module))
     try:
         yield
     finally:
         for module, _ in pairs:
             vars(module).pop("_compiled_call_impl", None)
+            vars(module).pop("forward", None)
+            if own_forwards[module] is not None:
+                vars(module)["forward"] = own_forwards[module]
 
 
-def plain_call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+class RedirectedForward:
+    """A module's `forward`, which goes to `call` unless it is `plain_call` that runs
+    it.
+    """
+
+    def __init__(self, plain: Callable[..., Any], call: Callable[..., Any]) -> None:
+        update_wrapper(self, plain)  # for its signature
+        self.plain = plain
+        self.call = call
+        self.expected = False
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        if self.expected:
+            self.expected = False
+            return run_operator(self.plain, args, kwargs)
+        return self.call(self.plain, *args, **kwargs)
+
+
+def plain_call(module: nn.Module, /, *args: Any, **kwargs: Any) -> Any:
     """A module's call with its hooks, whatever `redirected_calls` has put in place."""
-    return module._call_impl(*args, **kwargs)  # type: ignore[no-untyped-call]
+    redirected = vars(module).get("forward")
+    if not isinstance(redirected, RedirectedForward):
+        return module._call_impl(*args, **kwargs)  # type: ignore[no-untyped-call]
+    redirected.expected = True
+    try:
+        return module._call_impl(*args, **kwargs)  # type: ignore[no-untyped-call]
+    finally:
+        redirected.expected = False
 
 
 def compiled_module(module: nn.Module) -> nn.Module | None:

@@ -5,7 +5,7 @@ backwards, and which memory they make.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -46,7 +46,6 @@ from zoo.count.storage_log import StorageLog
 from zoo.count.torch_internals import (
     own_buffers,
     own_parameters,
-    plain_call,
     redirected_calls,
     run_operator,
     running_sequence_number,
@@ -175,8 +174,10 @@ class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _module_calls(self) -> list[tuple[nn.Module, Any]]:
         return [(counts.module, partial(self._call_module, counts)) for counts in self.modules]
 
-    def _call_module(self, owner: ModuleCounts, /, *args: Any, **kwargs: Any) -> Any:
-        """A module's call: what runs inside belongs to it."""
+    def _call_module(
+        self, owner: ModuleCounts, run: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Any:
+        """A module's call, or that of its forward: what `run` runs belongs to it."""
         outer = self._call
         parent = outer or self._first_call(owner)
         again = parent is not None and outer is None and parent.owner is owner
@@ -186,7 +187,7 @@ class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         owner.running += 1
         self._enter_call(call)
         try:
-            output = plain_call(owner.module, *args, **kwargs)
+            output = run_operator(run, args, kwargs)
         except BaseException as error:
             # it leaves the innermost module first; that which ends a recomputation
             # would keep tensors alive
