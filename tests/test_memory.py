@@ -20,7 +20,7 @@ from zoo.count.memory.allocator import MIB, Allocator, OutOfMemory
 from zoo.count.memory.measured_memory import measure
 from zoo.count.memory.memory_budget import DRIVER_RESERVE, LIBRARY_RESERVE, available_bytes
 from zoo.count.workload import Workload
-from zoo.errors import InputError, UsageError
+from zoo.errors import InputError, UsageError, ZooWarning
 from zoo.optimizers import STEPWISE
 
 pytestmark = pytest.mark.filterwarnings(
@@ -577,6 +577,29 @@ class Data(nn.Module):
 
     def forward(self, x):
         return self.layer(x[x.sum(1) > 0])
+
+
+def frozen():
+    model = nn.Sequential(
+        nn.Linear(64, 512), nn.BatchNorm1d(512), nn.Dropout(0.5), nn.ReLU(), nn.Linear(512, 64)
+    )
+    model[1].eval().requires_grad_(False)
+    model[2].eval()
+    return model
+
+
+def test_what_was_put_in_evaluation_mode_by_hand_stays_so():
+    x = torch.randn(1000, 64)
+    with pytest.warns(ZooWarning, match="^Sequential is counted with 1, 2 in evaluation"):
+        predicted = predict(frozen(), inputs=x, loss=squares).peak
+    found = measure(Workload(frozen(), "", (x,)), loss=squares).tensors
+    assert predicted == pytest.approx(found, rel=0.001)
+    profile = zoo.profile(frozen(), inputs=x, mode="train")
+    assert profile.other["normalisation"] == 2 * 1000 * 512
+    assert "random" not in profile.other
+    thawed = zoo.profile(frozen().eval(), inputs=x, mode="train")  # the whole
+    assert thawed.other["normalisation"] == 6 * 1000 * 512
+    assert thawed.other["random"] == 1000 * 512
 
 
 def labelled(output):

@@ -53,8 +53,9 @@ def memory(
     sum of anything else.
 
     A training step begins without gradients and with the optimizer's state in place, as
-    every one but the first does. Raises UsageError when the input of a module is not
-    known, and InputError when the model does not take it, or not this batch.
+    every one but the first does; parts that you put in evaluation mode by hand stay so.
+    Raises UsageError when the input of a module is not known, and InputError when the
+    model does not take it, or not this batch.
     """
     step = Step(
         resolve(what),

@@ -31,7 +31,8 @@ def profile(
     running numbers.
 
     `mode`: "eval", a forward pass in evaluation mode, or "train", a forward and
-    backward pass in training mode. `stats`: run one batch of real numbers as well,
+    backward pass in training mode, in which parts that you put in evaluation mode by
+    hand stay so. `stats`: run one batch of real numbers as well,
     through a copy, for each row's `mean` and `std` of its output and share of `dead`
     ReLUs: a module with its own numbers, a name with its network's initialisation; the
     tensors of `inputs`, or random ones of the right type. What is drawn is the same in

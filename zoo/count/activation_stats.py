@@ -20,7 +20,7 @@ from zoo.count.meta import tensors
 from zoo.count.module_table import Row
 from zoo.count.profile import Profile
 from zoo.count.torch_internals import plain_call, run_operator, schema
-from zoo.count.workload import Workload
+from zoo.count.workload import Workload, set_mode
 from zoo.errors import InputError, UsageError
 
 
@@ -102,7 +102,7 @@ def with_stats(profile: Profile, workload: Workload) -> Profile:
             f"{profile.name} is on the meta device: statistics need a network with numbers"
         )
     model = workload.module
-    model.train(profile.mode == "train")
+    set_mode(model, profile.mode)
     watch = Watch(model)
     try:
         with torch.no_grad(), watch:

@@ -15,7 +15,7 @@ import torch
 from zoo.count.isolation import first_line, kept_random_state
 from zoo.count.meta import copy_of_zeros, tensors
 from zoo.count.profile import Profile
-from zoo.count.workload import Workload
+from zoo.count.workload import Workload, set_mode
 from zoo.formatting import figure, markdown, plain, separated
 
 MULTIPLY_ADDS = ("convolution", "matrix product", "attention", "recurrence")
@@ -118,7 +118,7 @@ def run_engine(engine: str, ours: Profile, workload: Workload) -> CrossCheck:
 
     Whatever goes wrong in the engine is in `failure`.
     """
-    workload.module.train(ours.mode == "train")
+    set_mode(workload.module, ours.mode)
     version = "?"
     try:
         version = importlib.metadata.version(engine)

@@ -16,7 +16,7 @@ from zoo.count.module_table import ModuleTable, OperatorRow, OperatorTable, Row,
 from zoo.count.storage_log import StorageLog
 from zoo.count.torch_internals import own_parameters
 from zoo.count.tracker import Tracker
-from zoo.count.workload import Workload
+from zoo.count.workload import Workload, say_frozen, set_mode
 from zoo.errors import warn
 from zoo.formatting import figure, mib
 
@@ -109,11 +109,11 @@ def profile_module(workload: Workload, mode: str = "eval") -> Profile:
     copy.
 
     `mode` "eval": one forward pass; "train": a training step, forward and backward,
-    with every part that may be left out at random. Warns of operators that nothing is
-    known of. Raises InputError when the module does not take the input.
+    with every part that may be left out at random; see `set_mode`. Warns of operators
+    that nothing is known of. Raises InputError when the module does not take the input.
     """
     model = workload.module
-    model.train(mode == "train")
+    say_frozen(workload.name, set_mode(model, mode))
     tracker = Tracker(model, workload.name, StorageLog())
     probabilities = keep_probabilities(tracker.modules)
     if mode == "train":

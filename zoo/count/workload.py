@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from zoo.count.meta import copy_with, inputs_on_meta, shapes, tensors
-from zoo.errors import InputError, UsageError
+from zoo.errors import InputError, UsageError, warn
 from zoo.spec import ImageInput, Input, image_shape
 
 
@@ -38,6 +38,33 @@ class Workload:
         """The same in another floating-point type; the module is modified in place."""
         args, kwargs = _in_dtype((self.args, dict(self.kwargs)), dtype)
         return replace(self, module=self.module.to(dtype), args=args, kwargs=kwargs)
+
+
+def set_mode(module: nn.Module, mode: str) -> list[str]:
+    """Put a module in the mode that is counted, "train" or "eval". What is in
+    evaluation mode inside a module in training mode, as frozen normalisations are, was
+    put there by hand and stays so: its paths are given, the outermost ones.
+    """
+    training = mode == "train"
+    frozen = {
+        path: part
+        for path, part in module.named_modules()
+        if training and module.training and not part.training
+    }
+    module.train(training)
+    for part in frozen.values():
+        part.training = False
+    return [path for path in frozen if path.rpartition(".")[0] not in frozen]
+
+
+def say_frozen(name: str, paths: Sequence[str]) -> None:
+    """Say what `set_mode` left in evaluation mode."""
+    if paths:
+        more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+        warn(
+            f"{name} is counted with {', '.join(paths[:3])}{more} in evaluation mode, as it is; "
+            "call .train() on the whole first if that is not meant"
+        )
 
 
 def make_workload(

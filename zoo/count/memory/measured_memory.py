@@ -17,7 +17,7 @@ from zoo.count.memory.optimizer_step import chosen_optimizer
 from zoo.count.memory.predict import default_loss
 from zoo.count.meta import tensors
 from zoo.count.torch_internals import Allocation, allocations, event_tree, storage_address
-from zoo.count.workload import Workload
+from zoo.count.workload import Workload, set_mode
 
 # Calls whose kernels take memory for themselves: what they make and free again is the
 # library's.
@@ -73,7 +73,7 @@ def measure(
     model = workload.module
     device = next(model.parameters()).device
     training = mode == "train"
-    model.train(training)
+    set_mode(model, mode)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     stepper: Any = None
     if training and optimizer is not None:

@@ -24,7 +24,7 @@ from zoo.count.meta import shapes, tensors
 from zoo.count.storage_log import StorageLog, StorageRecord
 from zoo.count.torch_internals import run_operator
 from zoo.count.tracker import Tracker
-from zoo.count.workload import Workload
+from zoo.count.workload import Workload, say_frozen, set_mode
 from zoo.errors import InputError
 from zoo.formatting import mib
 
@@ -129,7 +129,7 @@ def predict_memory(
     """
     model, log = workload.module, StorageLog()
     training = mode == "train"
-    model.train(training)
+    say_frozen(workload.name, set_mode(model, mode))
     tracker = Tracker(model, workload.name, log)
     tracker.register(workload.args, workload.kwargs)
     if training:
