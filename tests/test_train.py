@@ -4,8 +4,13 @@ numbers.
 
 import json
 import math
+import os
 import re
+import socket
 import struct
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy
 import pytest
@@ -15,12 +20,15 @@ from PIL import Image
 from safetensors import SafetensorError
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
+from two_processes import NETWORKS
 
+import zoo
 from zoo.errors import DataError, InputError, UsageError, WeightsError, ZooError
 from zoo.files import load_state, read_about, read_state
 from zoo.optimizers import make_optimizer
 from zoo.tasks.classify import Classify
 from zoo.training.curves import draw_curves
+from zoo.training.environment import allow_skipped_parameters
 from zoo.training.loop import Step, evaluate, fit
 from zoo.training.metrics import Mean, MetricAverager
 from zoo.training.parameters import decay_groups
@@ -134,6 +142,67 @@ def test_a_custom_step_decides_on_batch_loss_and_metrics():
     assert history[-1]["val_weight"] == model.weight[0, 0].item()
     assert all(each is model for each in models), "the module itself"
     assert epochs[:4] == [(1, True), (1, False), (2, True), (2, False)]
+
+
+@pytest.fixture
+def group_of_one():
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize(("name", "model_args"), NETWORKS.items())
+def test_a_network_says_that_a_step_may_lack_gradients(name, model_args, group_of_one):
+    """Without it, DistributedDataParallel waits for all of them."""
+    accelerator = Accelerator(cpu=True)
+    model = zoo.create(name, num_classes=2, **model_args)
+    allow_skipped_parameters(accelerator, nn.Sequential(model))
+
+    def steps(**options):
+        torch.manual_seed(0)
+        wrapped = nn.parallel.DistributedDataParallel(model, **options)
+        for _ in range(8):
+            wrapped(torch.randn(2, 3, 32, 32)).square().sum().backward()
+
+    steps(**accelerator.ddp_handler.to_kwargs())
+    with pytest.raises(RuntimeError, match="find_unused_parameters=True"):
+        steps()
+
+
+@pytest.mark.slow
+def test_two_processes_train_networks_that_leave_parts_out():
+    """Each step has other parameters, in each process: no process waits for gradients
+    that do not come, and all have the same weights afterwards.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    given = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    given |= {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, Path(__file__).with_name("two_processes.py")],
+            env={**given, "RANK": rank, "LOCAL_RANK": rank},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in ("0", "1")
+    ]
+    try:
+        for process in processes:
+            _, err = process.communicate(timeout=300)
+            assert process.returncode == 0, err
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def test_all_gradients_are_waited_for_elsewhere():
+    """Looking for missing ones takes time."""
+    accelerator = Accelerator(cpu=True)
+    allow_skipped_parameters(accelerator, nn.Linear(4, 2))
+    assert accelerator.ddp_handler is None
 
 
 def test_each_mean_has_its_own_count():

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.errors import InputError, warn
+from zoo.interfaces import input_checks
 from zoo.interfaces.network import Network, has_parameters
 
 
@@ -58,14 +59,7 @@ class AuxHead(nn.Module):
         self.head = linear_head(head_hidden_size, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        height, width = x.shape[2:]
-        if min(height, width) < self.smallest:
-            needed = f"{self.smallest}x{self.smallest}"
-            raise InputError(
-                f"an auxiliary head takes maps of {needed} or larger, not {height}x{width}: "
-                "use larger images, or aux=False"
-            )
-        return self.head(self.body(x))
+        return self.head(self.body(input_checks.check_aux_map(x, self.smallest)))
 
 
 class Classifier(Network):
@@ -137,7 +131,7 @@ class Classifier(Network):
         """
         if self.aux is None or not self.training:
             return self.forward_head(self.forward_features(x))
-        self.check_input(x)
+        x = self.check_input(x)
         auxiliary = []
         for stage in self.features:
             for name, block in stage.named_children():
@@ -150,7 +144,7 @@ class Classifier(Network):
         """The last feature map (N, C, H', W'). Raises InputError for a shape that the
         network does not take.
         """
-        self.check_input(x)
+        x = self.check_input(x)
         for stage in self.features:
             x = self.run_stage(stage, x)
         return x
@@ -177,7 +171,7 @@ class Classifier(Network):
         returns the list alone.
         """
         wanted = stage_indices(indices, len(self.features))
-        self.check_input(x)
+        x = self.check_input(x)
         maps = []
         for index, stage in enumerate(self.features):
             if stop_early and index > max(wanted):
@@ -187,20 +181,16 @@ class Classifier(Network):
                 maps.append(x)
         return maps if intermediates_only else (x, maps)
 
-    def check_input(self, x: Tensor) -> None:
-        name = self.architecture
-        if x.ndim != 4 or x.shape[1] != self.in_chans:
-            raise InputError(
-                f"{name} takes images of shape (N, {self.in_chans}, H, W), not {tuple(x.shape)}"
-            )
-        if self.image is None:
-            return
-        (_, height, width), smallest = self.image.size, self.image.min_size
-        given = f"not {x.shape[2]}x{x.shape[3]}: resize them"
-        if self.image.fixed and (x.shape[2] != height or x.shape[3] != width):
-            raise InputError(f"{name} takes images of {height}x{width} only, {given}")
-        if x.shape[2] < smallest or x.shape[3] < smallest:
-            raise InputError(f"{name} takes images of {smallest}x{smallest} or larger, {given}")
+    def check_input(self, x: Tensor) -> Tensor:
+        """`x`; raises InputError for a shape that the network does not take."""
+        exact = self.image.size[1:] if self.image and self.image.fixed else None
+        return input_checks.check_images(
+            x, self.architecture, self.in_chans, self.smallest_input(), exact
+        )
+
+    def smallest_input(self) -> int:
+        """The smallest height and width of an image; 0 where that is not known."""
+        return self.image.min_size if self.image else 0
 
     # ------------------------------------------------------------------------- changing
 

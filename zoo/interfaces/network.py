@@ -9,11 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+import torch
+import torch.fx
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from zoo.errors import UsageError
 from zoo.layers import init
+from zoo.layers.tracing import is_symbolic
 from zoo.spec import ImageInput, Origin, Preprocessing
 
 BatchNorm = nn.modules.batchnorm._BatchNorm
@@ -29,6 +32,8 @@ class Network(nn.Module):
     image: ImageInput | None = None
     preprocessing: Preprocessing | None = None
     grad_checkpointing = False
+    # whether training leaves out parts at random: each step has other parameters
+    skips_parameters = False
 
     @property
     def architecture(self) -> str:
@@ -85,13 +90,30 @@ class Network(nn.Module):
 
     def run_stage(self, stage: nn.Module, x: Tensor) -> Tensor:
         """One stage, computed again in the backward pass where that is switched on."""
-        if self.grad_checkpointing and self.training:
+        if self.grad_checkpointing and self.training and not is_symbolic(x):
 
             def contexts() -> tuple[Any, Any]:
                 return nullcontext(), frozen_statistics(stage)
 
             return checkpoint(stage, x, use_reentrant=False, context_fn=contexts)
         return stage(x)
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """What `torch.jit.script` compiles in place of this network: its symbolic
+        trace. In the other mode only torch's own layers change.
+
+        Raises UsageError in training mode where parts are left out at random.
+        """
+        if self.skips_parameters and self.training:
+            raise UsageError(
+                f"{self.architecture} leaves parts out at random in training, which "
+                "torch.jit.script cannot compile: call model.eval() before"
+            )
+        traced = torch.fx.symbolic_trace(self)
+        for node in traced.graph.nodes:
+            node.type = None  # annotations that TorchScript cannot read
+        traced.recompile()
+        return traced
 
 
 def has_parameters(module: nn.Module) -> bool:

@@ -43,6 +43,7 @@ from zoo.interfaces.classifier import Classifier
 from zoo.interfaces.network import frozen_statistics
 from zoo.layers import init
 from zoo.layers.neck import global_pool
+from zoo.layers.tracing import is_symbolic
 from zoo.spec import Claims, Family, ImageInput, Paper, PrintedFigure, Result, Variant
 
 
@@ -84,7 +85,7 @@ class DenseLayer(nn.Module):
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         recompute = self.memory_efficient and self.training and torch.is_grad_enabled()
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or is_symbolic(maps[0]):
             recompute = False  # a compiler chooses on its own what to save
         x = self.drop1(self.reduce_again(maps) if recompute else self.reduce(*maps))
         if not self.bottleneck:

@@ -37,6 +37,7 @@ from contextlib import nullcontext
 from itertools import chain, pairwise
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -46,6 +47,7 @@ from zoo.interfaces.classifier import Classifier
 from zoo.interfaces.network import frozen_statistics
 from zoo.layers import init
 from zoo.layers.neck import global_pool
+from zoo.layers.tracing import as_one_node, is_symbolic, refuse_recording
 from zoo.spec import Claims, Family, ImageInput, Paper, PrintedFigure, Result, Variant
 
 
@@ -74,6 +76,7 @@ class Join(nn.Module):
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         if self.training and self.drop_prob:
+            refuse_recording("the columns that are dropped")
             kept = torch.rand(len(maps), device="cpu") >= self.drop_prob
             if not kept.any():
                 kept[torch.randint(len(maps), (), device="cpu")] = True
@@ -83,6 +86,15 @@ class Join(nn.Module):
     def disable_drop_path(self) -> None:
         """Keep everything from now on."""
         self.drop_prob = 0.0
+
+
+@torch.fx.wrap  # a traced network draws in each pass
+def drawn_column(x: Tensor | None, columns: int, share: float) -> int:
+    """One of the columns, in this `share` of the mini-batches `x`; 0 in the others."""
+    refuse_recording("the columns that are dropped")
+    if torch.rand((), device="cpu") >= share:
+        return 0
+    return int(torch.randint(1, columns + 1, (), device="cpu"))
 
 
 class FractalBlock(nn.Module):
@@ -124,8 +136,10 @@ class FractalBlock(nn.Module):
         self.only = column
 
     def forward(self, x: Tensor, column: int = 0) -> Tensor:
-        """`column`: the one to run; 0: all."""
-        column = self.only or column
+        """`column`: the one to run in training; 0: all."""
+        if self.training and is_symbolic(x):
+            return as_one_node(self, x, column)  # type: ignore[no-any-return]
+        column = self.only or (column if self.training else 0)
         if column:
             return self.pool(self.columns[str(column)](x))
         maps = dict.fromkeys(self.spans, x)
@@ -152,6 +166,8 @@ class FractalNet(Classifier):
     or one for all. Raises InputError for a `column` or `pool` that is not there, and
     for rates that do not fit.
     """
+
+    skips_parameters = True
 
     def __init__(
         self,
@@ -208,23 +224,24 @@ class FractalNet(Classifier):
 
     def run_stage(self, stage: nn.Module, x: Tensor) -> Tensor:
         if stage is self.features[0]:
-            self.drawn = self.draw_column()
-        if self.grad_checkpointing and self.training:
+            self.drawn = self.draw_column(x)
+        column = self.drawn
+        if is_symbolic(column) and stage is self.features[-1]:
+            self.drawn = 0  # the graph's node goes with the graph
+        if self.grad_checkpointing and self.training and not is_symbolic(x):
             # As in Network, with the column as an argument: the next pass draws anew.
             return checkpoint(
                 stage,
                 x,
-                self.drawn,
+                column,
                 use_reentrant=False,
                 context_fn=lambda: (nullcontext(), frozen_statistics(stage)),
             )
-        return stage(x, self.drawn)
+        return stage(x, column)
 
-    def draw_column(self) -> int:
+    def draw_column(self, x: Tensor | None = None) -> int:
         """Global drop-path: the column that all blocks run; 0 (evaluation): all."""
-        if not self.training or torch.rand((), device="cpu") >= self.global_share:
-            return 0
-        return int(torch.randint(1, self.columns + 1, (), device="cpu"))
+        return drawn_column(x, self.columns, self.global_share) if self.training else 0
 
     def disable_drop_path(self) -> None:
         """Keep all columns from now on."""

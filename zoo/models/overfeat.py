@@ -32,7 +32,6 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from zoo.errors import InputError
 from zoo.figures import error_rates, stage_outputs
 from zoo.interfaces.classifier import Classifier
 from zoo.layers import init
@@ -102,11 +101,8 @@ class OverFeat(Classifier):
     def make_head(self, num_classes: int) -> nn.Module:
         return nn.Conv2d(self.head_hidden_size, num_classes, 1) if num_classes else nn.Identity()
 
-    def check_input(self, x: Tensor) -> None:
-        super().check_input(x)
-        if x.shape[2] < self.window or x.shape[3] < self.window:
-            window, given = f"{self.window}x{self.window}", f"{x.shape[2]}x{x.shape[3]}"
-            raise InputError(f"this OverFeat takes images of {window} or larger, not {given}")
+    def smallest_input(self) -> int:
+        return max(super().smallest_input(), self.window)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = self.neck(x)  # (N, 4096, H', W')

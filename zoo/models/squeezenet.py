@@ -144,7 +144,7 @@ class SqueezeNet(Classifier):
         if self.num_classes and not pre_logits:
             x = self.head(x)
             x = F.relu(x, inplace=True) if self.head_relu else x
-        return x.mean((2, 3))  # (N, num_classes) or (N, 512)
+        return F.adaptive_avg_pool2d(x, 1).flatten(1)  # (N, num_classes) or (N, 512)
 
     def reset_classifier(self, num_classes: int) -> None:
         self.head_relu = False

@@ -49,6 +49,7 @@ from zoo.layers.residual import (
     init_he_,
     make_shortcut,
 )
+from zoo.layers.tracing import as_one_node, is_symbolic, refuse_recording
 from zoo.spec import (
     CIFAR10_MEAN,
     CIFAR10_STD,
@@ -79,12 +80,19 @@ class Stochastic(nn.Module):
     dropping = True
 
     def forward(self, x: Tensor) -> Tensor:
-        shortcut = self.downsample(x)
         if not self.training:
-            return self.relu(torch.add(shortcut, self.residual(x), alpha=self.survival))
-        if not self.dropping or coin(self.survival):
-            return self.relu(self.residual(x) + shortcut)
-        return x if shortcut is x else self.relu(shortcut)  # x is the output of a ReLU
+            # A product of its own: FX quantisation leaves out the alpha of torch.add.
+            return self.relu(self.downsample(x) + self.survival * self.residual(x))
+        if not self.dropping:
+            return self.relu(self.residual(x) + self.downsample(x))
+        if is_symbolic(x):
+            return as_one_node(self, x)  # type: ignore[no-any-return]
+        refuse_recording("the blocks that are dropped")
+        if coin(self.survival):
+            return self.relu(self.residual(x) + self.downsample(x))
+        if isinstance(self.downsample, nn.Identity):
+            return x  # the output of a ReLU
+        return self.relu(self.downsample(x))
 
     def disable_drop_path(self) -> None:
         """From now on compute every block in training; evaluation stays as it is."""
@@ -116,6 +124,8 @@ class StochasticDepth(Classifier):
     "cifar" (option A after 2x2 means). Raises InputError for a `survival` not in (0,
     1].
     """
+
+    skips_parameters = True
 
     def __init__(
         self,

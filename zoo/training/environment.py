@@ -78,6 +78,16 @@ def accelerator_for(recipe: Recipe) -> Iterator[Accelerator]:
             state._shared_state.update(kept)
 
 
+def allow_skipped_parameters(accelerator: Accelerator, model: nn.Module) -> None:
+    """Several processes wait for every gradient in each step: where the model or a part
+    of it says `skips_parameters`, for those only that the step has.
+    """
+    from accelerate.utils import DistributedDataParallelKwargs
+
+    if any(getattr(module, "skips_parameters", False) is True for module in model.modules()):
+        accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
+
+
 @contextmanager
 def forward_restored(module: nn.Module) -> Iterator[None]:
     """accelerate replaces a module's `forward` to compute in another precision:

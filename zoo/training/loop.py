@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from zoo.training.environment import allow_skipped_parameters
 from zoo.training.metrics import Mean, MetricAverager, Record
 from zoo.training.progress import Progress
 
@@ -78,6 +79,7 @@ def fit(
     from accelerate.utils import send_to_device
 
     module = model
+    allow_skipped_parameters(accelerator, model)
     model, optimizer, train, val = accelerator.prepare(model, optimizer, train, val)
     history: list[Record] = []
     advice = (

@@ -1,0 +1,46 @@
+"""One of two processes that train networks which leave parts out at random, each with
+draws of its own. Started by test_train.py.
+"""
+
+import torch
+from accelerate import Accelerator
+from torch.utils.data import DataLoader, TensorDataset
+
+import zoo
+from zoo.optimizers import make_optimizer
+from zoo.tasks.classify import Classify
+from zoo.training.loop import fit
+from zoo.training.progress import Progress
+from zoo.training.schedule import warmup_cosine
+
+NETWORKS = {
+    "resnet110_sd_cifar10": {"blocks": (2, 1, 1), "survival": 0.1},
+    "fractalnet_c2": {"channels": (8,) * 5, "drop_path": 0.6},
+}
+
+if __name__ == "__main__":
+    accelerator = Accelerator(cpu=True)
+    assert accelerator.num_processes == 2
+    pairs = TensorDataset(torch.randn(16, 3, 32, 32), torch.arange(16) % 2)
+    for name, model_args in NETWORKS.items():
+        model = zoo.create(name, num_classes=2, **model_args)
+        loader = DataLoader(pairs, batch_size=2)
+        optimizer = make_optimizer("sgd", list(model.parameters()), lr=0.1)
+        torch.manual_seed(accelerator.process_index)
+        with Progress(1, len(pairs), metrics=Classify.chart_metrics, show=False) as bar:
+            fit(
+                model,
+                loader,
+                loader,
+                optimizer,
+                warmup_cosine(optimizer, len(loader)),
+                step=Classify().step(None),
+                epochs=1,
+                accelerator=accelerator,
+                progress=bar,
+                after_epoch=lambda record, model: None,
+            )
+        weights = torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+        first, second = accelerator.gather(weights[None])
+        assert torch.equal(first, second), f"{name}: the processes do not agree"
+    accelerator.end_training()
