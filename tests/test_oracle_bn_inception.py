@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from oracle import TOLERANCE, Case, error
 from torch import nn
 
+from zoo.models.bn_inception import HalvingPool
+
 MODULES = {  # sheet, table of section 2A: stage, stride, pool, whether it is projected
     "3a": (3, 1, "avg", True),
     "3b": (3, 1, "avg", True),
@@ -78,6 +80,24 @@ CASE = Case("bn_inception", plain_bn_inception, size=160, batch=3)
 )
 def test_full_logits(case, training):
     assert error(case, training) < TOLERANCE
+
+
+def test_the_halving_pool_at_each_size():
+    """Maxima of the cells that are there: it begins one cell before the map at odd
+    sizes only.
+    """
+    for height in range(4, 8):
+        for width in range(4, 8):
+            x = torch.randn(2, 3, height, width)
+            expected = [
+                [
+                    x[:, :, max(0, top) : top + 3, max(0, left) : left + 3].amax((2, 3))
+                    for left in range(-(width % 2), width - 1, 2)
+                ]
+                for top in range(-(height % 2), height - 1, 2)
+            ]
+            rows = torch.stack([torch.stack(row, -1) for row in expected], -2)
+            assert torch.equal(HalvingPool()(x), rows)
 
 
 def drop_relu(model):

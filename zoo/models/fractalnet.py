@@ -15,7 +15,8 @@ Readings
   six counts of the depth study agree with that, and so does the authors' released
   generator; the 38.6M printed for the CIFAR network do not, which has 33.7M.
 - A block's pool is applied to each column before the last join, as in the authors'
-  generator. `pool="join"` pools the mean.
+  generator. `pool="join"` pools the mean. At sizes that are no multiples of 32 pools
+  round down, Caffe's up.
 - Drop-path is drawn per mini-batch: with even chance local (each input of a join is
   dropped with probability 0.15; one at random stays if none would) or global (one
   column in the whole network; the others are not computed). The authors' generator has

@@ -9,6 +9,9 @@ Readings
 - The bottleneck's stride is in its first 1x1, as in the released nets; the FLOPs of
   Table 1 agree with that alone. The `_v1_5` rows have it in the 3x3, as fb.resnet.torch
   and torchvision do: equal shapes, another function.
+- The first pool, of which Table 1 prints 3x3 and stride 2, has one cell of padding
+  around it, as in fb.resnet.torch and all ports. The authors' released Caffe nets pad
+  behind only (Caffe rounds up): equal sizes, windows one cell further.
 - Table 1 does not say which shortcut its 18- and 34-layer nets have: here B, as in the
   deeper ones.
 - Option A appends its zero channels after the identity's, as fb.resnet.torch does;

@@ -15,6 +15,8 @@ Departures
 - Maps of other inputs than 224 are averaged to 7x7 before the first fully connected
   layer, as torchvision does; at 224 that changes nothing. The paper evaluates larger
   images densely instead (section 3.2).
+- At sizes that are no multiples of 32 pools round down, as torchvision's; the authors'
+  released Caffe nets round up.
 - The `_bn` rows (a batch norm after every convolution, which keeps its bias) are
   torchvision's, not the paper's.
 """
