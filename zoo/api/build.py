@@ -60,7 +60,13 @@ def construct(
     return model
 
 
-def build(source: Source, device: torch.device | str | None = None, **model_args: Any) -> nn.Module:
+def build(
+    source: Source,
+    device: torch.device | str | None = None,
+    *,
+    global_pool: str | None = None,
+    **model_args: Any,
+) -> nn.Module:
     """A source's network with its numbers: those of its weights, else newly drawn."""
     from zoo.files import load_state, read_state
 
@@ -71,6 +77,8 @@ def build(source: Source, device: torch.device | str | None = None, **model_args
         load_state(model, read_state(source.weights), str(source.weights))
     elif callable(draw := getattr(model, "init_weights", None)):
         draw()
+    if global_pool is not None:
+        set_global_pool(model, global_pool, source.name)
     return model
 
 
@@ -97,6 +105,17 @@ def _images(source: Source) -> Tensor:
     assert source.variant
     images, *_ = source.variant.example_inputs(2, model_args=source.model_args)
     return images
+
+
+def set_global_pool(model: nn.Module, global_pool: str, name: str) -> None:
+    """timm's argument `global_pool`. Raises UsageError for a network that has no global
+    pooling, and for a kind that it does not have.
+    """
+    from zoo.interfaces.classifier import Classifier
+
+    if not isinstance(model, Classifier):
+        raise UsageError(f"{name} is no image classifier: leave out global_pool")
+    model.set_global_pool(global_pool, model.num_classes)
 
 
 def structure(source: Source, **model_args: Any) -> nn.Module:

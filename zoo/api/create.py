@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import registry
-from zoo.api.build import build, classes_of, with_classes
+from zoo.api.build import build, classes_of, construct, set_global_pool, with_classes
 from zoo.api.checkpoint import from_file, with_own_keys
 from zoo.api.source import Source, layout_table, resolve, weight_records
 from zoo.errors import UsageError, WeightsError, warn
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from zoo.interfaces.classifier import Classifier
     from zoo.training.run import Run
 
 
@@ -30,6 +31,7 @@ def create(
     layout: str = "",
     features_only: bool = False,
     out_indices: int | Sequence[int] | None = None,
+    global_pool: str | None = None,
     device: torch.device | str | None = None,
     **model_args: Any,
 ) -> nn.Module:
@@ -39,8 +41,10 @@ def create(
     `checkpoint_path` loads a weights file, whose key names are those of `layout`
     (default: ours, or those of the only peer whose names and shapes fit). With weights,
     another `num_classes` keeps the body and gets a new head. `features_only` gives the
-    list of feature maps after the stages `out_indices` instead of logits. Raises
-    UnknownModelError, UsageError (a wrong argument) and WeightsError.
+    list of feature maps after the stages `out_indices` instead of logits. `global_pool`
+    "" with `num_classes` 0 gives the map (N, C, H, W) that is otherwise pooled before
+    the head; a kind of pooling is taken where it is the paper's ("avg"; OverFeat:
+    "max"). Raises UnknownModelError, UsageError (a wrong argument) and WeightsError.
     """
     from zoo.interfaces.classifier import Classifier
     from zoo.interfaces.features import FeatureNet
@@ -60,7 +64,11 @@ def create(
     if features_only or out_indices is not None:
         if not isinstance(model, Classifier):
             raise UsageError(f"{source.name} is no image classifier: it has no feature maps")
+        if global_pool:
+            raise UsageError(f"global_pool={global_pool!r}: feature maps are not pooled")
         return FeatureNet(model, out_indices)
+    if global_pool is not None:
+        set_global_pool(model, global_pool, source.name)
     return model
 
 
@@ -75,23 +83,30 @@ def load_state_dict(model: nn.Module, state: Mapping[str, Any], layout: str = ""
     network. Containers of training scripts (`state_dict`, `model_state_dict`, …) and
     what wrappers put before the keys (`module.`, `_orig_mod.`, `model.`, …) are opened.
 
-    Strict: raises WeightsError naming the tensors that are missing, unknown or of
-    another shape.
+    A network made with `features_only` takes what it has of the whole network's
+    tensors. Strict: raises WeightsError naming the tensors that are missing, unknown or
+    of another shape.
     """
     from zoo.checkpoints import state_dict_in
     from zoo.count.meta import unwrapped
     from zoo.files import load_state
 
     where = "the state dict"
+    source = resolve(model)
     model = unwrapped(model)
+    own = construct(source, "meta").state_dict() if source.part else model.state_dict()
     found = state_dict_in(state, where)
-    found = with_own_keys(resolve(model), model.state_dict(), found, layout, where)
+    if not (source.part and found.keys() == model.state_dict().keys()):
+        found = with_own_keys(source, own, found, layout, where)
+    if source.part:
+        model, found = _of_part(source, found)
     load_state(model, found, where)
 
 
 def export_state_dict(what: Any, layout: str = "") -> dict[str, Tensor]:
     """The state dict of a created network, a run or a weights file under the key names
-    of a peer; by name, of newly drawn numbers.
+    of a peer; by name, of newly drawn numbers. The keys of a network made with
+    `features_only` are those of the whole network.
     """
     from zoo.weights.convert import to_theirs
 
@@ -106,7 +121,31 @@ def _state(source: Source) -> dict[str, Tensor]:
 
     if source.weights:
         return read_state(source.weights)
-    return (source.module if source.module is not None else build(source)).state_dict()
+    if source.module is None:
+        return build(source).state_dict()
+    return (_whole(source) if source.part else source.module).state_dict()
+
+
+def _whole(source: Source) -> Classifier:
+    """The classifier inside a part, whose names are those of the whole network."""
+    from zoo.count.meta import unwrapped
+    from zoo.interfaces.features import Part
+
+    part = unwrapped(source.module) if source.module is not None else None
+    assert isinstance(part, Part)
+    return part.model
+
+
+def _of_part(source: Source, state: dict[str, Tensor]) -> tuple[Classifier, dict[str, Tensor]]:
+    """The classifier inside a part, and of a state dict, the part's own or that of the
+    whole network, what belongs to it.
+    """
+    if state and all(key.startswith("model.") for key in state):
+        state = {key.removeprefix("model."): tensor for key, tensor in state.items()}
+    model = _whole(source)
+    own = model.state_dict()
+    behind = construct(source, "meta").state_dict().keys() - own.keys()
+    return model, {key: tensor for key, tensor in state.items() if key not in behind}
 
 
 def _fit_classes(model: nn.Module, wanted: int, source: Source, weights: Path) -> nn.Module:
@@ -114,10 +153,11 @@ def _fit_classes(model: nn.Module, wanted: int, source: Source, weights: Path) -
     held = classes_of(model, source)
     if held == wanted:
         return model
-    warn(
-        f"{source.name}: {weights.name} has {held} classes, {wanted} are wanted: "
-        "the body is kept, the head is new"
-    )
+    if wanted:
+        warn(
+            f"{source.name}: {weights.name} has {held} classes, {wanted} are wanted: "
+            "the body is kept, the head is new"
+        )
     return with_classes(model, source, wanted)
 
 

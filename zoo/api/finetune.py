@@ -88,6 +88,7 @@ def finetune(
     _check_data(data)
     checkpoint = _checkpoint(checkpoint_path, layout)
     source = resolve(what)
+    source.require_whole("finetune")
     if source.run:
         source = replace(source, module=None)  # a network of its own, not the run's
     if checkpoint and (source.module is not None or source.weights):
@@ -115,7 +116,7 @@ def finetune(
             model = from_file(source, checkpoint, layout, None, task.model_args(split))
         elif model is None:
             model = build(source, **task.model_args(split))
-        found = None if source.part else getattr(model, "origin", None)  # no name builds a part
+        found = getattr(model, "origin", None)
         origin = found if isinstance(found, Origin) else Origin("")
         return train_network(
             model,

@@ -41,6 +41,7 @@ def predict(
     from zoo.tasks import task_of
 
     source = resolve(what)
+    source.require_whole("predict")
     task = task_of(source.task)()
     if not task.predicts:
         raise UsageError(f"{source.name}: the task {task.name} makes no predictions")

@@ -69,6 +69,13 @@ class Source:
         given = self.origin.model_args if self.origin else {}
         return {**row, **self.record.get("model_args", {}), **given}
 
+    def require_whole(self, verb: str) -> None:
+        """Raise UsageError for a part of a network, which gives feature maps."""
+        if self.part:
+            raise UsageError(
+                f"{verb} takes a whole network, not feature maps of {self.name} (features_only)"
+            )
+
     @property
     def takes_images(self) -> bool:
         """Whether images are among its inputs; of a module that says nothing it is

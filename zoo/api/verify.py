@@ -23,8 +23,8 @@ def verify(what: str | os.PathLike[str] | Run | nn.Module) -> Verification:
     stated reason, and differ unexplained.
 
     `what` is a name, or what else `profile` takes: then the network as it is, which may
-    differ from the paper's. Raises UsageError for a module that zoo did not create, and
-    ZooError for a claim that cannot be computed.
+    differ from the paper's. Raises UsageError for a module that zoo did not create or
+    that is a part of a network, and ZooError for a claim that cannot be computed.
     """
     import torch
 
@@ -33,6 +33,7 @@ def verify(what: str | os.PathLike[str] | Run | nn.Module) -> Verification:
     from zoo.tables.verify import check_claims
 
     source = resolve(what)
+    source.require_whole("verify")
     if source.variant is None or source.family is None:
         raise UsageError(f"{source.name} was not made by zoo.create: no claims are known of it")
     with counting(), torch.no_grad():

@@ -12,29 +12,19 @@ inside the features.
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.errors import InputError, warn
+from zoo.errors import InputError, check_choice, warn
 from zoo.interfaces import input_checks
-from zoo.interfaces.network import Network, has_parameters
-
-
-def stage_indices(indices: int | Sequence[int] | None, count: int) -> list[int]:
-    """Stage numbers in ascending order: None is all, an int the last n, negative
-    numbers count from the end.
-    """
-    if indices is None:
-        return list(range(count))
-    if isinstance(indices, int):
-        indices = range(count - indices, count)
-    wanted = sorted({index + count if index < 0 else index for index in indices})
-    if not wanted or wanted[0] < 0 or wanted[-1] >= count:
-        raise InputError(f"stage indices {list(indices)}: this network has stages 0 to {count - 1}")
-    return wanted
+from zoo.interfaces.network import has_parameters
+from zoo.interfaces.pretrained_cfg import pretrained_cfg
+from zoo.interfaces.stages import StagedNetwork, stage_indices
+from zoo.layers.neck import averages_channels, global_pool, set_pooling
 
 
 def linear_head(width: int, num_classes: int) -> nn.Module:
@@ -62,43 +52,31 @@ class AuxHead(nn.Module):
         return self.head(self.body(input_checks.check_aux_map(x, self.smallest)))
 
 
-class Classifier(Network):
+class Classifier(StagedNetwork):
     """Base of the image classifiers. A network adds its stages, sets `neck`,
     `head_hidden_size` and `head`, and initialises.
 
     Attributes: `num_classes`; `in_chans`; `head_hidden_size`, the width of the vector
-    (N, head_hidden_size) before the head; `feature_info`, a dict with `num_chs`,
-    `reduction` (input size over map size) and `module` per stage.
+    (N, head_hidden_size) before the head; `feature_info`.
     """
 
-    neck: nn.Module
     head: nn.Module
     new_head_note = ""  # said where a new head differs from the paper's
+    own_pool = ""  # "avg" or "max" where `forward_head` pools, behind a head of convolutions
+    unpooled = False  # forward ends with a map
 
     def __init__(self, num_classes: int, in_chans: int) -> None:
-        super().__init__()
+        super().__init__(in_chans)
         if num_classes < 0 or in_chans < 1:
             raise InputError(
                 f"num_classes={num_classes}, in_chans={in_chans}: "
                 "needs num_classes >= 0 and in_chans >= 1"
             )
         self.num_classes = num_classes
-        self.in_chans = in_chans
         self.head_hidden_size = 0
-        self.features = nn.Sequential()
         self.aux: nn.ModuleDict | None = None
-        self.feature_info: list[dict[str, Any]] = []
 
     # ------------------------------------------------------------------------- building
-
-    def add_stage(self, name: str, stage: nn.Module, channels: int, reduction: int) -> None:
-        """Append a stage to `features`, which gives `channels` channels at
-        1/`reduction` of the input's size.
-        """
-        self.features.add_module(name, stage)
-        self.feature_info.append(
-            {"num_chs": channels, "reduction": reduction, "module": f"features.{name}"}
-        )
 
     def make_head(self, num_classes: int) -> nn.Module:
         """A new last layer, not yet initialised."""
@@ -125,7 +103,8 @@ class Classifier(Network):
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Logits (N, num_classes) of images (N, in_chans, H, W), or with `num_classes`
-        0 the vectors (N, head_hidden_size) before the head.
+        0 the vectors (N, head_hidden_size) before the head; with `global_pool` "" the
+        map (N, head_hidden_size, H', W') that they are the means of.
 
         In training mode, a network with auxiliary heads gives (logits, aux1, …).
         """
@@ -156,31 +135,6 @@ class Classifier(Network):
         x = self.neck(x)
         return x if pre_logits else self.head(x)
 
-    def forward_intermediates(
-        self,
-        x: Tensor,
-        indices: int | Sequence[int] | None = None,
-        *,
-        stop_early: bool = False,
-        intermediates_only: bool = False,
-    ) -> Any:
-        """The last feature map and the maps after the stages `indices` (an int: the
-        last n; None: all), in stage order.
-
-        `stop_early` leaves out the stages after the last index; `intermediates_only`
-        returns the list alone.
-        """
-        wanted = stage_indices(indices, len(self.features))
-        x = self.check_input(x)
-        maps = []
-        for index, stage in enumerate(self.features):
-            if stop_early and index > max(wanted):
-                break
-            x = self.run_stage(stage, x)
-            if index in wanted:
-                maps.append(x)
-        return maps if intermediates_only else (x, maps)
-
     def check_input(self, x: Tensor) -> Tensor:
         """`x`; raises InputError for a shape that the network does not take."""
         exact = self.image.size[1:] if self.image and self.image.fixed else None
@@ -197,12 +151,15 @@ class Classifier(Network):
     def get_classifier(self) -> nn.Module:
         return self.head
 
-    def reset_classifier(self, num_classes: int) -> None:
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Replace the head by a new one for `num_classes` (0: none), drawn as the paper
-        draws it, on the same device and dtype.
+        draws it, on the same device and dtype. `global_pool`: see `set_global_pool`.
         """
+        if global_pool is not None or self.unpooled:
+            self.set_global_pool(global_pool or "", num_classes)
         like = next(self.parameters())
         self.num_classes = num_classes
+        self.before_new_head()
         self.head = self.make_head(num_classes)
         for module in self._auxiliary():
             module.head = linear_head(module.head_hidden_size, num_classes)
@@ -211,6 +168,60 @@ class Classifier(Network):
                 self.init_module(name, module.to(like.device, like.dtype).train(self.training))
         if num_classes and self.new_head_note:
             warn(self.new_head_note)
+
+    def before_new_head(self) -> None:
+        """Forget what belongs to the paper's head alone: nothing in most networks."""
+
+    def set_global_pool(self, global_pool: str, num_classes: int) -> None:
+        """How the last map becomes a vector in front of a head for `num_classes`: "avg"
+        (OverFeat: "max") as in the paper, or "", not at all, which needs 0 classes.
+
+        Raises InputError for another value, and for a network whose hidden layers take
+        a map of fixed size.
+        """
+        pooling = self.own_pool or ("avg" if averages_channels(self.neck) else "")
+        if not pooling:
+            raise InputError(
+                f"{self.architecture} has no global pooling: leave out global_pool (its last map "
+                "is in forward_features and features_only=True)"
+            )
+        check_choice(self.architecture, "global_pool", global_pool, (pooling, ""))
+        if num_classes and not global_pool:
+            raise InputError(
+                f"{self.architecture}: global_pool='' gives a map, which no head takes: it needs "
+                f"num_classes=0 (or {num_classes} classes need global_pool={pooling!r})"
+            )
+        self.unpooled = not global_pool
+        if not self.own_pool:
+            set_pooling(self.neck, bool(global_pool))
+
+    def prune_intermediate_layers(
+        self,
+        indices: int | Sequence[int] | None = 1,
+        prune_norm: bool = False,
+        prune_head: bool = True,
+    ) -> list[int]:
+        """Take away what the maps after the stages `indices` do not need, and return
+        their numbers: all later stages, and the head where `prune_head` says so or a
+        stage went. forward then gives the last map that is left.
+
+        `prune_norm`: also the batch norm and ReLU between the last stage and the pool.
+        """
+        wanted = stage_indices(indices, len(self.features))
+        shortened = wanted[-1] + 1 < len(self.features)
+        norm = None if prune_norm or shortened else self.final_norm()
+        self.features = self.features[: wanted[-1] + 1]
+        self.__dict__.pop("last_map_size", None)
+        if prune_head or shortened:
+            self.aux = None
+            self.num_classes, self.head = 0, nn.Identity()
+            self.head_hidden_size = self.num_features
+            self.neck = nn.Identity() if self.own_pool else global_pool(norm)
+            self.set_global_pool("", 0)
+        elif prune_norm:
+            layers = list(self.neck.named_children())[len(self.final_norm()) :]
+            self.neck = nn.Sequential(OrderedDict(layers))
+        return wanted
 
     def layer_groups(self) -> dict[str, nn.Module]:
         """The named parts that hold parameters, in order from input to head; each
@@ -246,34 +257,12 @@ class Classifier(Network):
             return [f"{stage}.{name}" for name in names]
         return [stage]
 
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute each stage in the backward pass; do not save its activations."""
-        self.grad_checkpointing = enable
-
     # ----------------------------------------------------------------------- describing
 
     @property
-    def num_features(self) -> int:
-        """The channels of the last feature map."""
-        return int(self.feature_info[-1]["num_chs"]) if self.feature_info else 0
-
-    @property
     def pretrained_cfg(self) -> dict[str, Any]:
-        """timm's description of the input; {} where zoo.create did not make it."""
-        if self.origin is None or self.image is None or self.preprocessing is None:
-            return {}
-        first = (name for name, each in self.named_modules() if isinstance(each, nn.Conv2d))
-        smallest = self.image.min_size
-        return {
-            **self.preprocessing.to_dict(),
-            "architecture": self.origin.architecture,
-            "tag": self.origin.tag,
-            "num_classes": self.num_classes,
-            "min_input_size": (self.in_chans, smallest, smallest),
-            "fixed_input_size": self.image.fixed,
-            "first_conv": next(first, ""),
-            "classifier": "head",
-        }
+        """timm's description of input and head; {} where zoo.create did not make it."""
+        return pretrained_cfg(self)
 
     @property
     def default_cfg(self) -> dict[str, Any]:

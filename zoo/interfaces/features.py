@@ -10,26 +10,65 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.errors import InputError
-from zoo.interfaces.classifier import Classifier, stage_indices
+from zoo.errors import InputError, check_choice
+from zoo.interfaces.classifier import Classifier
 from zoo.interfaces.network import Network
+from zoo.interfaces.stages import stage_indices
 
 
-class FeatureInfo(list[dict[str, Any]]):
-    """The chosen entries of a network's `feature_info`, with timm's accessors."""
+class FeatureInfo:
+    """What is known of the feature maps, with timm's accessors: of those in
+    `out_indices`, or with `idx` (a stage number or several) of any stage.
+
+    `info` has a dict per stage of the whole network: `num_chs`, `reduction` (input size
+    over map size), `module`, `index`.
+    """
 
     def __init__(self, entries: Sequence[dict[str, Any]], out_indices: Sequence[int]) -> None:
-        super().__init__({**entries[index], "index": index} for index in out_indices)
+        self.info = [{**entry, "index": index} for index, entry in enumerate(entries)]
         self.out_indices = tuple(out_indices)
 
-    def channels(self) -> list[int]:
-        return [entry["num_chs"] for entry in self]
+    def from_other(self, out_indices: int | Sequence[int]) -> FeatureInfo:
+        """The same with other `out_indices`."""
+        return FeatureInfo(self.info, stage_indices(out_indices, len(self.info)))
 
-    def reduction(self) -> list[int]:
-        return [entry["reduction"] for entry in self]
+    def get_dicts(
+        self, keys: Sequence[str] | None = None, idx: int | Sequence[int] | None = None
+    ) -> Any:
+        """The dicts, or of each the entries `keys`; one dict where `idx` is a number.
 
-    def module_name(self) -> list[str]:
-        return [entry["module"] for entry in self]
+        Raises InputError for a key or a stage that there is not.
+        """
+        if isinstance(idx, int):
+            return self._dict(idx, keys)
+        return [self._dict(index, keys) for index in (self.out_indices if idx is None else idx)]
+
+    def get(self, key: str, idx: int | Sequence[int] | None = None) -> Any:
+        """The values of one key; one value where `idx` is a number."""
+        found = self.get_dicts([key], idx)
+        return found[key] if isinstance(idx, int) else [entry[key] for entry in found]
+
+    def channels(self, idx: int | Sequence[int] | None = None) -> Any:
+        return self.get("num_chs", idx)
+
+    def reduction(self, idx: int | Sequence[int] | None = None) -> Any:
+        return self.get("reduction", idx)
+
+    def module_name(self, idx: int | Sequence[int] | None = None) -> Any:
+        return self.get("module", idx)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.info[index]
+
+    def __len__(self) -> int:
+        return len(self.info)
+
+    def _dict(self, index: int, keys: Sequence[str] | None) -> dict[str, Any]:
+        (stage,) = stage_indices([index], len(self.info))
+        entry = self.info[stage]
+        for key in keys or ():
+            check_choice("feature_info", "key", key, entry)
+        return entry if keys is None else {key: entry[key] for key in keys}
 
 
 class Part(Network):
@@ -40,6 +79,8 @@ class Part(Network):
         model.aux = None
         self.model = model
         self.origin = model.origin
+        self.image = model.image
+        self.preprocessing = model.preprocessing
 
     def init_module(self, name: str, module: nn.Module) -> None:
         """Nothing: the classifier inside draws all its parameters itself."""
@@ -58,20 +99,31 @@ class Part(Network):
         self.model.set_grad_checkpointing(enable)
 
     @property
+    def in_chans(self) -> int:
+        return self.model.in_chans
+
+    @property
     def pretrained_cfg(self) -> dict[str, Any]:
-        return self.model.pretrained_cfg
+        """timm's description of the input; as in timm, that of the head is left out."""
+        whole = self.model.pretrained_cfg
+        if whole.get("first_conv"):
+            whole["first_conv"] = f"model.{whole['first_conv']}"
+        return {key: whole[key] for key in whole if key not in ("num_classes", "classifier")}
+
+    @property
+    def default_cfg(self) -> dict[str, Any]:
+        return self.pretrained_cfg
 
 
 class FeatureNet(Part):
     """The stages of a classifier up to the last wanted one; forward gives the list of
-    wanted feature maps.
+    wanted feature maps. `feature_info` says what they are.
     """
 
     def __init__(self, model: Classifier, out_indices: int | Sequence[int] | None = None) -> None:
         super().__init__(model)
-        wanted = stage_indices(out_indices, len(model.features))
-        model.features = model.features[: max(wanted) + 1]
-        model.neck = model.head = nn.Identity()
+        wanted = model.prune_intermediate_layers(out_indices)
+        model.neck = nn.Identity()
         self.feature_info = FeatureInfo(model.feature_info, wanted)
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -79,6 +131,9 @@ class FeatureNet(Part):
             x, self.feature_info.out_indices, intermediates_only=True
         )
         return maps
+
+    def extra_repr(self) -> str:
+        return f"architecture={self.architecture!r}, out_indices={self.feature_info.out_indices}"
 
 
 class Encoder(Part):
@@ -117,7 +172,7 @@ class Encoder(Part):
             return self.model.head_hidden_size
         stages = [f"features.{name}" for name, _ in self.model.features.named_children()]
         if self.output in ("features", *stages):
-            return int(self.model.feature_info[len(stages) - 1]["num_chs"])
+            return self.model.num_features
         image, like = self.model.image, next(self.parameters())
         assert image is not None
         size = image.size[1:] if image.fixed else (image.min_size, image.min_size)

@@ -22,6 +22,28 @@ def global_pool(
     return nn.Sequential(layers)
 
 
+def averages_channels(neck: nn.Module) -> bool:
+    """Whether a neck ends as `global_pool` makes it, in one mean per channel, or did so
+    before `set_pooling` took that out.
+    """
+    names = [name for name, _ in neck.named_children()]
+    if names[-1:] == ["drop"]:
+        names.pop()
+    if names[-2:] != ["pool", "flatten"]:
+        return False
+    pool = neck.get_submodule("pool")
+    return isinstance(pool, nn.Identity) or getattr(pool, "output_size", 0) == 1
+
+
+def set_pooling(neck: nn.Module, pooled: bool) -> None:
+    """Put the mean of each channel into such a neck, or take it out: then maps (N, C,
+    H, W) stay maps.
+    """
+    layers = {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
+    for name, layer in layers.items():
+        setattr(neck, name, (layer if pooled else nn.Identity()).train(neck.training))
+
+
 def fully_connected(
     in_chans: int, *, side: int, hidden: int, drop_rate: float, drop_first: bool = False
 ) -> nn.Sequential:

@@ -196,9 +196,10 @@ class LeNet5(Classifier):
         self.init_weights()
 
     def make_head(self, num_classes: int) -> nn.Module:
-        if self.output == "rbf" and num_classes == len(FIG_3):
+        codes = self.output == "rbf" and self.head_hidden_size == 84  # else layers were pruned
+        if codes and num_classes == len(FIG_3):
             return RBF()
-        if self.output == "rbf" and num_classes:
+        if codes and num_classes:
             warn(
                 f"LeNet-5 has codes for {len(FIG_3)} classes: with {num_classes} its output is a "
                 "linear layer"

@@ -56,6 +56,7 @@ class NiN(Classifier):
     InputError for an unknown pool.
     """
 
+    own_pool = "avg"
     new_head_note = (
         "NiN's new head has no ReLU after it, as with few classes a rectified logit can die"
     )
@@ -111,11 +112,12 @@ class NiN(Classifier):
         if self.num_classes and not pre_logits:
             x = self.head(x)
             x = F.relu(x, inplace=True) if self.head_relu else x
-        return F.adaptive_avg_pool2d(x, 1).flatten(1)  # (N, num_classes) or (N, head_hidden_size)
+        if self.unpooled:
+            return x
+        return F.adaptive_avg_pool2d(x, 1).flatten(1)  # (N, num_classes or head_hidden_size)
 
-    def reset_classifier(self, num_classes: int) -> None:
+    def before_new_head(self) -> None:
         self.head_relu = False
-        super().reset_classifier(num_classes)
 
     def init_module(self, name: str, module: nn.Module) -> None:
         if isinstance(module, nn.Conv2d):

@@ -51,6 +51,8 @@ class OverFeat(Classifier):
     last pool.
     """
 
+    own_pool = "max"
+
     def __init__(
         self,
         layers: tuple[tuple[int, int, int, int], ...],
@@ -107,7 +109,7 @@ class OverFeat(Classifier):
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = self.neck(x)  # (N, 4096, H', W')
         x = x if pre_logits else self.head(x)
-        return x.amax((2, 3))  # (N, num_classes) or (N, 4096)
+        return x if self.unpooled else x.amax((2, 3))  # (N, num_classes) or (N, 4096)
 
     def forward_map(self, x: Tensor, fine: bool = False) -> Tensor:
         """Class scores (N, num_classes, H', W') of all windows of images (N, in_chans,

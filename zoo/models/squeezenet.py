@@ -95,6 +95,7 @@ class SqueezeNet(Classifier):
     the head makes logits of its map.
     """
 
+    own_pool = "avg"
     new_head_note = (
         "SqueezeNet's new head has no ReLU after it, as with few classes a rectified logit can die"
     )
@@ -144,12 +145,13 @@ class SqueezeNet(Classifier):
         if self.num_classes and not pre_logits:
             x = self.head(x)
             x = F.relu(x, inplace=True) if self.head_relu else x
+        if self.unpooled:
+            return x
         return F.adaptive_avg_pool2d(x, 1).flatten(1)  # (N, num_classes) or (N, 512)
 
-    def reset_classifier(self, num_classes: int) -> None:
+    def before_new_head(self) -> None:
         self.head_relu = False
         self.head_padding = 0
-        super().reset_classifier(num_classes)
 
     def init_module(self, name: str, module: nn.Module) -> None:
         if isinstance(module, nn.Conv2d):
