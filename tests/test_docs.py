@@ -207,6 +207,23 @@ def test_every_model_file_has_its_text():
         assert all(isinstance(how, str) and how for how in text["recipe"].values()), family
 
 
+# -------------------------------------------------------------------- pages with Python
+
+
+@pytest.mark.parametrize("page", ["coming_from_timm.md", "coming_from_torchvision.md"])
+@pytest.mark.filterwarnings("ignore::zoo.errors.ZooWarning")
+def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
+    """All its blocks, in one namespace; they assert what they promise."""
+    monkeypatch.chdir(tmp_path)
+    text = (DOCS / page).read_text(encoding="utf-8")
+    namespace = {"__name__": page}
+    blocks = list(re.finditer(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+    assert len(blocks) >= 5
+    for block in blocks:
+        before = text.count("\n", 0, block.start(1))  # so that an error names the page's line
+        exec(compile("\n" * before + block[1], str(DOCS / page), "exec"), namespace)
+
+
 # ----------------------------------------------------------------------------- pictures
 
 
