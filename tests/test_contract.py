@@ -42,6 +42,8 @@ def is_classifier(name):
     return isinstance(on_meta(name), Classifier)
 
 
+# Names of networks whose layers behind the last map take one of fixed size:
+FIXED_MAPS = ("alexnet", "caffenet", "zfnet", "vgg", "lenet5", "ciresan", "highway_mnist")
 NETWORKS = zoo.list_models()
 CLASSIFIERS = [name for name in NETWORKS if is_classifier(name)]
 SMALL = small_rows()
@@ -234,9 +236,15 @@ def test_feature_maps(name):
     assert names_of(early) == [f"model.{key}" for key in names_of(model) if key.startswith(first)]
     assert len(model.forward_intermediates(x, 1, intermediates_only=True)) == 1
     assert len(model.forward_intermediates(x, [-1], stop_early=True, intermediates_only=True)) == 1
-    for wrong in ([count], [-count - 1], []):
+    for wrong in ([count], [-count - 1], [], 0, count + 1):
         with pytest.raises(InputError, match=f"0 to {count - 1}"):
             model.forward_intermediates(x, wrong)
+    assert model.pretrained_cfg["pool_size"] == tuple(maps[-1].shape[2:])
+    assert model.prune_intermediate_layers([0]) == [0]
+    assert model(x).shape == maps[0].shape
+    assert_partition(model)
+    model.reset_classifier(6, model.own_pool or "avg")
+    assert model(x).shape == (2, 6)
 
 
 @pytest.mark.parametrize("name", SMALL_CLASSIFIERS)
@@ -245,6 +253,13 @@ def test_other_heads_and_inputs(name):
     headless = on_meta(name, **args, num_classes=0).eval()
     x = images(name, headless, device="meta")
     assert headless(x).shape == (2, headless.head_hidden_size)
+    if name.startswith(FIXED_MAPS):
+        with pytest.raises(InputError, match="has no global pooling"):
+            headless.reset_classifier(0, "")
+    else:
+        headless.reset_classifier(0, "")
+        assert headless(x).ndim == 4
+        assert headless(x).shape[:2] == (2, headless.head_hidden_size)
     channels = 1 if headless.in_chans == 3 else 3
     other = on_meta(name, **{**args, "in_chans": channels, "num_classes": 7}).eval()
     assert other.origin.model_args == {**args, "in_chans": channels, "num_classes": 7}
