@@ -13,7 +13,7 @@ from zoo.api.source import resolve
 from zoo.cli import cli
 from zoo.count.memory.batch_size import Batches, largest_batch
 from zoo.count.memory.checked import GPUS, NETWORKS, unchecked
-from zoo.count.memory.confirm import confirm_batch
+from zoo.count.memory.confirm import confirm_batch, limited_memory
 from zoo.count.memory.memory_budget import available_bytes
 from zoo.errors import InputError, UsageError, ZooWarning
 from zoo.tasks.classify import Classify
@@ -196,6 +196,24 @@ def test_confirmation_takes_a_smaller_batch_while_it_does_not_fit():
     assert tried[0] == 202
     most = 1
     assert confirm_batch(6, Batches(2, 2), step) == 0
+
+
+def test_confirmation_stays_within_the_memory_that_was_named(monkeypatch):
+    shares = []
+    card = type("Card", (), {"total_memory": 80 * 2**30})
+    for name, value in {
+        "get_per_process_memory_fraction": lambda: 0.9,
+        "set_per_process_memory_fraction": shares.append,
+        "current_device": lambda: 0,
+        "get_device_properties": lambda device: card,
+        "memory_reserved": lambda: 2**30,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    with pytest.raises(ZeroDivisionError), limited_memory(7 * 2**30):
+        1 / 0  # noqa: B018
+    assert shares == [0.1, 0.9]
+    with limited_memory(200 * 2**30):
+        assert shares[-1] == 0.9
 
 
 # -------------------------------------------------------------- how large the memory is

@@ -101,6 +101,30 @@ def test_the_peak_with_every_optimizer(optimizer):
     assert predicted == pytest.approx(found.tensors, rel=0.01)
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("SGD", {"fused": True}),
+        ("AdamW", {"fused": True}),
+        ("AdamW", {"capturable": True}),
+        ("ASGD", {}),
+        ("Adafactor", {}),
+        ("RMSprop", {"foreach": False}),
+    ],
+    ids=str,
+)
+def test_the_peak_with_an_optimizer_made_by_a_function(name, options):
+    def make(parameters):
+        return getattr(torch.optim, name)(parameters, lr=0.001, **options)
+
+    predicted = zoo.memory(MANY_PARAMETERS, 1, optimizer=make).peak
+    images = torch.randn(1, *zoo.info(MANY_PARAMETERS).variant.image.size, device="cuda")
+    model = zoo.create(MANY_PARAMETERS, device="cuda")
+    found = measure(Workload(model, MANY_PARAMETERS, (images,)), optimizer=make)
+    print(name, options, "predicted", predicted, found)
+    assert predicted == pytest.approx(found.tensors, rel=0.01)
+
+
 def test_a_model_on_the_gpu_is_counted_as_it_is():
     model = zoo.create("resnet18", device="cuda")
     before = torch.cuda.memory_allocated()
