@@ -14,7 +14,7 @@ from torch import fx
 from torchvision.models.feature_extraction import create_feature_extractor
 
 import zoo
-from zoo.errors import InputError, UsageError
+from zoo.errors import InputError, UsageError, ZooWarning
 from zoo.interfaces.features import Encoder
 
 # The smallest FractalNet has one column, so no joins.
@@ -42,6 +42,7 @@ def case(name):
 
 
 CASES = [*map(case, NAMES)]
+DEEP = 500  # layers: beyond, the small network says as much
 
 
 def built(name, **model_args):
@@ -112,6 +113,8 @@ def test_torch_jit_refuses_to_record_a_draw(name):
         torch.jit.trace(model.train(), x, check_trace=False)
     with pytest.raises(UsageError, match=r"torch.jit.script cannot compile: call model.eval\(\)"):
         torch.jit.script(model)
+    with pytest.warns(ZooWarning, match="keeps that of evaluation mode in both"):
+        torch.jit.script(model.eval())
 
 
 def test_auxiliary_heads():
@@ -168,10 +171,10 @@ def test_a_part_of_a_network(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", zoo.list_models())
 def test_every_network(name):
+    variant = zoo.info(name).variant
     with torch.device("meta"):
-        model = zoo.create(name)
-        specs = zoo.info(name).variant.inputs
-        args = [spec.example(2, device="meta") for spec in specs]
+        model = zoo.create(name, **(tiny(name) if variant.depth > DEEP else {}))
+        args = [spec.example(2, device="meta") for spec in variant.inputs]
         for mode in (True, False):
             model.train(mode)
             assert fx.symbolic_trace(model)(*args).shape == model(*args).shape

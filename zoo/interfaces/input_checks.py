@@ -22,7 +22,8 @@ def check_images(
     """Images (N, in_chans, H, W), with H and W of at least `smallest`, or only `exact`.
     Raises InputError, in which the network is called `name`, for others.
     """
-    if not torch.jit.is_scripting():  # TorchScript knows no errors of ours: torch's follow
+    # TorchScript knows no errors of ours: torch's own follow.
+    if not torch.jit.is_scripting():  # type: ignore[attr-defined]
         if x.ndim != 4 or x.shape[1] != in_chans:
             raise InputError(
                 f"{name} takes images of shape (N, {in_chans}, H, W), not {tuple(x.shape)}"
@@ -41,7 +42,7 @@ def check_aux_map(x: Tensor, smallest: int) -> Tensor:
     """Maps (N, C, H, W) for an auxiliary head, with H and W of at least `smallest`.
     Raises InputError for others.
     """
-    if not torch.jit.is_scripting():
+    if not torch.jit.is_scripting():  # type: ignore[attr-defined]
         height, width = x.shape[2:]
         if height < smallest or width < smallest:
             raise InputError(

@@ -14,7 +14,7 @@ import torch.fx
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from zoo.errors import UsageError
+from zoo.errors import UsageError, warn
 from zoo.layers import init
 from zoo.layers.tracing import is_symbolic
 from zoo.spec import ImageInput, Origin, Preprocessing
@@ -108,6 +108,12 @@ class Network(nn.Module):
             raise UsageError(
                 f"{self.architecture} leaves parts out at random in training, which "
                 "torch.jit.script cannot compile: call model.eval() before"
+            )
+        if self.skips_parameters or getattr(self, "aux", None) is not None:
+            mode = "training" if self.training else "evaluation"
+            warn(
+                f"{self.architecture} has another forward pass in each mode: torch.jit.script "
+                f"keeps that of {mode} mode in both"
             )
         traced = torch.fx.symbolic_trace(self)
         for node in traced.graph.nodes:

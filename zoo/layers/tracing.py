@@ -29,7 +29,7 @@ def refuse_recording(what: str) -> None:
     """Raise UsageError where `torch.jit.trace` would record a single draw of `what`
     for good.
     """
-    if torch.jit.is_tracing():
+    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
         raise UsageError(
             f"torch.jit.trace would record one draw of {what} for good: call model.eval() before"
         )

@@ -139,7 +139,7 @@ class FractalBlock(nn.Module):
     def forward(self, x: Tensor, column: int = 0) -> Tensor:
         """`column`: the one to run in training; 0: all."""
         if self.training and is_symbolic(x):
-            return as_one_node(self, x, column)  # type: ignore[no-any-return]
+            return as_one_node(self, x, column)
         column = self.only or (column if self.training else 0)
         if column:
             return self.pool(self.columns[str(column)](x))

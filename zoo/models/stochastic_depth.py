@@ -86,7 +86,7 @@ class Stochastic(nn.Module):
         if not self.dropping:
             return self.relu(self.residual(x) + self.downsample(x))
         if is_symbolic(x):
-            return as_one_node(self, x)  # type: ignore[no-any-return]
+            return as_one_node(self, x)
         refuse_recording("the blocks that are dropped")
         if coin(self.survival):
             return self.relu(self.residual(x) + self.downsample(x))
