@@ -67,7 +67,7 @@ if TYPE_CHECKING:
     "--html",
     type=click.Path(),
     metavar="FILE.html",
-    help="Write a page with the table, the chart, and paper, departures and layers of each network.",
+    help="Write a page: table, chart, and each network's paper, departures and layers.",
 )
 def command(
     names: tuple[str, ...],
