@@ -891,6 +891,14 @@ def test_a_pool_of_daemonic_processes(digit_folder, tmp_path):
     assert len(zoo.predict(run, data)) == 12
 
 
+def test_loaders_with_processes_in_a_daemonic_process(tiny, monkeypatch):
+    monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)
+    data = TensorDataset(torch.rand(8, 1, 8, 8), torch.arange(8) % 2)
+    loader = DataLoader(data, batch_size=4, num_workers=1)
+    with pytest.raises(UsageError, match="may start no others: give the DataLoaders num_workers=0"):
+        tiny(loader, Tiny(2), val=loader)
+
+
 def test_a_pool_of_executors(digit_folder, tmp_path):
     """Those of concurrent.futures may have children; an error comes back as it is."""
     data = digit_folder("photos", {"zero": 6, "one": 6})

@@ -20,7 +20,8 @@ def transforms(
     """The preprocessing that belongs to a network: a torchvision v2 transform, image
     (PIL or uint8 tensor) to tensor (C, H, W).
 
-    Evaluation: the shorter side to size / crop_pct, the centre, [0, 1], mean and std.
+    Evaluation: the shorter side to size / crop_pct, the centre, [0, 1], mean and std;
+    the ends of very thin images (longer than 16 times their width) are cut off first.
     Training: a random crop, mirrored half of the time; networks for grey images turn
     and shift it a little instead, as mirrored digits are no digits. Raises UsageError
     for a network that takes no images.

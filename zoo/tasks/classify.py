@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 MIN_UPSCALED_SIZE = 32  # small images, for a network made for large ones that takes this size
 
+DAEMONIC = "this process, as those of multiprocessing.Pool, may start no others"
+
 
 class Classify(Task):
     """Image classification: batches of (images (N, C, H, W), class numbers (N,)), by a
@@ -117,6 +119,8 @@ class Classify(Task):
         world: int = 1,
     ) -> tuple[DataLoader, DataLoader]:
         if isinstance(split.train, DataLoader):
+            if current_process().daemon and (split.train.num_workers or split.val.num_workers):
+                raise UsageError(f"{DAEMONIC}: give the DataLoaders num_workers=0")
             return split.train, split.val
         workers = _workers(split, recipe.workers)
         options: dict[str, Any] = {
@@ -210,7 +214,7 @@ def _workers(split: DataSplit, wanted: int | None) -> int:
         files = bool(split.image_modes) and hasattr(os, "sched_getaffinity")
         wanted = min(4, len(os.sched_getaffinity(0))) if files else 0
     if wanted and current_process().daemon:
-        warn("this process, as those of multiprocessing.Pool, may start no others: workers=0")
+        warn(f"{DAEMONIC}: workers=0")
         return 0
     return wanted
 
