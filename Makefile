@@ -29,8 +29,8 @@ demo: $(VENV)/.run  ## compare the classics, train LeNet-5 on real digits, and u
 	@rm -rf $(RUN) $(RUN)-digits
 	$(BIN)/zoo compare lenet5_modern alexnet vgg16 resnet50 squeezenet1_0
 	$(BIN)/zoo finetune lenet5_modern --data digits --out $(RUN)
-	$(BIN)/python -m zoo.data.digits $(RUN)-digits 10 > /dev/null
-	$(BIN)/zoo predict $(RUN) $(RUN)-digits --top 3
+	$(BIN)/python -m zoo.data.digits $(RUN)-digits 20 > /dev/null
+	$(BIN)/zoo predict $(RUN) $(RUN)-digits/*/*.png --top 3 --plot $(RUN)/predictions.png
 	@echo "the curves of the run: $(RUN)/curves.png"
 
 test: $(VENV)/.dev  ## the tests, without the slow ones

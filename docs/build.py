@@ -1,5 +1,5 @@
-"""Writes the generated pages: docs/models/<family>.md with the picture of its block,
-and the index docs/models/README.md.
+"""Writes the generated pages: docs/models/<family>.md with the pictures of a network
+and its block, and the index docs/models/README.md.
 
 python docs/build.py [FAMILY]...          the index, and all pages or these
 python docs/build.py --check [FAMILY]...  says which are stale (exit 1)
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from diagram import block_svg  # beside this file
-from torch import nn
+from network_diagram import network_svg
 
 import zoo
 from zoo import registry
@@ -228,26 +228,25 @@ def results(names: list[str]) -> str:
     )
 
 
-def picture(text: dict[str, Any]) -> str:
-    """The SVG of the block that shows the family best; the module "" is the whole
-    network, a sequence of its parts.
+def pictures(family: str, text: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """The pictures of a family by the name of their file, each with what it shows: a
+    whole network, and the block that shows best what was new, where there is one.
     """
     name, path = text["block"]
     model: Any = zoo.create(name, device="meta").eval()
-    block = (
-        model.get_submodule(path) if path else nn.Sequential(model.features, model.neck, model.head)
-    )
-    seen: list[Any] = []
-    hook = block.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
-    (model if path else block)(*zoo.info(name).variant.example_inputs(device="meta"))
-    hook.remove()
-    return block_svg(
-        block,
-        seen[0],
-        f"{path or 'layers'} of {name}",
-        labels=text.get("labels"),
-        fold=text.get("fold", True),
-    )
+    example = zoo.info(name).variant.example_inputs(device="meta")
+    labels = text.get("labels")
+    svg = network_svg(model, *example, f"{name}, the whole network", labels=labels)
+    found = {f"{family}.svg": (f"`{name}`", svg)}
+    if path:
+        block, seen = model.get_submodule(path), []
+        hook = block.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+        model(*example)
+        hook.remove()
+        title, fold = f"{path} of {name}", text.get("fold", True)
+        svg = block_svg(block, seen[0], title, labels=labels, fold=fold)
+        found[f"{family}_block.svg"] = (f"`{path}` of `{name}`", svg)
+    return found
 
 
 def readings(doc: str, paper: Paper, names: list[str]) -> str:
@@ -277,20 +276,23 @@ def readings(doc: str, paper: Paper, names: list[str]) -> str:
 
 
 def page(family: str, names: list[str], text: dict[str, Any]) -> dict[str, str]:
-    """The files of a family: its page, and the picture of its block."""
+    """The files of a family: its page, and its pictures."""
     known = registry.family(names[0])
     head = known.doc.partition("\n\n")[0].partition(": ")
-    name, path = text["block"]
-    table_of = text.get("layers", name)
-    drawn = f"`{path}` of `{name}`" if path else f"The layers of `{name}`"
+    table_of = text.get("layers", text["block"][0])
+    drawn = pictures(family, text)
+    shown = [
+        f"![{what.replace('`', '')}](images/{file})\n\n{what}, drawn from the module as it runs "
+        "in evaluation."
+        for file, (what, _) in drawn.items()
+    ]
     body = [
         GENERATED,
         f"# {text['title']}",
         head[2][:1].upper() + head[2][1:] if head[1] else head[0],
         f"{reference(known.paper)} Code: [zoo/models/{family}.py](../../zoo/models/{family}.py).",
         f"**What was new.** {' '.join(text['new'].split())}",
-        f"![{path or 'layers'} of {name}](images/{family}.svg)",
-        f"{drawn}, drawn from the module as it runs in evaluation.",
+        *shown,
         "## Networks",
         networks(names),
         "MACs are multiply-adds of convolutions and matrix products for one image, FLOPs twice as "
@@ -313,7 +315,8 @@ def page(family: str, names: list[str], text: dict[str, Any]) -> dict[str, str]:
                 ["what", "how"], [list(item) for item in recipe.items()], left=("what", "how")
             ),
         ]
-    return {f"{family}.md": "\n\n".join(body) + "\n", f"images/{family}.svg": picture(text)}
+    images = {f"images/{file}": svg for file, (_, svg) in drawn.items()}
+    return {f"{family}.md": "\n\n".join(body) + "\n", **images}
 
 
 def index(known: dict[str, list[str]], text: dict[str, dict[str, Any]]) -> str:

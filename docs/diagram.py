@@ -26,6 +26,7 @@ COLOURS = {
     "norm": "#e8f3e1",
     "act": "#fdf0d5",
     "pool": "#f6dfe3",
+    "block": "#e9e2f3",
     "": "#ececec",
     "end": "#ffffff",
 }
@@ -143,7 +144,7 @@ def _boxes(
             continue
         sources = list(dict.fromkeys(origin[source] for source in before))
         layer = block.get_submodule(str(node.target)) if node.op == "call_module" else None
-        if layer is not None and _idle(layer, shapes.get(before[0]) == shapes.get(node)):
+        if layer is not None and idle(layer, shapes.get(before[0]) == shapes.get(node)):
             origin[node] = sources[0]
             continue
         if "alpha" in node.kwargs:  # a + alpha b
@@ -154,7 +155,7 @@ def _boxes(
         box = (
             _operation(node, figure(shapes.get(node, ())))
             if layer is None
-            else _layer(layer, labels)
+            else layer_box(layer, labels)
         )
         box.sources = sources
         alone = len(before) == 1 and len(before[0].users) == 1
@@ -168,7 +169,7 @@ def _boxes(
     return boxes
 
 
-def _idle(layer: nn.Module, unchanged: bool) -> bool:
+def idle(layer: nn.Module, unchanged: bool) -> bool:
     """Whether a layer does nothing in this place; `unchanged`: its output has the shape
     of its input.
     """
@@ -177,7 +178,7 @@ def _idle(layer: nn.Module, unchanged: bool) -> bool:
     return isinstance(layer, RESHAPING) or (unchanged and isinstance(layer, nn.AdaptiveAvgPool2d))
 
 
-def _layer(layer: nn.Module, labels: Mapping[str, str]) -> Box:
+def layer_box(layer: nn.Module, labels: Mapping[str, str]) -> Box:
     kind = type(layer).__name__
     weights = next(layer.parameters(), None) is not None
     if not type(layer).__module__.startswith("torch."):
@@ -262,15 +263,7 @@ def _draw(boxes: Mapping[Place, Box], title: str) -> str:
         max(x + halves[place] for place, x in plan.x.items()) + GAP_X - left,
         starts[-1] - GAP_Y + GAP_X,
     )
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_n(width)} {_n(height)}" '
-        f'width="{_n(width)}" height="{_n(height)}" role="img" aria-label="{escape(title)}" '
-        'font-family="DejaVu Sans, Verdana, Arial, sans-serif" text-anchor="middle">',
-        f"<title>{escape(title)}</title>",
-        '<defs><marker id="a" markerWidth="9" markerHeight="8" refX="8" refY="4" orient="auto">'
-        '<path d="M0,0L8,4L0,8z"/></marker></defs>',
-        '<rect width="100%" height="100%" fill="#ffffff"/>',
-    ]
+    parts = head(width, height, title)
     above, _ = neighbours(plan.lines)
     for upper, lower in plan.lines:
         x0, x1 = plan.x[upper] - left, plan.x[lower] - left
@@ -286,21 +279,43 @@ def _draw(boxes: Mapping[Place, Box], title: str) -> str:
         curve = _curve((x0, start), leave, enter, (x1, end))
         parts.append(f'<path d="{curve}" fill="none" stroke="#222222"{arrow}/>')
     for key, box in boxes.items():
-        x, (top, bottom) = plan.x[key] - left, _span(boxes, bands, key)
-        parts.append(
-            f'<rect x="{_n(x - box.width / 2)}" y="{_n(top)}" width="{box.width}" '
-            f'height="{box.height}" rx="{_n(4 if box.layer else (bottom - top) / 2)}" '
-            f'fill="{COLOURS[box.kind]}" stroke="#555555"/>'
-        )
-        for i, text in enumerate(box.lines):
-            size = SMALL if i else SIZE
-            y = top + MARGIN / 2 + LINE * (i + 0.5) + size * 0.36  # of the line's foot
-            colour = "#444444" if i else "#000000"
-            parts.append(
-                f'<text x="{_n(x)}" y="{_n(y)}" font-size="{size}" fill="{colour}">'
-                f"{escape(text)}</text>"
-            )
+        x, (top, _) = plan.x[key] - left, _span(boxes, bands, key)
+        parts += box_svg(box, x, top)
     return "\n".join([*parts, "</svg>", ""])
+
+
+def head(width: float, height: float, title: str) -> list[str]:
+    """How the SVG of a picture of this size begins; paths may end with the arrow
+    `#a`.
+    """
+    size = f'width="{rounded(width)}" height="{rounded(height)}"'
+    return [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {rounded(width)} '
+        f'{rounded(height)}" {size} role="img" aria-label="{escape(title)}" '
+        'font-family="DejaVu Sans, Verdana, Arial, sans-serif" text-anchor="middle">',
+        f"<title>{escape(title)}</title>",
+        '<defs><marker id="a" markerWidth="9" markerHeight="8" refX="8" refY="4" orient="auto">'
+        '<path d="M0,0L8,4L0,8z"/></marker></defs>',
+        '<rect width="100%" height="100%" fill="#ffffff"/>',
+    ]
+
+
+def box_svg(box: Box, x: float, top: float) -> list[str]:
+    """A box with its middle at `x`, and its text."""
+    parts = [
+        f'<rect x="{rounded(x - box.width / 2)}" y="{rounded(top)}" width="{box.width}" '
+        f'height="{box.height}" rx="{rounded(4 if box.layer else box.height / 2)}" '
+        f'fill="{COLOURS[box.kind]}" stroke="#555555"/>'
+    ]
+    for i, text in enumerate(box.lines):
+        size = SMALL if i else SIZE
+        y = top + MARGIN / 2 + LINE * (i + 0.5) + size * 0.36  # of the line's foot
+        colour = "#444444" if i else "#000000"
+        parts.append(
+            f'<text x="{rounded(x)}" y="{rounded(y)}" font-size="{size}" fill="{colour}">'
+            f"{escape(text)}</text>"
+        )
+    return parts
 
 
 def _span(
@@ -322,13 +337,13 @@ def _curve(
     """
     (x0, start), (x1, end) = first, last
     if abs(x0 - x1) < 0.5:
-        return f"M{_n(x1)},{_n(start)}V{_n(end)}"
+        return f"M{rounded(x1)},{rounded(start)}V{rounded(end)}"
     bend = (leave + enter) / 2
-    down = f"V{_n(leave)}" if leave > start else ""
-    rest = f"V{_n(end)}" if end > enter else ""
-    curve = f"C{_n(x0)},{_n(bend)} {_n(x1)},{_n(bend)} {_n(x1)},{_n(enter)}"
-    return f"M{_n(x0)},{_n(start)}{down}{curve}{rest}"
+    down = f"V{rounded(leave)}" if leave > start else ""
+    rest = f"V{rounded(end)}" if end > enter else ""
+    curve = f"C{rounded(x0)},{rounded(bend)} {rounded(x1)},{rounded(bend)} {rounded(x1)},{rounded(enter)}"
+    return f"M{rounded(x0)},{rounded(start)}{down}{curve}{rest}"
 
 
-def _n(value: float) -> str:
+def rounded(value: float) -> str:
     return f"{value:.1f}".removesuffix(".0")

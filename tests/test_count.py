@@ -532,7 +532,7 @@ def test_to_dict_and_text():
     profile = zoo.profile("lenet5")
     record = profile.to_dict()
     assert record["rows"][0]["macs"] == record["macs"] == 325_680
-    assert str(profile) == (
+    assert profile.summary() == (
         "lenet5, input 1x1x32x32: 60,000 parameters, 325,680 MACs (651,360 FLOPs), 4 "
         "convolutions or matrix products deep"
     )

@@ -216,15 +216,15 @@ def test_digits_are_split_once_and_for_all():
         open_data("digits", val_fraction=0.5)
 
 
-def test_exported_digits_are_validation_ones_with_their_names(tmp_path):
+def test_exported_digits_are_validation_ones_in_class_folders(tmp_path):
     paths = export_digits(tmp_path / "some", 12)
-    assert [int(path.name[0]) for path in paths] == [*range(10), 0, 1]
+    assert [int(path.parent.name) for path in paths] == [*range(10), 0, 1]
     data = open_digits()
     validation = {
         image.tobytes(): target
         for image, target in zip(data.val.images, data.val.targets, strict=True)
     }
-    assert all(validation[open_image(path).tobytes()] == int(path.name[0]) for path in paths)
+    assert all(validation[open_image(path).tobytes()] == int(path.parent.name) for path in paths)
     with pytest.raises(UsageError, match="1 to 360"):
         export_digits(tmp_path, 361)
 

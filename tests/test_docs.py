@@ -179,7 +179,8 @@ def test_a_page_holds_what_it_should(build):
     ]
     for line in (
         "[doi:10.1109/5.726791](https://doi.org/10.1109/5.726791)",
-        "![layers of lenet5](images/lenet.svg)",
+        "![lenet5](images/lenet.svg)",
+        "`lenet5`, drawn from the module as it runs in evaluation.",
         "| `lenet5` | the network of 1998 | 1998 | 7 | 1x32x32 | 60,000 | 325,680 | 651,360 |",
         "| `features.c3.conv` | TableConv2d | 16x10x10 | 1,516 | 150,000 |",
         "| `lenet5` | connections | II.B | 340,908 | 340,908 | agrees |",
@@ -241,18 +242,22 @@ def drawn(svg):
     texts = [
         (float(text.get("x")), float(text.get("y")), int(text.get("font-size")), text.text)
         for text in root.iter(f"{space}text")
+        if "text-anchor" not in text.attrib  # beside an arrow
     ]
     lines = [points(path.get("d")) for path in root.findall(f"{space}path")]
     return boxes, texts, lines, (float(root.get("width")), float(root.get("height")))
 
 
 def points(path):
-    """Points along a path of the commands M, V and C."""
+    """Points along a path of the commands M, V, H and C."""
     found = []
-    for command, numbers in re.findall("([MVC])([-0-9., ]+)", path):
+    for command, numbers in re.findall("([MVHC])([-0-9., ]+)", path):
         values = [float(number) for number in re.split("[, ]", numbers)]
         if command == "M":
             found.append((values[0], values[1]))
+        elif command == "H":
+            x, y = found[-1]
+            found += [(x + (values[0] - x) * i / 20, y) for i in range(1, 21)]
         elif command == "V":
             x, y = found[-1]
             found += [(x, y + (values[0] - y) * i / 20) for i in range(1, 21)]
@@ -298,9 +303,15 @@ def check_legible(svg):
     return boxes, texts, lines
 
 
-@pytest.mark.parametrize("family", MODEL_FILES)
-def test_the_picture_of_a_family_is_legible(family):
-    boxes, texts, lines = check_legible(BUILD.picture(TEXTS[family]))
+def block_of(family):
+    """The SVG of a family's block; "" where the network is its only picture."""
+    _, svg = BUILD.pictures(family, TEXTS[family]).get(f"{family}_block.svg", ("", ""))
+    return svg
+
+
+@pytest.mark.parametrize("family", [name for name in MODEL_FILES if TEXTS[name]["block"][1]])
+def test_the_picture_of_a_block_is_legible(family):
+    boxes, texts, lines = check_legible(block_of(family))
     assert len(lines) >= len(boxes) - 1 >= 3
     assert (
         [text[3] for text in texts].count("input")
@@ -309,6 +320,67 @@ def test_the_picture_of_a_family_is_legible(family):
     )
     middles = [round((top + bottom) / 2) for _, top, _, bottom in boxes]
     assert max(map(middles.count, middles)) <= 6
+
+
+def beside_arrows(svg):
+    """What stands beside the arrows, from the input to the output: (left, top, right,
+    bottom) and the text.
+    """
+    space = "{http://www.w3.org/2000/svg}"
+    fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    found = []
+    for text in ElementTree.fromstring(svg).iter(f"{space}text"):
+        if text.get("text-anchor") == "start":
+            x, y, size = (float(text.get(key)) for key in ("x", "y", "font-size"))
+            width = ImageFont.truetype(str(fonts), int(size)).getlength(text.text)
+            found.append(((x, y - size, x + width, y), text.text))
+    return found
+
+
+def network_of(family):
+    return BUILD.pictures(family, {**TEXTS[family], "block": [TEXTS[family]["block"][0], ""]})[
+        f"{family}.svg"
+    ][1]
+
+
+@pytest.mark.parametrize("family", MODEL_FILES)
+def test_the_diagram_of_a_network(family):
+    """One way from the input to the output, in columns that a page has room for, with
+    the shape on each arrow, which touches nothing.
+    """
+    svg = network_of(family)
+    boxes, texts, lines = check_legible(svg)
+    shapes = beside_arrows(svg)
+    assert len(lines) == len(boxes) - 1 == len(shapes)
+    width, height = drawn(svg)[3]
+    assert width < 800
+    assert height < 720
+    for (left, top, right, bottom), _ in shapes:
+        assert right < width
+        assert not any(left < x < right and top < y < bottom for line in lines for x, y in line)
+        assert not any(
+            left < box[2] and box[0] < right and top < box[3] and box[1] < bottom for box in boxes
+        )
+    assert (texts[0][3], texts[-1][3]) == ("input", "output")
+    name = TEXTS[family]["block"][0]
+    assert shapes[0][1] == "x".join(map(str, BUILD.zoo.info(name).variant.image.size))
+
+
+def test_the_diagrams_say_what_the_papers_tables_say():
+    vgg = network_of("vgg")
+    assert [text for text in words(vgg) if "conv" in text or "linear" in text] == [
+        *("2 × (3x3 conv, 64)", "2 × (3x3 conv, 128)", "3 × (3x3 conv, 256)"),
+        *("3 × (3x3 conv, 512)", "3 × (3x3 conv, 512)", "2 × (linear, 4096)", "linear, 1000"),
+    ]
+    assert [text for _, text in beside_arrows(vgg)][:4] == [
+        *("3x224x224", "64x224x224", "64x112x112", "128x112x112"),
+    ]
+    alexnet = drawn(network_of("alexnet"))
+    assert len({round((left + right) / 2) for left, _, right, _ in alexnet[0]}) == 2  # columns
+    assert [text[0] for text in words(network_of("resnet")) if "bottleneck" in text] == list("3463")
+    inception = [text for text in words(network_of("inception_v4")) if " × " in text]
+    assert inception == ["4 × (inception a)", "7 × (inception b)", "3 × (inception c)"]
+    assert "global average pool" in words(network_of("nin"))  # a function, not a module
 
 
 class Halves(nn.Module):

@@ -17,6 +17,7 @@ import numpy
 import pytest
 import torch
 from click.testing import CliRunner
+from matplotlib.axes import Axes
 from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
@@ -154,7 +155,7 @@ def test_predict_agrees_with_direct_evaluation(lenet, tmp_path):
     with torch.no_grad():
         expected = model(x[:, None] / 255).softmax(1)
     for what in (lenet, lenet.path, str(lenet.path)):
-        predictions = zoo.predict(what, tmp_path / "digits", top=10)
+        predictions = zoo.predict(what, (tmp_path / "digits").iterdir(), top=10)
         assert sorted(prediction.file for prediction in predictions) == sorted(paths)
         by_file = {prediction.file: prediction for prediction in predictions}
         for path, row in zip(paths, expected, strict=True):
@@ -165,7 +166,7 @@ def test_predict_agrees_with_direct_evaluation(lenet, tmp_path):
             torch.testing.assert_close(
                 torch.tensor([p for _, p in scores]), row.sort(descending=True).values
             )
-    right = sum(prediction.label == prediction.file.name[0] for prediction in predictions)
+    right = sum(prediction.label == prediction.truth for prediction in predictions)
     assert right >= 16
 
 
@@ -183,6 +184,37 @@ def test_predict_goes_on_after_unreadable_files(lenet, tmp_path):
             zoo.predict(lenet, files)
     with pytest.raises(InputError, match="top=0"):
         zoo.predict(lenet, good, top=0)
+
+
+def test_the_picture_of_predictions(lenet, tmp_path, monkeypatch):
+    """True and predicted labels, and digits of 8x8 pixels large enough to be seen."""
+    paths = export_digits(tmp_path / "digits", 3)
+    (tmp_path / "bad.png").write_text("no image")
+    (tmp_path / "some.png").write_bytes(paths[0].read_bytes())
+    files = [*paths, tmp_path / "bad.png", tmp_path / "some.png"]
+    found = zoo.predict(lenet, files)
+    assert [each.truth for each in found] == ["0", "1", "2", "", ""]
+    assert str(found).splitlines()[0].split() == [
+        *("file", "true", "predicted", "2nd", "3rd", "4th", "5th"),
+    ]
+    assert str(found).splitlines()[-1] == found[3].error
+    titles = []
+    monkeypatch.setattr(Axes, "set_title", lambda self, text, **style: titles.append(text))
+    for name in ("predictions.png", "predictions.svg"):
+        done = zoo_command("predict", lenet.path, *files, "--plot", tmp_path / name)
+        assert done.exit_code == 1  # for the file that cannot be read
+        assert done.stdout.splitlines()[-1] == f"the images with their labels: {tmp_path / name}"
+    assert [title.splitlines()[0] for title in titles[:3]] == [f"true: {label}" for label in "012"]
+    assert titles[1].splitlines()[1].startswith(f"predicted: {found[1].label} (")
+    assert titles[3].startswith(f"{found[4].label} (")
+    with Image.open(tmp_path / "predictions.png") as picture:
+        assert picture.width / 4 > 200  # 8 pixels of a digit are a fifth of an inch each
+    assert b"<svg" in (tmp_path / "predictions.svg").read_bytes()
+    for call in (lambda: found.plot(tmp_path / "x.jpg"), lambda: found.plot(tmp_path / "x")):
+        with pytest.raises(UsageError, match=r"the picture is a \.png or \.svg file"):
+            call()
+    with pytest.raises(UsageError, match="there is no image to draw"):
+        type(found)([found[3]]).plot(tmp_path / "x.png")
 
 
 def test_what_predict_cannot_use(lenet, tmp_path):
@@ -1014,8 +1046,9 @@ def test_command_line(tmp_path, digit_folder):
         1,
     )
     assert done.exit_code == 1
-    assert len(done.stdout.splitlines()) == 1
-    assert done.stdout.split()[0] == str(root / "one" / "000.png")
+    header, _, row = done.stdout.splitlines()
+    assert header.split() == ["file", "true", "predicted"]
+    assert row.split()[:2] == [str(root / "one" / "000.png"), "one"]
     assert done.stderr == f"zoo: error: {root / 'one' / 'bad.png'}: not an image\n"
     done = zoo_command("predict", tmp_path / "my run", root / "zero", "--json")
     assert done.exit_code == 0
@@ -1082,7 +1115,7 @@ def test_as_a_process(tmp_path):
     assert len(files) == 3
     done = process("zoo", "predict", "runs/lenet5_modern-digits-1", *files)
     assert (done.returncode, done.stderr) == (0, "")
-    assert [line.split()[0] for line in done.stdout.splitlines()] == files
+    assert [line.split()[0] for line in done.stdout.splitlines()[2:]] == files
 
 
 # ------------------------------------------------------------------------------- photos

@@ -46,7 +46,7 @@ def test_named_and_described(name):
     known = zoo.info(name)
     assert known.variant is variant
     text = run("info", name)
-    assert f"input       {variant.describe_inputs()}" in text
+    assert f"input:      {variant.describe_inputs()}" in text
     record = json.loads(run("info", name, "--json"))
     assert [each["kind"] for each in record["variant"]["inputs"]] == [
         type(each).__name__ for each in variant.inputs

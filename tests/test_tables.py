@@ -15,7 +15,7 @@ import zoo
 from zoo import registry
 from zoo.cli import cli, console
 from zoo.errors import PluginError, UsageError, ZooWarning
-from zoo.formatting import figure, markdown, plain
+from zoo.formatting import Table, figure, markdown, plain
 from zoo.spec import UNEXPLAINED, PrintedFigure
 
 
@@ -83,6 +83,7 @@ def test_a_verification_as_data_and_as_text(wrong):
         "macs    exact     325,680   325,680  agrees",
         "macs    Table 7     1,000   325,680  DIFFERS",
         "params  Table 8  ≈ 61,000    60,000  differs: a misprint",
+        "",
         "wrong: 1 of 4 claims DO NOT HOLD: macs (Table 7): printed 1,000, computed 325,680",
     ]
 
@@ -256,6 +257,8 @@ ROWS = [
     ]
 ]
 
+TABLE = Table(HEADERS, ROWS, left=("module", "kind", "text"), wrap="text", optional=("kind",))
+
 
 def shown(capsys):
     return [
@@ -266,7 +269,7 @@ def shown(capsys):
 
 def test_a_wide_terminal_shows_everything(monkeypatch, capsys):
     terminal(monkeypatch, 250)
-    console.table(HEADERS, ROWS, left=("module", "kind", "text"), wrap="text", optional=("kind",))
+    console.show_sections([TABLE])
     lines = shown(capsys)
     assert lines[0].split() == HEADERS
     assert lines[1:] == ["  ".join(ROWS[0]).rstrip()]
@@ -275,9 +278,7 @@ def test_a_wide_terminal_shows_everything(monkeypatch, capsys):
 def test_a_narrow_terminal_wraps_and_leaves_out_and_says_so(monkeypatch, capsys):
     terminal(monkeypatch, 86)
     with pytest.warns(ZooWarning, match="86 columns have no room for: kind"):
-        console.table(
-            HEADERS, ROWS, left=("module", "kind", "text"), wrap="text", optional=("kind",)
-        )
+        console.show_sections([TABLE])
     lines = shown(capsys)
     assert lines[0].split() == ["module", "MACs", "text"]
     assert all(len(line) <= 86 for line in lines)
@@ -289,7 +290,9 @@ def test_a_narrow_terminal_wraps_and_leaves_out_and_says_so(monkeypatch, capsys)
 
 def test_even_the_narrowest_terminal_cuts_nothing_off(monkeypatch, capsys):
     terminal(monkeypatch, 30)
-    console.table(HEADERS[:1] + HEADERS[2:3], [[ROWS[0][0], "1,234,567"]], left=("module",))
+    console.show_sections(
+        [Table(HEADERS[:1] + HEADERS[2:3], [[ROWS[0][0], "1,234,567"]], left=("module",))]
+    )
     assert ROWS[0][0] in "".join(line.split(" ")[0] for line in shown(capsys)[1:])
 
 

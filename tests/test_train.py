@@ -10,12 +10,14 @@ import socket
 import struct
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy
 import pytest
 import torch
 from accelerate import Accelerator
+from matplotlib.figure import Figure
 from PIL import Image
 from safetensors import SafetensorError
 from torch import nn
@@ -89,8 +91,8 @@ def test_it_learns_and_says_so(capsys):
     assert out == ""
     assert len(lines) == 9
     assert re.fullmatch(r"epoch 1/8  16 of 50 images: loss \d\.\d{4}  accuracy .* %", lines[0])
-    assert lines[1].startswith("epoch 1/8  train: loss ")
-    assert all(word in lines[-1] for word in ("val: loss", "accuracy", " %", "images/s"))
+    assert lines[1].startswith("epoch 1/8  training: loss ")
+    assert all(word in lines[-1] for word in ("validation: loss", "accuracy", " %", "images/s"))
 
 
 def test_off_a_terminal_there_is_a_line_now_and_then(capsys, monkeypatch):
@@ -549,6 +551,52 @@ def test_curves_show_the_numbers(tmp_path):
     with Image.open(tmp_path / "curves.png") as image:
         colours = {colour for _, colour in image.convert("RGB").getcolors(1 << 20)}
     assert {(0x1F, 0x77, 0xB4), (0xD9, 0x5F, 0x02)} <= colours, "both curves are there"
+
+
+def test_curves_say_what_they_are(tmp_path, monkeypatch):
+    """The network and the data, accuracy from 0 to 100 with what guessing has; and
+    "validation", as in the lines of progress.
+    """
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, *_, **__: figures.append(self))
+    config = {
+        "architecture": "lenet5",
+        "data": {"source": str(tmp_path / "photos")},
+        "num_classes": 4,
+        **ACCURACY,
+    }
+    with RunFolder(tmp_path / "x", "", config, CURVES) as folder:
+        for epoch, accuracy in ((1, 0.9), (2, 0.975)):
+            folder.epoch(record(epoch, accuracy), numbered(epoch))
+        monkeypatch.setattr("zoo.training.run.replaced", lambda path: nullcontext(path))
+    (figure,) = figures
+    assert figure.get_suptitle() == "lenet5 on photos"
+    loss, accuracy = figure.axes
+    assert accuracy.get_ylim()[0] == 0
+    assert 100 <= accuracy.get_ylim()[1] < 105
+    assert accuracy.get_title() == "validation accuracy, best epoch: 97.5 %"
+    lines = {line.get_label(): list(line.get_ydata()) for line in accuracy.lines}
+    assert lines["chance: 25 %"] == [25, 25]
+    assert lines["validation"] == [90, 97.5]
+    assert not any("chance" in line.get_label() for line in loss.lines)
+
+
+def test_a_run_as_text(tmp_path):
+    data = {"source": "digits", "train_images": 1437, "val_images": 360}
+    config = {"architecture": "lenet5", "data": data, **ACCURACY}
+    history = [record(1, 0.5), record(2, 0.975, 0.25), record(3, 0.9)]
+    assert str(Run(tmp_path, config, history)).splitlines() == [
+        "network:    lenet5",
+        "data:       digits: 1,437 images for training, 360 images for validation",
+        "accuracy:   97.5 % of 360 validation images (epoch 2 of 3)",
+        f"run folder: {tmp_path}",
+        "",
+        "epoch    training loss  validation loss  training accuracy  validation accuracy",
+        "-------  -------------  ---------------  -----------------  -------------------",
+        "best: 2         1.0000           0.2500             0.5000               0.9750",
+        "last: 3         1.0000           1.0000             0.5000               0.9000",
+    ]
+    assert str(Run(tmp_path, {}, [])) == f"run folder: {tmp_path}"
 
 
 def test_json_lines_are_plain(tmp_path):

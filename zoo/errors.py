@@ -14,8 +14,14 @@ nothing is wrong.
 """
 
 import difflib
+import sys
 import warnings
 from collections.abc import Iterable
+from types import FrameType
+
+# Between the line that called this package and the place that has something to say:
+# this package, what calls or wraps its functions, and what loads its files.
+NOT_THE_CALLER = {"zoo", "torch", "accelerate", "contextlib", "functools", "importlib"}
 
 
 class ZooError(Exception):
@@ -51,10 +57,30 @@ class ZooWarning(UserWarning):
 
 
 def warn(message: str) -> None:
-    """Say something that the user should know of; the command line prints it to stderr
-    as `note: …`.
+    """Say something that the user should know of, as a warning at the line that called
+    this package; the command line prints it to stderr as `note: …`.
     """
-    warnings.warn(message, ZooWarning, stacklevel=3)
+    frame = _caller(sys._getframe(1))
+    warnings.warn_explicit(
+        message,
+        ZooWarning,
+        filename=frame.f_code.co_filename,
+        lineno=frame.f_lineno,
+        module=frame.f_globals.get("__name__", "<string>"),
+        registry=frame.f_globals.setdefault("__warningregistry__", {}),
+    )
+
+
+def _caller(frame: FrameType) -> FrameType:
+    """The first frame from `frame` outwards that is the user's; the outermost one where
+    none is.
+    """
+    while frame.f_back:
+        name = frame.f_globals.get("__name__", "")
+        if name.partition(".")[0] not in NOT_THE_CALLER:
+            break
+        frame = frame.f_back
+    return frame
 
 
 def nearest(word: str, known: Iterable[str], more: str = "") -> str:

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.api.source import layouts_of, named_by_peers, resolve, weight_records
 from zoo.errors import UsageError
+from zoo.formatting import Printable, Section, figure
 from zoo.spec import Paper, Variant
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-@dataclass(frozen=True)
-class Info:
+@dataclass(frozen=True, repr=False)
+class Info(Printable):
     """What is known of a network: `paper`, `variant` (arguments, inputs, claims,
     results), the file's head as `doc`, its weights, and the peers whose key names are
     known (`layouts`: what `layout=` takes, each with the arguments in which the peer's
@@ -34,6 +35,52 @@ class Info:
     tag: str = ""  # of the weights that were asked about
     run: Path | None = None
     classes: tuple[str, ...] = ()
+
+    def sections(self) -> list[Section]:
+        """The name, the facts, and the head of the model file."""
+        name = f"{self.name}.{self.tag}" if self.tag else self.name
+        return [name, self.facts(), self.doc]
+
+    def facts(self) -> dict[str, str]:
+        """What is known, by its label; reported results a line each."""
+        variant = self.variant
+        shapes = variant.input_shapes()
+        at = f" at {figure(shapes[0][1:])}" if variant.image and len(shapes) == 1 else ""
+        macs = variant.claims.macs
+        parts = (f"{key}: {part.name} to {part.output}" for key, part in variant.backbones.items())
+        facts = {
+            "paper": str(self.paper),
+            "link": self.paper.url,
+            "variant": variant.note,
+            "task": variant.task,
+            "arguments": ", ".join(f"{key}={value}" for key, value in variant.model_args.items()),
+            "backbones": ", ".join(parts),
+            "input": variant.describe_inputs(),
+            "depth": f"{variant.depth} layers with weights",
+            "parameters": f"{variant.claims.params:,}",
+            "MACs": f"{macs:,}{at} (FLOPs: {2 * macs:,})",
+            "weights": ", ".join(self.weights) or "none yet",
+            "layouts": "; ".join(self.layout_notes()),
+            "run": f"{self.run}: {', '.join(self.classes)}" if self.run else "",
+            "from": f"{self.distribution}, family {self.family}",
+            "reported": "\n".join(
+                f"{result.value} {result.metric}: {result.data}, {result.protocol} "
+                f"({result.source})"
+                for result in variant.results
+            ),
+        }
+        return {label: text for label, text in facts.items() if text}
+
+    def layout_notes(self) -> list[str]:
+        """What `layout=` takes, and which peers' networks of this name are others."""
+        own = [f"{peer}{_with(args)}" for peer, args in self.layouts.items()]
+        others = self.named_by_peers.items()
+        return own + [f"{peer}'s {self.name} is {name} here" for peer, name in others]
+
+
+def _with(args: dict[str, Any]) -> str:
+    given = ", ".join(f"{key}={value!r}" for key, value in args.items())
+    return f" (whose network has {given})" if given else ""
 
 
 def info(what: Any) -> Info:

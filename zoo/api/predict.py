@@ -14,7 +14,7 @@ from zoo.errors import UsageError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from zoo.tasks.classify_files import Prediction
+    from zoo.tasks.predictions import Predictions
     from zoo.training.run import Run
 
 
@@ -26,9 +26,10 @@ def predict(
     classes: Sequence[str] | None = None,
     model: nn.Module | None = None,
     transform: Callable[[Any], Tensor] | None = None,
-) -> list[Prediction]:
-    """The `top` likeliest classes of image files with their probabilities, file by
-    file. A folder stands for the images in it and in its folders.
+) -> Predictions:
+    """The `top` likeliest classes of image files (a folder stands for the images in it
+    and in its folders) with their probabilities, file by file: a list of Prediction,
+    shown as a table; `.plot("predictions.png")` draws the images with their labels.
 
     `what` is a run (its folder or the object), a weights file of ours, or a module
     together with the names of its `classes`. A run of a module that zoo did not create

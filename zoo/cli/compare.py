@@ -101,7 +101,7 @@ def command(
              zoo compare 'vgg*' 'resnet*' --plot parameters.png --kind parameters
              zoo compare 'resnet*' --memory-batch-size 32 --html report.html
     """
-    from zoo.cli.console import emit, passive_threads, progress
+    from zoo.cli.console import emit, passive_threads, progress, show_sections
 
     if latency_batch_size:
         passive_threads()
@@ -125,7 +125,7 @@ def command(
         comparison.to_html(html)
         click.echo(f"{html}: {len(comparison.rows)} networks")
     if form or not (plot or html):
-        emit(comparison, form, lambda comparison: _show(comparison, sort))
+        emit(comparison, form, lambda comparison: show_sections(comparison.sections(sort)))
 
 
 def _say_unchecked(comparison: Comparison) -> None:
@@ -135,17 +135,3 @@ def _say_unchecked(comparison: Comparison) -> None:
     if others:
         count = f"{len(others)} of the {len(comparison.rows)} networks"
         warn(f"the memory of {count} was not checked on a GPU; checked: {', '.join(NETWORKS)}")
-
-
-def _show(comparison: Comparison, sort: str) -> None:
-    from zoo.cli.console import table
-
-    titles = comparison.titles
-    first_to_go = ("reported", "weights", "year", "input")
-    table(
-        list(titles.values()),
-        comparison.cells(),
-        left=("name", titles["reported"]),
-        wrap=titles["reported"],
-        optional=[titles[column] for column in first_to_go if column != sort],
-    )

@@ -7,8 +7,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Timer
 from typing import Any
@@ -16,16 +17,15 @@ from typing import Any
 import click
 
 from zoo.errors import warn
-from zoo.formatting import plain
+from zoo.formatting import Section, Table, section_text
 
 PATIENCE = 2.0  # seconds without a progress bar
-READABLE = 24  # least width of a column whose text is wrapped
 
 
-def emit(result: Any, form: str | None, show: Callable[[Any], None]) -> None:
+def emit(result: Any, form: str | None, show: Callable[[Any], None] | None = None) -> None:
     """Print a result to stdout: as "json" (its `to_dict`, or itself where it is a dict
-    or list), "csv" (`to_csv`) or "markdown" (`to_markdown`); without a form with
-    `show`, which prints it for people.
+    or list), "csv" (`to_csv`) or "markdown" (`to_markdown`); without a form for people:
+    its sections, or with `show`.
     """
     if form == "json":
         plain_data = isinstance(result, (dict, list))
@@ -34,62 +34,28 @@ def emit(result: Any, form: str | None, show: Callable[[Any], None]) -> None:
         click.echo(result.to_csv(), nl=False)
     elif form == "markdown":
         click.echo(result.to_markdown())
-    else:
+    elif show:
         show(result)
+    else:
+        show_sections(result.sections())
 
 
-def table(
-    headers: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    left: Sequence[str],
-    wrap: str = "",
-    optional: Sequence[str] = (),
-) -> None:
-    """Print to stdout. On a terminal the text of the column `wrap` is wrapped, and
-    where the width is not enough the columns `optional` are left out, the first one
-    first. Nothing is ever cut off.
+def show_sections(sections: Iterable[Section]) -> None:
+    """Print to stdout, with an empty line between two; tables are made to fit a
+    terminal, with a note of what that leaves out.
     """
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        click.echo(plain(headers, rows, left))
-        return
-    widths = {
-        header: max(map(len, column))
-        for header, *column in zip(headers, *rows, strict=True)
-        for column in [[header, *column]]
-    }
-    needed = {
-        header: min(width, READABLE) if header == wrap else width
-        for header, width in widths.items()
-    }
-    shown = list(headers)
-    dropped: list[str] = []
-    while sum(needed[header] + 1 for header in shown) - 1 > console.width and len(dropped) < len(
-        optional
-    ):
-        dropped.append(optional[len(dropped)])
-        shown.remove(dropped[-1])
-    gap = 2 if sum(needed[header] + 2 for header in shown) - 2 <= console.width else 1
-    fits = sum(needed[header] + gap for header in shown) - gap <= console.width
-    grid = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="bold")
-    for header in shown:
-        grid.add_column(
-            header,
-            justify="left" if header in left else "right",
-            no_wrap=fits and header != wrap,
-            overflow="fold",
-        )
-    for row in rows:
-        grid.add_row(
-            *(Text(cell) for header, cell in zip(headers, row, strict=True) if header in shown)
-        )
-    console.print(grid)
-    if dropped:
-        warn(f"{console.width} columns have no room for: {', '.join(dropped)}")
+    for number, section in enumerate(sections):
+        if number:
+            click.echo()
+        if isinstance(section, Table) and on_terminal():
+            width = shutil.get_terminal_size().columns
+            fitted, dropped = section.fitted(width)
+            header, _, *rows = fitted.text().splitlines()
+            click.echo("\n".join([click.style(header, bold=True), *rows]))
+            if dropped:
+                warn(f"{width} columns have no room for: {', '.join(dropped)}")
+        else:
+            click.echo(section_text(section))
 
 
 def width() -> int | float:
@@ -101,7 +67,7 @@ def width() -> int | float:
 
 
 def on_terminal() -> bool:
-    """Whether `table` prints to a terminal."""
+    """Whether stdout is one."""
     from rich.console import Console
 
     return Console().is_terminal

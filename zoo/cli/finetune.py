@@ -91,23 +91,16 @@ def command(
 
 
 def _show(run: Run) -> None:
-    width = max(len("run folder"), len(run.metric)) + 1
-    click.echo(f"{run.metric + ':':<{width}} {_score(run)}")
-    click.echo(f"{'run folder:':<{width}} {run.path}")
-    click.echo(f"{'next:':<{width}} zoo predict {shlex.quote(str(run.path))} IMAGE...")
+    from zoo.cli.console import show_sections
+    from zoo.training.run_text import outcome
+
+    following = f"zoo predict {shlex.quote(str(run.path))} IMAGE..."
+    show_sections([{**outcome(run), "next": following}])
 
 
 def _counts(run: Run) -> dict[str, Any]:
     data = run.config["data"]
     return {name: data[name] for name in data if name.startswith(("train_", "val_"))}
-
-
-def _score(run: Run) -> str:
-    name, count = list(_counts(run).items())[-1]
-    value = f"{run.score * 100:.1f} %" if run.metric == "accuracy" else f"{run.score:.4f}"
-    unit = name.removeprefix("val_")
-    epochs = f"epoch {run.best['epoch']} of {len(run.history)}"
-    return f"{value} of {count} validation {unit} ({epochs})"
 
 
 def _result(what: str, run: Run) -> dict[str, Any]:

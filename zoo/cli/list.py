@@ -70,7 +70,8 @@ def command(
 
 def _show(summaries: list[Summary]) -> None:
     """As a table, with the results as short as the terminal needs them."""
-    from zoo.cli.console import table, width
+    from zoo.cli.console import show_sections, width
+    from zoo.formatting import Table
 
     headers = ["name", "year", "parameters", "MACs", "weights", "reported by the paper"]
     if not any(each.tags for each in summaries):
@@ -81,7 +82,8 @@ def _show(summaries: list[Summary]) -> None:
         if sum(widths) + 2 * len(widths) <= width():
             break
     if summaries:
-        table(headers, rows, left=(headers[0], *headers[4:]), optional=("weights", "year"))
+        left = (headers[0], *headers[4:])
+        show_sections([Table(headers, rows, left, optional=("weights", "year"))])
 
 
 def _cells(summary: Summary, headers: list[str], short: int) -> list[str]:

@@ -13,7 +13,6 @@ from zoo.optimizers import OPTIMIZERS
 
 if TYPE_CHECKING:
     from zoo.count.memory.batch_size import Largest
-    from zoo.count.memory.predict import Memory
 
 LOWER = ["bfloat16", "float16"]
 
@@ -85,7 +84,7 @@ def command(
     Example: zoo memory resnet50 --batch-size 64 --optimizer adamw --autocast bfloat16
     """
     from zoo.api.memory import find_largest
-    from zoo.cli.console import emit
+    from zoo.cli.console import emit, show_sections
 
     if step["optimizer"] == "none":
         step["optimizer"] = None
@@ -95,7 +94,7 @@ def command(
                 "--confirm tries the batch that --fit finds: give --fit 24GiB or --fit auto too"
             )
         predicted = zoo.memory(what, batch_size, **step)
-        emit(predicted, form, lambda _: _show(predicted, depth))
+        emit(predicted, form, lambda _: show_sections(predicted.sections(depth)))
         return
     if batch_size is not None:
         raise UsageError("--fit finds the batch: leave out --batch-size")
@@ -107,7 +106,7 @@ def command(
         emit({"name": what, "max_batch_size": 0}, form, lambda _: None)
         return
     result = {"max_batch_size": batch, **found.memory.to_dict()}
-    emit(result, form, lambda _: _show(found.memory, depth))
+    emit(result, form, lambda _: show_sections(found.memory.sections(depth)))
 
 
 def _say_largest(what: str, size: str, found: Largest, confirmed: bool, device: str) -> None:
@@ -121,32 +120,3 @@ def _say_largest(what: str, size: str, found: Largest, confirmed: bool, device: 
             aside = "800 MiB of it are left for driver and libraries"
         click.echo(f"{aside}; one that asks for more makes the batch smaller: --confirm tries it")
     click.echo()
-
-
-def _show(memory: Memory, depth: int) -> None:
-    from zoo.cli.console import table
-    from zoo.formatting import mib
-
-    whole = memory.whole()
-    rows = [
-        [kind, mib(whole[kind]) if kind in whole else "", mib(size)]
-        for kind, size in memory.at_peak.items()
-        if size or whole.get(kind)
-    ]
-    table(["MiB", "whole", "at the peak"], [*rows, ["peak", "", mib(memory.peak)]], left=("MiB",))
-    modules = [
-        ["  " * row.level + row.path.rpartition(".")[2], row.kind, mib(row.activations)]
-        for row in memory.rows
-        if 0 < row.level <= depth and row.activations
-    ]
-    if modules:
-        click.echo()
-        table(["module", "kind", "activations saved, MiB"], modules, left=("module", "kind"))
-    click.echo(f"\n{memory}")
-    if memory.reserved is not None:
-        click.echo(
-            f"torch's caching allocator takes up to {mib(memory.reserved)} MiB of the card for it; "
-            "the driver and libraries come on top"
-        )
-    if memory.unchecked:
-        click.echo(memory.unchecked)

@@ -10,7 +10,7 @@ import zoo
 from zoo.cli import options
 
 if TYPE_CHECKING:
-    from zoo.tasks.classify_files import Prediction
+    from zoo.tasks.predictions import Prediction
 
 
 @click.command("predict", short_help="classify image files with a fine-tuned network")
@@ -20,19 +20,38 @@ if TYPE_CHECKING:
     "--top", type=click.IntRange(1), default=5, show_default=True, help="Classes per image."
 )
 @options.forms("json")
+@click.option(
+    "--plot",
+    metavar="FILE.png|svg",
+    help="Draw the images too, enlarged, with their predicted and, where the class folder "
+    "says it, their true labels.",
+)
 @click.pass_context
 def command(
-    ctx: click.Context, run: str, files: tuple[str, ...], top: int, form: str | None
+    ctx: click.Context,
+    run: str,
+    files: tuple[str, ...],
+    top: int,
+    form: str | None,
+    plot: str | None,
 ) -> None:
     """The likeliest classes of each IMAGE, by the network of the run folder RUN. A
     folder stands for the images in it and in its folders.
 
     Example: zoo predict runs/resnet18-photos-1 cat.jpg dog.jpg --top 3
     """
-    from zoo.cli.console import emit
+    from zoo.cli.console import emit, show_sections
 
+    if plot:
+        from zoo.tasks.predictions import check_picture
+
+        check_picture(plot)
     predictions = zoo.predict(run, files, top=top)
-    emit([_record(each) for each in predictions], form, lambda _: _show(predictions))
+    table = [predictions.table()] if predictions.read else []
+    emit([_record(each) for each in predictions], form, lambda _: show_sections(table))
+    if plot and predictions.read:
+        predictions.plot(plot)
+        click.echo(f"the images with their labels: {plot}", err=bool(form))
     unread = [each.error for each in predictions if each.error]
     for error in unread:
         click.echo(f"zoo: error: {error}", err=True)
@@ -44,11 +63,3 @@ def _record(prediction: Prediction) -> dict[str, Any]:
     classes = [{"class": name, "probability": share} for name, share in prediction.scores]
     error = prediction.error or None
     return {"file": str(prediction.file), "classes": classes, "error": error}
-
-
-def _show(predictions: list[Prediction]) -> None:
-    width = max(len(str(prediction.file)) for prediction in predictions)
-    for prediction in predictions:
-        if not prediction.error:
-            shares = (f"{name} {share * 100:5.1f} %" for name, share in prediction.scores)
-            click.echo(f"{prediction.file!s:<{width}}  {'   '.join(shares)}")

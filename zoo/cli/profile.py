@@ -11,7 +11,6 @@ from zoo.cli import options
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
-    from zoo.count.cross_check import CrossCheck
     from zoo.count.profile import Profile
 
 
@@ -68,7 +67,7 @@ def command(
     if engine:
         with status_after(f"counting {what}"):
             found = zoo.cross_check(what, engine, input_size, batch_size, mode=mode)
-        emit(found, form, _show_cross_check)
+        emit(found, form)
         return
     with status_after(f"counting {what}"):
         profile = zoo.profile(what, input_size, batch_size, mode=mode, stats=stats)
@@ -81,29 +80,16 @@ def command(
 
 
 def _show_modules(profile: Profile, depth: int) -> None:
-    from zoo.cli.console import on_terminal, table
-    from zoo.count.module_table import LEFT, OPTIONAL
+    from zoo.cli.console import on_terminal, show_sections
 
     shown = profile.table(depth)
-    headers = list(shown.columns())
-    optional = [header for header in OPTIONAL if header in headers]
-    table(headers, shown.cells(bars=on_terminal()), left=LEFT, optional=optional)
-    click.echo("\n" + "\n".join(profile.totals()))
+    show_sections([*shown.sections(bars=on_terminal()), "\n".join(profile.totals())])
     if hidden := len(profile.rows) - len(shown.rows):
         deepest = max(row.level for row in profile.rows)
         click.echo(f"note: {hidden} modules lie deeper: --depth {deepest} shows all", err=True)
 
 
 def _show_operators(profile: Profile) -> None:
-    from zoo.cli.console import table
-    from zoo.count.module_table import OPERATORS, OPERATORS_LEFT
+    from zoo.cli.console import show_sections
 
-    table(OPERATORS, profile.operator_table().cells(), left=OPERATORS_LEFT)
-    click.echo("\n" + "\n".join(profile.totals()))
-
-
-def _show_cross_check(found: CrossCheck) -> None:
-    from zoo.cli.console import table
-
-    table(found.headers(), found.cells(), left=("operations",))
-    click.echo("\n" + "\n".join(found.remarks()))
+    show_sections([*profile.operator_table().sections(), "\n".join(profile.totals())])

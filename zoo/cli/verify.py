@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 import zoo
 from zoo.cli import options
 from zoo.errors import PluginError, UsageError, warn
-
-if TYPE_CHECKING:
-    from zoo.tables.verify import Verification, Verifications
 
 
 @click.command("verify", short_help="the figures that a paper prints against the computed ones")
@@ -47,22 +42,8 @@ def command(ctx: click.Context, names: tuple[str, ...], everything: bool, form: 
             warn(f"left out: {error}")
     found = Verifications(tuple(results))
     if len(names) == 1 and form != "markdown":
-        emit(results[0], form, _show_one)
+        emit(results[0], form)
     else:
-        emit(found, form, _show_all)
+        emit(found, form)
     if not found.ok:
         ctx.exit(1)
-
-
-def _show_one(result: Verification) -> None:
-    from zoo.cli.console import table
-    from zoo.tables.verify import HEADERS, LEFT
-
-    table(HEADERS, result.cells(), left=LEFT, wrap="verdict", optional=("where",))
-    click.echo(f"\n{result.summary()}")
-
-
-def _show_all(found: Verifications) -> None:
-    for result in found.results:
-        click.echo(result.summary())
-    click.echo(f"\n{found.summary()}")

@@ -16,7 +16,7 @@ from zoo.count.isolation import first_line, kept_random_state
 from zoo.count.meta import copy_of_zeros, tensors
 from zoo.count.profile import Profile
 from zoo.count.workload import Workload, set_mode
-from zoo.formatting import figure, markdown, plain, separated
+from zoo.formatting import Printable, Section, Table, figure, markdown, separated
 
 MULTIPLY_ADDS = ("convolution", "matrix product", "attention", "recurrence")
 FVCORE = {  # its names of operators
@@ -52,8 +52,8 @@ class Operations:
         return None if self.theirs is None else self.theirs - self.ours
 
 
-@dataclass(frozen=True)
-class CrossCheck:
+@dataclass(frozen=True, repr=False)
+class CrossCheck(Printable):
     """Our counts beside another engine's, in multiply-adds and other operations.
 
     `modules`: where multiply-adds differ, the innermost ones (of a forward pass; the
@@ -108,8 +108,8 @@ class CrossCheck:
         total = f"{self.engine} itself prints {self.total:,}, {TOTALS[self.engine][1]}"
         return [total, f"not counted by {self.engine}: {left_out}"] if left_out else [total]
 
-    def __str__(self) -> str:
-        return "\n".join([plain(self.headers(), self.cells(), HEADERS[:1]), *self.remarks()])
+    def sections(self) -> list[Section]:
+        return [Table(self.headers(), self.cells(), HEADERS[:1]), "\n".join(self.remarks())]
 
 
 def run_engine(engine: str, ours: Profile, workload: Workload) -> CrossCheck:

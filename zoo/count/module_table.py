@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from zoo.formatting import figure, markdown, mib, separated
+from zoo.formatting import Printable, Table, figure, markdown, mib, separated
 
 Shape = tuple[Any, ...]
 Column = Callable[["Row"], str]
@@ -80,8 +80,8 @@ class OperatorRow:
         return "free" if self.kind == "free" and not self.macs else "counted"
 
 
-@dataclass(frozen=True)
-class ModuleTable:
+@dataclass(frozen=True, repr=False)
+class ModuleTable(Printable):
     """Modules of one network, of which the first is the network itself.
 
     `images`: whether an input has more than a batch and a width; `backward` and
@@ -135,6 +135,11 @@ class ModuleTable:
         columns = self.columns(bars).values()
         return [[cell(row) for cell in columns] for row in self.rows]
 
+    def sections(self, bars: bool = False) -> list[Table]:
+        headers = list(self.columns())
+        optional = [header for header in OPTIONAL if header in headers]
+        return [Table(headers, self.cells(bars), LEFT, optional=optional)]
+
     def to_markdown(self) -> str:
         lines = [
             [f"`{row.path or self.name}`", *line[1:]]
@@ -148,8 +153,8 @@ class ModuleTable:
         return separated(names, (asdict(row).values() for row in self.rows))
 
 
-@dataclass(frozen=True)
-class OperatorTable:
+@dataclass(frozen=True, repr=False)
+class OperatorTable(Printable):
     """The operators that ran."""
 
     rows: tuple[OperatorRow, ...]
@@ -160,6 +165,9 @@ class OperatorTable:
             [row.name, row.status, row.kind.replace("free", ""), *map(figure, numbers(row))]
             for row in self.rows
         ]
+
+    def sections(self) -> list[Table]:
+        return [Table(OPERATORS, self.cells(), OPERATORS_LEFT)]
 
     def to_markdown(self) -> str:
         return markdown(OPERATORS, self.cells(), OPERATORS_LEFT)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -18,11 +18,13 @@ from zoo.count.torch_internals import own_parameters
 from zoo.count.tracker import Tracker
 from zoo.count.workload import Workload, say_frozen, set_mode
 from zoo.errors import warn
-from zoo.formatting import figure, mib
+from zoo.formatting import Printable, Section, figure, mib
+
+DEPTH = 3  # levels of the module tree that are shown
 
 
-@dataclass(frozen=True)
-class Profile:
+@dataclass(frozen=True, repr=False)
+class Profile(Printable):
     """Exact counts of one forward pass, or of a training step, for the whole batch.
 
     `macs`: multiply-adds of convolutions and matrix products, biases excluded; `flops`
@@ -48,8 +50,8 @@ class Profile:
     activation_bytes: int  # that a backward pass needs; the input is not among them
     depth: int
     uncounted: Mapping[str, int]
-    operators: tuple[OperatorRow, ...] = field(repr=False)
-    rows: tuple[Row, ...] = field(repr=False)  # in tree order
+    operators: tuple[OperatorRow, ...]
+    rows: tuple[Row, ...]  # in tree order
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -79,7 +81,7 @@ class Profile:
 
     def totals(self) -> list[str]:
         """What stands below the table, a line each."""
-        lines = [str(self), f"other operations: {by_kind(self.other)}"]
+        lines = [self.summary(), f"other operations: {by_kind(self.other)}"]
         if self.mode == "train":
             lines.append(f"other operations of the backward pass: {by_kind(self.backward_other)}")
         size = f"{mib(self.activation_bytes)} MiB ({self.activation_bytes:,} bytes)"
@@ -90,7 +92,20 @@ class Profile:
         missing = ", ".join(f"{name} called {calls}x" for name, calls in self.uncounted.items())
         return [*lines, f"operators: {counts}" + (f" ({missing})" if missing else "")]
 
-    def __str__(self) -> str:
+    def sections(self, depth: int | None = None) -> list[Section]:
+        """The modules down to this level of the tree, and the totals; by default three
+        levels, and how many modules lie deeper.
+        """
+        lines = self.totals()
+        if depth is None:
+            depth = DEPTH
+            deepest = max(row.level for row in self.rows)
+            if hidden := sum(row.level > depth for row in self.rows):
+                lines.append(f"{hidden} modules lie deeper: .table({deepest}) has them all")
+        return [*self.table(depth).sections(), "\n".join(lines)]
+
+    def summary(self) -> str:
+        """The totals in one line."""
         text = (
             f"{self.name}, input {', '.join(map(figure, self.inputs))}: {self.params:,} "
             f"parameters, {self.macs:,} MACs ({self.flops:,} FLOPs), "

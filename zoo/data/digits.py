@@ -3,7 +3,7 @@ part of UCI's Optical Recognition of Handwritten Digits (E. Alpaydin, C. Kaynak,
 They need no download.
 
 `python -m zoo.data.digits FOLDER [COUNT]` writes some of the validation digits as PNG
-files.
+files, in a folder per class.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def open_digits() -> DataSplit:
 
 
 def export_digits(folder: str | Path, count: int = 10) -> list[Path]:
-    """Write `count` validation digits, each class in turn, as PNG files whose names
-    carry the true digit: `3_digit0042.png`.
+    """Write `count` validation digits, each class in turn, as PNG files in the folder
+    of their class: `3/0042.png`.
     """
     images, digits, (_, val) = _load()
     queues = [[index for index in val if digits[index] == digit] for digit in range(10)]
@@ -66,10 +66,10 @@ def export_digits(folder: str | Path, count: int = 10) -> list[Path]:
     order = [queue[turn] for turn in range(rounds) for queue in queues if turn < len(queue)]
     if not 1 <= count <= len(order):
         raise UsageError(f"count={count}: there are 1 to {len(order)} validation digits to write")
-    Path(folder).mkdir(parents=True, exist_ok=True)
     paths = []
     for index in order[:count]:
-        paths.append(Path(folder, f"{digits[index]}_digit{index:04d}.png"))
+        paths.append(Path(folder, str(digits[index]), f"{index:04d}.png"))
+        paths[-1].parent.mkdir(parents=True, exist_ok=True)
         images[index].save(paths[-1])
     return paths
 

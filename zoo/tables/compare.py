@@ -9,14 +9,16 @@ from typing import Any
 
 from zoo.errors import check_choice, warn
 from zoo.files import write
-from zoo.formatting import markdown, plain, separated, some_of
+from zoo.formatting import Printable, Table, markdown, separated, some_of
 from zoo.tables.evaluation_protocols import choose, protocol
 from zoo.tables.rows import LEFT, Row, cells, first, results, sort_key, value
 
+FIRST_TO_GO = ("reported", "weights", "year", "input")  # columns, on a narrow terminal
 
-@dataclass(frozen=True)
-class Comparison:
-    """A table of networks; `print` shows it as plain text.
+
+@dataclass(frozen=True, repr=False)
+class Comparison(Printable):
+    """A table of networks.
 
     `titles`: of the columns that it has, by their names, which are also those of the
     fields of its rows.
@@ -96,8 +98,11 @@ class Comparison:
             write(path, html)
         return html
 
-    def __str__(self) -> str:
-        return plain(list(self.titles.values()), self.cells(), LEFT)
+    def sections(self, keep: str = "") -> list[Table]:
+        """The table; the column `keep` stays on the narrowest terminal."""
+        optional = [self.titles[name] for name in FIRST_TO_GO if name != keep]
+        headers = list(self.titles.values())
+        return [Table(headers, self.cells(), LEFT, wrap=self.titles["reported"], optional=optional)]
 
 
 def comparison(

@@ -10,7 +10,7 @@ from torch import nn
 
 from zoo.count.profile import Profile
 from zoo.errors import ZooError
-from zoo.formatting import figure, markdown, plain, reference
+from zoo.formatting import Printable, Section, Table, figure, markdown, reference
 from zoo.spec import UNEXPLAINED, Claims, Paper, PrintedFigure
 from zoo.tables.rows import FLOAT_BYTES
 
@@ -82,9 +82,9 @@ class Tally:
         return ", ".join(parts)
 
 
-@dataclass(frozen=True)
-class Verification:
-    """All checks of one network; `print` shows them as a table."""
+@dataclass(frozen=True, repr=False)
+class Verification(Printable):
+    """All checks of one network."""
 
     name: str
     checks: tuple[Check, ...]  # the first two are the exact parameters and MACs
@@ -130,8 +130,9 @@ class Verification:
         cited = reference(self.paper) if self.paper else ""
         return [f"`{self.name}`", cited, params, macs, str(len(self.checks)), verdict]
 
-    def __str__(self) -> str:
-        return f"{plain(HEADERS, self.cells(), LEFT)}\n{self.summary()}"
+    def sections(self) -> list[Section]:
+        table = Table(HEADERS, self.cells(), LEFT, wrap="verdict", optional=("where",))
+        return [table, self.summary()]
 
     def summary(self) -> str:
         """One line: how many claims agree and differ, and which do not hold."""
@@ -145,8 +146,8 @@ class Verification:
         return f"{self.name}: {len(self.failed)} of {len(self.checks)} claims DO NOT HOLD: {failed}"
 
 
-@dataclass(frozen=True)
-class Verifications:
+@dataclass(frozen=True, repr=False)
+class Verifications(Printable):
     """Those of several networks."""
 
     results: tuple[Verification, ...]
@@ -164,6 +165,10 @@ class Verifications:
 
     def to_dict(self) -> list[dict[str, Any]]:
         return [result.to_dict() for result in self.results]
+
+    def sections(self) -> list[str]:
+        """A line per network, and one of all."""
+        return ["\n".join(result.summary() for result in self.results), self.summary()]
 
     def to_markdown(self) -> str:
         """A line per network, with its paper."""

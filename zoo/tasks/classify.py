@@ -21,7 +21,8 @@ from zoo.data.transforms import build_transform, preprocessing_of
 from zoo.errors import DataError, UsageError, warn
 from zoo.spec import ImageInput, Preprocessing
 from zoo.tasks.base import Prepared, Task
-from zoo.tasks.classify_files import Files, Prediction, classify_files
+from zoo.tasks.classify_files import Files, classify_files
+from zoo.tasks.predictions import Predictions
 from zoo.training.metrics import ChartMetric, Mean
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Classify(Task):
     higher_is_better = True
     chart_metrics = (
         ChartMetric("loss"),
-        ChartMetric("accuracy", "accuracy (%)", percent=True),
+        ChartMetric("accuracy", "accuracy (%)", percent=True, chance=True),
     )
     predicts = "image files"
 
@@ -193,7 +194,7 @@ class Classify(Task):
         classes: Sequence[str] = (),
         transform: Callable[[Any], Tensor] | None = None,
         top: int = 5,
-    ) -> list[Prediction]:
+    ) -> Predictions:
         transform = transform or EvalTransform(preprocessing_of(model))
         return classify_files(model, given, transform=transform, classes=classes, top=top)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +12,10 @@ from torch import Tensor, nn
 
 from zoo.data.image import is_image_name, open_image
 from zoo.errors import DataError, InputError, warn
+from zoo.tasks.predictions import Prediction, Predictions
 
 Files = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 PREDICTION_BATCH = 32  # images
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The likeliest classes of a file with their probabilities, in falling order; or
-    why it could not be read.
-    """
-
-    file: Path
-    scores: tuple[tuple[str, float], ...] = ()
-    error: str = ""
-
-    @property
-    def label(self) -> str:
-        """The likeliest class. Raises DataError for a file that could not be read."""
-        if self.error:
-            raise DataError(self.error)
-        return self.scores[0][0]
 
 
 def image_files(files: Files) -> list[Path]:
@@ -77,24 +59,28 @@ def classify_files(
     transform: Callable[[Any], Tensor],
     classes: Sequence[str],
     top: int = 5,
-) -> list[Prediction]:
+) -> Predictions:
     """The `top` likeliest classes of each file, in the order of the files. A file that
     cannot be read has `error` set.
     """
     if top < 1:
         raise InputError(f"top={top}: needs a whole number from 1 on")
     paths = image_files(files)
-    predictions: list[Prediction] = []
+    predictions = Predictions()
+    known = frozenset(classes)
     for start in range(0, len(paths), PREDICTION_BATCH):
         part = paths[start : start + PREDICTION_BATCH]
         inputs = [_read(path, transform) for path in part]
         readable = [image for image in inputs if isinstance(image, Tensor)]
         rows = iter(_probabilities(model, torch.stack(readable)) if readable else ())
         for path, image in zip(part, inputs, strict=True):
+            folder = path.absolute().parent.name
+            truth = folder if folder in known else ""
             if isinstance(image, Tensor):
-                predictions.append(Prediction(path, _scores(next(rows), classes, top)))
+                scores = _scores(next(rows), classes, top)
+                predictions.append(Prediction(path, scores, truth=truth))
             else:
-                predictions.append(Prediction(path, error=image))
+                predictions.append(Prediction(path, error=image, truth=truth))
     return predictions
 
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from zoo.training.metrics import ChartMetric
+from zoo.training.metrics import PARTS, ChartMetric
 
 # told apart by colour-blind readers and in grey print
 COLOURS = {"train": "#1f77b4", "val": "#d95f02"}
-LABELS = {"train": "training", "val": "validation"}
+GREY = "#666666"
 
 
 def draw_curves(
@@ -19,15 +19,22 @@ def draw_curves(
     best: Mapping[str, float],
     path: Path,
     metrics: Sequence[ChartMetric] = (ChartMetric("loss"),),
+    *,
+    title: str = "",
+    classes: int = 0,
 ) -> None:
     """Write a PNG with the record `best` marked; metrics that the run does not have are
     left out.
+
+    `title`: the network and the data. `classes`: how many there are, for the accuracy
+    that guessing has.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     shown = [metric for metric in metrics if f"val_{metric.name}" in history[0]]
     figure = Figure(figsize=(5 * len(shown), 3.8), dpi=120, layout="constrained")
+    figure.suptitle(title, fontsize=12)
     panels = figure.subplots(1, len(shown), squeeze=False)[0]
     epochs = [record["epoch"] for record in history]
     for axes, metric in zip(panels, shown, strict=True):
@@ -35,17 +42,20 @@ def draw_curves(
             name = f"{part}_{metric.name}"
             if name in history[0]:  # scores of a whole set are of the validation data alone
                 values = [record[name] * metric.scale for record in history]
-                axes.plot(
-                    epochs, values, color=colour, marker="o", markersize=3, label=LABELS[part]
-                )
-        marked = f"best epoch: {best['epoch']}"
-        axes.axvline(best["epoch"], color="grey", linestyle=":", label=marked)
-        value = f"{best[f'val_{metric.name}'] * metric.scale:.4g}"
-        unit = " %" if metric.percent else ""
-        axes.set_title(f"validation, best epoch: {value}{unit}", fontsize=10)
+                axes.plot(epochs, values, color=colour, marker="o", markersize=3, label=PARTS[part])
+        if metric.percent:
+            axes.set_ylim(0, 102)  # the curve's top at 100 is seen whole
+        if metric.chance and classes:
+            chance = 100 / classes
+            axes.axhline(
+                chance, color=GREY, linestyle="--", linewidth=1, label=f"chance: {chance:.3g} %"
+            )
+        axes.axvline(best["epoch"], color=GREY, linestyle=":", label=f"best epoch: {best['epoch']}")
+        value = metric.text(best[f"val_{metric.name}"])
+        axes.set_title(f"validation {metric.name}, best epoch: {value}", fontsize=10)
         axes.set_xlabel("epoch")
         axes.set_ylabel(metric.axis)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
-        axes.legend()
+        axes.legend(fontsize=9)
     figure.savefig(path, format="png")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Record = dict[str, float]  # the numbers of one epoch, by name
+PARTS = {"train": "training", "val": "validation"}  # of the data: in records, and in words
 
 
 class Mean(NamedTuple):
@@ -61,7 +62,8 @@ class ChartMetric:
 
     name: str
     label: str = ""  # of the curve's axis; "": the name
-    percent: bool = False
+    percent: bool = False  # a share, shown from 0 to 100
+    chance: bool = False  # a share of right answers: guessing one of the classes has one, too
 
     @property
     def axis(self) -> str:

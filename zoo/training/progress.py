@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from zoo.training.metrics import ChartMetric
+from zoo.training.metrics import PARTS, ChartMetric
 
 LINE_EVERY = 30.0  # seconds, where there is no bar
 
@@ -83,7 +83,7 @@ class Progress:
 
     def epoch(self, record: Mapping[str, float]) -> None:
         self.bar.update(self.task, completed=record["epoch"] * self.total)
-        parts = [f"{part}: {self._text(record, part + '_')}" for part in ("train", "val")]
+        parts = [f"{word}: {self._text(record, part + '_')}" for part, word in PARTS.items()]
         speed = f"{record[f'{self.unit}_per_second']:,.0f} {self.unit}/s"
         self.say(f"{self._number(int(record['epoch']))}  {'  '.join(parts)}  {speed}")
 

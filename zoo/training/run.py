@@ -17,7 +17,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from types import TracebackType
@@ -27,10 +27,12 @@ from safetensors import SafetensorError
 
 from zoo.errors import DataError, InputError, UsageError, ZooError
 from zoo.files import load_state, read_state, replaced, write, write_state
+from zoo.formatting import Printable, Section
 from zoo.training.curves import draw_curves
 from zoo.training.metrics import ChartMetric, Record
 from zoo.training.place import RUNS, check_free, check_place
 from zoo.training.recipe import plain
+from zoo.training.run_text import run_sections, run_title
 
 if TYPE_CHECKING:
     from torch import nn
@@ -42,8 +44,8 @@ ABOUT = (  # what a weights file says of its network: it can be built again with
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Run:
+@dataclass(frozen=True, repr=False)
+class Run(Printable):
     """A finished run: its folder `path`, `config`, and `history`, a record per epoch.
     `model` is the trained module, with the last epoch's weights, where the run was made
     in this process.
@@ -52,7 +54,7 @@ class Run:
     path: Path
     config: dict[str, Any]
     history: list[Record]
-    model: nn.Module | None = field(default=None, repr=False)
+    model: nn.Module | None = None
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
@@ -96,6 +98,9 @@ class Run:
     @property
     def classes(self) -> tuple[str, ...]:
         return tuple(self.config.get("classes") or ())
+
+    def sections(self) -> list[Section]:
+        return run_sections(self)
 
     def load_best(self, module: nn.Module) -> nn.Module:
         """Load the best epoch's weights into a module and return it, in evaluation
@@ -201,7 +206,14 @@ class RunFolder:
         if self.history:
             best = best_record(self.history, self.config)
             with replaced(self.path / CURVES) as temporary:
-                draw_curves(self.history, best, temporary, self.metrics)
+                draw_curves(
+                    self.history,
+                    best,
+                    temporary,
+                    self.metrics,
+                    title=run_title(self.config),
+                    classes=self.config.get("num_classes", 0),
+                )
             return
         self._take_away()
 

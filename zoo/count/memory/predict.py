@@ -8,7 +8,7 @@ pass, loss, backward pass, optimizer step.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -26,7 +26,7 @@ from zoo.count.torch_internals import run_operator
 from zoo.count.tracker import Tracker
 from zoo.count.workload import Workload, say_frozen, set_mode
 from zoo.errors import InputError
-from zoo.formatting import mib
+from zoo.formatting import Printable, Section, Table, mib
 
 KINDS = (
     "parameters",
@@ -51,8 +51,8 @@ class ModuleMemory:
     activations: int
 
 
-@dataclass(frozen=True)
-class Memory:
+@dataclass(frozen=True, repr=False)
+class Memory(Printable):
     """Bytes, predicted. `peak`: the most that are allocated at one moment of the step,
     `at_peak` by kind, `peak_phase` and `peak_module` where that is. `activations`: what
     the forward pass saves for the backward pass, each storage once, without parameters
@@ -83,7 +83,7 @@ class Memory:
     at_peak: Mapping[str, int]
     reserved: int | None
     fits: bool | None  # into the capacity that was given
-    rows: tuple[ModuleMemory, ...] = field(repr=False)
+    rows: tuple[ModuleMemory, ...]
     unchecked: str = ""
 
     def to_dict(self) -> dict[str, Any]:
@@ -100,7 +100,38 @@ class Memory:
             "activations": self.activations,
         }
 
-    def __str__(self) -> str:
+    def sections(self, depth: int = 2) -> list[Section]:
+        """The bytes by kind, of the modules down to this level of the tree, and the
+        peak.
+        """
+        whole = self.whole()
+        kinds = [
+            [kind, mib(whole[kind]) if kind in whole else "", mib(size)]
+            for kind, size in self.at_peak.items()
+            if size or whole.get(kind)
+        ]
+        peak = ["peak", "", mib(self.peak)]
+        found: list[Section] = [Table(["MiB", "whole", "at the peak"], [*kinds, peak], ["MiB"])]
+        modules = [
+            ["  " * row.level + row.path.rpartition(".")[2], row.kind, mib(row.activations)]
+            for row in self.rows
+            if 0 < row.level <= depth and row.activations
+        ]
+        if modules:
+            headers = ["module", "kind", "activations saved, MiB"]
+            found.append(Table(headers, modules, headers[:2]))
+        lines = [self.summary()]
+        if self.reserved is not None:
+            lines.append(
+                f"torch's caching allocator takes up to {mib(self.reserved)} MiB of the card for "
+                "it; the driver and libraries come on top"
+            )
+        if self.unchecked:
+            lines.append(self.unchecked)
+        return [*found, "\n".join(lines)]
+
+    def summary(self) -> str:
+        """The peak in one line."""
         where = f" in {self.peak_module}" if self.peak_module else ""
         kinds = ", ".join(f"{kind} {mib(size)} MiB" for kind, size in self.at_peak.items() if size)
         return (

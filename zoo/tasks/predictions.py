@@ -1,0 +1,121 @@
+"""Predicted classes of image files, as a table and as a picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zoo.data.image import open_image
+from zoo.errors import DataError, UsageError, warn
+from zoo.files import replaced
+from zoo.formatting import Printable, Section, Table
+
+ORDINALS = ("predicted", "2nd", "3rd")  # the following ones are 4th, 5th, …
+LARGEST = 60  # images of a picture
+COLUMNS = 5  # of a picture
+INCHES = 1.7  # an image's side in it
+GREY, RIGHT, WRONG = "#222222", "#1b6e3c", "#b3261e"
+
+
+@dataclass(frozen=True, repr=False)
+class Prediction(Printable):
+    """The likeliest classes of a file with their probabilities, in falling order; or
+    why it could not be read. `truth`: the folder that the file lies in, where it is
+    called like one of the classes.
+    """
+
+    file: Path
+    scores: tuple[tuple[str, float], ...] = ()
+    error: str = ""
+    truth: str = ""
+
+    @property
+    def label(self) -> str:
+        """The likeliest class. Raises DataError for a file that could not be read."""
+        if self.error:
+            raise DataError(self.error)
+        return self.scores[0][0]
+
+    def sections(self) -> list[Section]:
+        return Predictions([self]).sections()
+
+
+class Predictions(Printable, list[Prediction]):
+    """The predictions of several files, in their order."""
+
+    @property
+    def read(self) -> list[Prediction]:
+        """Those of the files that could be read."""
+        return [each for each in self if not each.error]
+
+    def table(self) -> Table:
+        """A line per file that could be read."""
+        count = max((len(each.scores) for each in self.read), default=0)
+        titles = [*ORDINALS, *(f"{number}th" for number in range(4, count + 1))][:count]
+        headers = ["file", *titles]
+        rows = [
+            [str(each.file), *(f"{name} {100 * share:5.1f} %" for name, share in each.scores)]
+            for each in self.read
+        ]
+        if any(each.truth for each in self):
+            headers.insert(1, "true")
+            for row, each in zip(rows, self.read, strict=True):
+                row.insert(1, each.truth)
+        return Table(headers, rows, left=("file", "true"), optional=titles[:0:-1])
+
+    def sections(self) -> list[Section]:
+        found: list[Section] = [self.table()] if self.read else []
+        errors = "\n".join(each.error for each in self if each.error)
+        return [*found, errors] if errors else found
+
+    def plot(self, path: str | Path) -> None:
+        """Draw the images enlarged, each with its predicted label, and its true one
+        where that is known, to a .png or .svg file.
+
+        Raises UsageError for another kind of file, and where no image could be read.
+        """
+        path = Path(path)
+        check_picture(path)
+        shown = self.read[:LARGEST]
+        if not shown:
+            raise UsageError(f"{path}: there is no image to draw")
+        if more := len(self.read) - len(shown):
+            warn(f"{path} has the first {LARGEST} images: {more} are left out")
+        with replaced(path) as temporary:
+            _draw(shown, temporary, path.suffix[1:])
+
+
+def check_picture(path: str | Path) -> None:
+    """Raises UsageError for a file that cannot be a picture of predictions."""
+    if Path(path).suffix not in (".png", ".svg"):
+        raise UsageError(f"{path}: the picture is a .png or .svg file")
+
+
+def _draw(predictions: Iterable[Prediction], path: Path, form: str) -> None:
+    from matplotlib.figure import Figure
+
+    shown = list(predictions)
+    columns = min(COLUMNS, len(shown))
+    rows = math.ceil(len(shown) / columns)
+    size = (columns * (INCHES + 0.3) + 0.2, rows * (INCHES + 0.55) + 0.2)
+    figure = Figure(figsize=size, dpi=120, layout="constrained")
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in panels:
+        axes.set_axis_off()
+    for axes, prediction in zip(panels, shown, strict=False):
+        image: Any = open_image(prediction.file)
+        small = max(image.size) < 100
+        axes.imshow(
+            image.convert("RGB"),
+            interpolation="nearest" if small else "antialiased",
+        )
+        name, share = prediction.scores[0]
+        text, colour = f"{name} ({100 * share:.1f} %)", GREY
+        if prediction.truth:
+            colour = RIGHT if name == prediction.truth else WRONG
+            text = f"true: {prediction.truth}\npredicted: {text}"
+        axes.set_title(text, fontsize=9, color=colour)
+    figure.savefig(path, format=form)
