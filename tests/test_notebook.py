@@ -20,8 +20,8 @@ CELLS = {  # a result's cell, and words that its table has
     "memory": ('zoo.memory("lenet5", device="cpu")', ["at the peak", "activations", "  features"]),
     "verification": ('zoo.verify("lenet5")', ["verdict", "340,908", "agrees"]),
     "run": ("run", ["validation accuracy", "360 validation images", "lenet5_modern"]),
-    "predictions": ("found", ["predicted", "true", "2nd"]),
-    "prediction": ("found[0]", ["predicted", "true", "2nd"]),
+    "predictions": ("found", ["predicted", "true", "rank 2"]),
+    "prediction": ("found[0]", ["predicted", "true", "rank 2"]),
 }
 SET_UP = """
 import zoo

@@ -157,9 +157,9 @@ class Task:
         classes: Sequence[str] = (),
         transform: Callable[[Any], Tensor] | None = None,
         top: int = 5,
-    ) -> list[Any]:
-        """Predictions for what `predicts` names: of `classes` the `top` likeliest, of
-        images by `transform`; a task takes of these what it needs.
+    ) -> Any:
+        """A list of predictions for what `predicts` names: of `classes` the `top`
+        likeliest, of images by `transform`; a task takes of these what it needs.
         """
         raise UsageError(f"the task {self.name} makes no predictions")
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zoo.data.image import open_image
+from zoo.data.image import convert, open_image
 from zoo.errors import DataError, UsageError, warn
 from zoo.files import replaced
 from zoo.formatting import Printable, Section, Table
 
-ORDINALS = ("predicted", "2nd", "3rd")  # the following ones are 4th, 5th, …
 LARGEST = 60  # images of a picture
 COLUMNS = 5  # of a picture
+SMALL = 100  # pixels: smaller ones are enlarged pixel by pixel
 INCHES = 1.7  # an image's side in it
 GREY, RIGHT, WRONG = "#222222", "#1b6e3c", "#b3261e"
 
@@ -46,6 +46,10 @@ class Prediction(Printable):
 class Predictions(Printable, list[Prediction]):
     """The predictions of several files, in their order."""
 
+    def __getitem__(self, index: Any) -> Any:
+        found = super().__getitem__(index)
+        return Predictions(found) if isinstance(index, slice) else found
+
     @property
     def read(self) -> list[Prediction]:
         """Those of the files that could be read."""
@@ -54,7 +58,7 @@ class Predictions(Printable, list[Prediction]):
     def table(self) -> Table:
         """A line per file that could be read."""
         count = max((len(each.scores) for each in self.read), default=0)
-        titles = [*ORDINALS, *(f"{number}th" for number in range(4, count + 1))][:count]
+        titles = ["predicted", *(f"rank {number}" for number in range(2, count + 1))]
         headers = ["file", *titles]
         rows = [
             [str(each.file), *(f"{name} {100 * share:5.1f} %" for name, share in each.scores)]
@@ -106,12 +110,9 @@ def _draw(predictions: Iterable[Prediction], path: Path, form: str) -> None:
     for axes in panels:
         axes.set_axis_off()
     for axes, prediction in zip(panels, shown, strict=False):
-        image: Any = open_image(prediction.file)
-        small = max(image.size) < 100
-        axes.imshow(
-            image.convert("RGB"),
-            interpolation="nearest" if small else "antialiased",
-        )
+        image = convert(open_image(prediction.file), 3)
+        small = max(image.size) < SMALL
+        axes.imshow(image, interpolation="nearest" if small else "antialiased")
         name, share = prediction.scores[0]
         text, colour = f"{name} ({100 * share:.1f} %)", GREY
         if prediction.truth:
