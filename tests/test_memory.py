@@ -4,6 +4,7 @@ and by hand.
 
 import json
 import random
+import warnings
 from functools import partial
 
 import pytest
@@ -600,6 +601,17 @@ def test_what_was_put_in_evaluation_mode_by_hand_stays_so():
     thawed = zoo.profile(frozen().eval(), inputs=x, mode="train")  # the whole
     assert thawed.other["normalisation"] == 6 * 1000 * 512
     assert thawed.other["random"] == 1000 * 512
+
+
+def test_the_fast_path_of_attention_is_said():
+    x = torch.empty(4, 20, 64)
+    with pytest.warns(ZooWarning, match="makes the matrix of scores"):
+        predict(SelfAttention(), inputs=x, mode="eval")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        predict(SelfAttention(), inputs=x)
+        zoo.memory(SelfAttention(), inputs=x, mode="eval")
+        predict(nn.TransformerEncoderLayer(64, 4, 128), inputs=x, mode="eval")
 
 
 def labelled(output):

@@ -152,10 +152,12 @@ def fuses_attention(
         return made.requires_grad_(tensor.requires_grad)
 
     with _disable_current_modes():
-        given = [stand_in(tensor) for tensor in (query, key, value)]
+        made = None if mask is None else stand_in(mask)
         choice: int = torch._fused_sdp_choice(
-            *given,
-            None if mask is None else stand_in(mask),
+            stand_in(query),
+            stand_in(key),
+            stand_in(value),
+            made,
             dropout_p,
             is_causal,
             scale=scale,

@@ -269,7 +269,7 @@ class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         except (TypeError, RuntimeError):  # an argument without a hash, or a tensor without a shape
             op = key = None
             shapes_only = False
-        if shapes_only:
+        if shapes_only and (not inputs or known(inputs[0]) is not None):
             values = compute(func, *given, inputs)
         if op:
             output = op.replay(args)

@@ -70,11 +70,11 @@ class Autocast(TorchFunctionMode):
         torch.set_autocast_enabled(self.device, self.dtype is not None)
         if self.dtype is not None:  # torch.autocast refuses "cuda" where there is no GPU
             torch.set_autocast_dtype(self.device, self.dtype)
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
         torch.set_autocast_enabled(self.device, self.before[0])
         torch.set_autocast_dtype(self.device, self.before[1])
 

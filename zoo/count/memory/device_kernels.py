@@ -12,6 +12,7 @@ from torch.backends.cudnn import CUDNN_TENSOR_DTYPES
 from torch.overrides import TorchFunctionMode
 
 from zoo.count.torch_internals import fuses_attention, run_operator, without_override_check
+from zoo.errors import warn
 
 
 def _dropout(
@@ -184,12 +185,30 @@ KERNELS: dict[str, dict[str, Callable[..., Any]]] = {
 }
 
 
+def _may_be_fast(
+    query: Tensor, key: Tensor, value: Tensor, *_: Any, training: bool = True, **__: Any
+) -> bool:
+    """Whether torch may run self-attention by its fast path for inference, which
+    tensors on the meta device never take.
+    """
+    return (
+        torch.backends.mha.get_fastpath_enabled()
+        and not training
+        and not torch.is_grad_enabled()
+        and query is key
+        and key is value
+        and query.ndim == 3
+        and not query.is_contiguous()  # a view: the layer's input had the batch first
+    )
+
+
 class Kernels(TorchFunctionMode):
     """Replaces functions by operators that save what the device's own kernels save."""
 
     def __init__(self, device: str) -> None:
         super().__init__()
         self.table = KERNELS[device]
+        self.device = device
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")
@@ -199,6 +218,12 @@ class Kernels(TorchFunctionMode):
             if output is not None:
                 return output
         if name == "multi_head_attention_forward":  # made of functions that have kernels
+            if self.device == "cpu" and _may_be_fast(*args, **(kwargs or {})):
+                warn(
+                    "in evaluation mode attention layers with batch_first=True run as one "
+                    "kernel on the CPU, which makes the matrix of scores: the prediction is "
+                    "without it, as after torch.backends.mha.set_fastpath_enabled(False)"
+                )
             with self:
                 return run_operator(without_override_check(func), args, kwargs or {})
         return run_operator(func, args, kwargs or {})
