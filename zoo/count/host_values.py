@@ -136,7 +136,7 @@ def run_with(values: Any, func: Any, args: Any, kwargs: Any) -> Any:
     if values is not None and depends_on_values(func):
         return tree_map_only(Tensor, lambda made: torch.empty_like(made, device="meta"), values)
     if func is MASKED_SELECT and args[0].is_meta and (mask := known(args[1])) is not None:
-        shape = torch.broadcast_tensors(args[0], args[1])[0].shape
+        shape = torch.broadcast_shapes(args[0].shape, mask.shape)  # type: ignore[no-untyped-call]
         return args[0].new_empty(int(mask.expand(shape).sum()))
     return run_operator(func, args, kwargs)
 
