@@ -32,6 +32,7 @@ demo: $(VENV)/.run  ## compare the classics, train LeNet-5 on real digits, and u
 	$(BIN)/python -m zoo.data.digits $(RUN)-digits 20 > /dev/null
 	$(BIN)/zoo predict $(RUN) $(RUN)-digits/*/*.png --top 3 --plot $(RUN)/predictions.png
 	@echo "the curves of the run: $(RUN)/curves.png"
+	@echo "from here on: source $(BIN)/activate puts zoo on the path of this shell"
 
 test: $(VENV)/.dev  ## the tests, without the slow ones
 	$(PYTEST) -m "not slow"

@@ -1,5 +1,5 @@
 """Writes the generated pages: docs/models/<family>.md with the pictures of a network
-and its block, and the index docs/models/README.md.
+and its block, the index docs/models/README.md, and the table of networks in README.md.
 
 python docs/build.py [FAMILY]...          the index, and all pages or these
 python docs/build.py --check [FAMILY]...  says which are stale (exit 1)
@@ -26,6 +26,8 @@ from zoo.tables.rows import reported
 from zoo.tables.verify import HEADERS, Check, Tally
 
 HERE = Path(__file__).resolve().parent
+README = HERE.parent / "README.md"
+BEGIN, END = "<!-- networks: written by docs/build.py -->", "<!-- end of networks -->"
 LONGEST = 40  # rows of a layer table; longer ones list the stages instead of what is in them
 GENERATED = (
     "<!-- written by docs/build.py from the model file and docs/families.toml: edit those -->"
@@ -36,11 +38,7 @@ def families() -> dict[str, list[str]]:
     """The networks of this package by the model file that they are in, oldest paper
     first, in the order of the file.
     """
-    own = {
-        entry.family: name
-        for name, entry in registry.entries().items()
-        if entry.distribution.startswith(registry.OWN + " ")
-    }
+    own = {entry.family: name for name, entry in registry.entries().items() if entry.own}
     found = {family: registry.family(name) for family, name in own.items()}
     return {
         family: list(known.variants)
@@ -358,6 +356,20 @@ def index(known: dict[str, list[str]], text: dict[str, dict[str, Any]]) -> str:
     return "\n\n".join(body) + "\n"
 
 
+def readme(known: dict[str, list[str]], text: dict[str, dict[str, Any]]) -> str:
+    """README.md with a small table of all papers and networks in its place."""
+    rows = []
+    for family, names in known.items():
+        title = f"[{text[family]['title']}](docs/models/{family}.md)"
+        rows.append(
+            [title, str(zoo.info(names[0]).paper.year), " ".join(f"`{name}`" for name in names)]
+        )
+    table = markdown(["paper", "year", "networks"], rows, left=("paper", "networks"))
+    before, begin, rest = README.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    return f"{before}{begin}\n{table}\n{end}{after}"
+
+
 def main(arguments: list[str]) -> int:
     check, chosen = (
         "--check" in arguments,
@@ -383,12 +395,15 @@ def main(arguments: list[str]) -> int:
         if name not in old or (root / name).read_text(encoding="utf-8") != content
     ]
     gone = [] if chosen else sorted(old - files.keys())
+    front = readme(known, text) if README.is_file() else ""
+    outdated = bool(front) and README.read_text(encoding="utf-8") != front
     if check:
-        print(
-            "\n".join(f"stale: docs/models/{name}" for name in [*stale, *gone])
-            or "the pages are up to date"
-        )
-        return int(bool(stale or gone))
+        found = [f"stale: docs/models/{name}" for name in [*stale, *gone]]
+        found += ["stale: README.md"] if outdated else []
+        print("\n".join(found) or "the pages are up to date")
+        return int(bool(found))
+    if outdated:
+        README.write_text(front, encoding="utf-8")
     for name in gone:
         (root / name).unlink()
     for name in stale:

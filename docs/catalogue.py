@@ -15,11 +15,7 @@ from zoo.api.catalogue import FILE, summarise
 
 def content() -> str:
     """A line per network of this package."""
-    own = [
-        name
-        for name in zoo.list_models()
-        if registry.entry(name).distribution.startswith(f"{registry.OWN} ")
-    ]
+    own = [name for name in zoo.list_models() if registry.entry(name).own]
     lines = [f'"{name}": {json.dumps(summarise(name))}' for name in own]
     return "{\n" + ",\n".join(lines) + "\n}\n"
 

@@ -18,6 +18,7 @@ from PIL import ImageFont
 from torch import nn
 
 from zoo import registry
+from zoo.data.digits import export_digits
 from zoo.paths import PACKAGE
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -211,13 +212,15 @@ def test_every_model_file_has_its_text():
 # -------------------------------------------------------------------- pages with Python
 
 
-@pytest.mark.parametrize("page", ["coming_from_timm.md", "coming_from_torchvision.md"])
+@pytest.mark.parametrize("page", ["coming_from_timm.md", "coming_from_torchvision.md", "guide.md"])
 @pytest.mark.filterwarnings("ignore::zoo.errors.ZooWarning")
 def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
     """All its blocks, in one namespace; they assert what they promise."""
     monkeypatch.chdir(tmp_path)
     text = (DOCS / page).read_text(encoding="utf-8")
     namespace = {"__name__": page}
+    if page == "guide.md":
+        namespace["images"] = str(export_digits(tmp_path / "images", 2)[0])
     blocks = list(re.finditer(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
     assert len(blocks) >= 5
     for block in blocks:

@@ -164,6 +164,7 @@ def test_wheel(wheel, source, tmp_path):
         python, "-c", "import zoo; print(zoo.compare('vgg16').to_html())", cwd=tmp_path
     ).stdout
     assert '"name":"vgg16"' in page
+    assert "3x3 conv, 512" in page  # its picture
 
 
 def test_editable_install(source, tmp_path):

@@ -295,6 +295,17 @@ def test_the_dialog_has_paper_link_departures_and_the_sizes_of_the_parts(open_pa
 
 
 @needs_browser
+def test_the_dialog_has_the_picture_of_the_block(open_page):
+    page = open_page(address="#googlenet")
+    assert not page.is_visible("#picture svg")
+    page.click("#picture summary")
+    assert page.is_visible("#picture svg")
+    assert "inception3a of googlenet" in page.inner_text("#picture summary")
+    words = page.locator("#picture svg text").all_text_contents()
+    assert {"5x5 conv, 32", "3x3 max pool", "concatenate", "256x28x28"} <= set(words)
+
+
+@needs_browser
 @pytest.mark.parametrize("width", [1280, 390])
 def test_nothing_is_clipped(open_page, width):
     page = open_page(width)

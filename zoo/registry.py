@@ -30,6 +30,11 @@ class Entry:
     conflicts: tuple[str, ...] = ()  # other distributions that claim the same name
 
     @property
+    def own(self) -> bool:
+        """Whether it is of this package."""
+        return self.distribution.startswith(f"{OWN} ")
+
+    @property
     def family(self) -> str:
         """The family's name: the module that holds it, e.g. `vgg`; known without
         importing it.
@@ -126,7 +131,7 @@ def family(name: str) -> Family:
 
 
 def _check_conflicts(found: Entry) -> None:
-    if not found.distribution.startswith(OWN + " "):
+    if not found.own:
         claimants = ", ".join([found.distribution, *found.conflicts])
         raise PluginError(
             f"{found.name!r} is claimed by {claimants}: uninstall all but one of them"

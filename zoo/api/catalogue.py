@@ -64,7 +64,7 @@ def summarise(name: str) -> dict[str, Any]:
 
 
 def _is_own(name: str) -> bool:
-    return registry.entry(name).distribution.startswith(f"{registry.OWN} ")
+    return registry.entry(name).own
 
 
 @cache

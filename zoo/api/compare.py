@@ -15,6 +15,7 @@ from zoo.api.profile import profile_source
 from zoo.api.source import Source, resolve, weight_records
 from zoo.api.workload import real_workload
 from zoo.errors import PluginError, UsageError, ZooError, check_choice, warn
+from zoo.paths import picture
 
 if TYPE_CHECKING:
     from torch import nn
@@ -149,6 +150,7 @@ def _row(source: Source, input_size: Size, recount: bool, with_layers: bool) -> 
         paper=family.paper,
         note=variant.note,
         doc=family.doc,
+        picture=picture(source.entry.family) if source.entry and source.entry.own else "",
     )
 
 

@@ -232,7 +232,7 @@ def weight_records(name: str, family: Family | None = None) -> dict[str, dict[st
     """
     entry = registry.entry(name)
     path = None
-    if not entry.distribution.startswith(f"{registry.OWN} "):
+    if not entry.own:
         try:
             path = (family or registry.family(name)).weights
         except PluginError as error:

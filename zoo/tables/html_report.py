@@ -22,7 +22,7 @@ def page(rows: Sequence[Row], titles: Mapping[str, str]) -> str:
     """The HTML of a table of these columns, by their names with their titles."""
     protocols = by_protocol(results(rows))
     shown = list(titles.values())
-    papers = list(dict.fromkeys((row.paper, row.doc) for row in rows if row.paper))
+    papers = list(dict.fromkeys((row.paper, row.doc, row.picture) for row in rows if row.paper))
     data = {
         "about": f"{len(rows)} network{'' if len(rows) == 1 else 's'}, written by zoo compare.",
         "titles": shown,
@@ -32,11 +32,12 @@ def page(rows: Sequence[Row], titles: Mapping[str, str]) -> str:
         "first": _first(rows, protocols),
         "years": sorted({row.year for row in rows if row.year}),
         "papers": [
-            {"text": str(paper), "url": paper.url, "notes": notes(doc)} for paper, doc in papers
+            {"text": str(paper), "url": paper.url, "notes": notes(doc), "picture": picture}
+            for paper, doc, picture in papers
         ],
         "rows": [
             _row(row, list(titles), protocols)
-            | {"paper": papers.index((row.paper, row.doc)) if row.paper else None}
+            | {"paper": papers.index((row.paper, row.doc, row.picture)) if row.paper else None}
             for row in rows
         ],
     }

@@ -78,6 +78,7 @@ class Row:
     paper: Paper | None = field(default=None, repr=False)
     note: str = ""  # what this network is, where the name does not say it
     doc: str = field(default="", repr=False)  # of its family: readings and departures
+    picture: str = field(default="", repr=False)  # of its family, SVG
 
     @property
     def reported(self) -> str:
