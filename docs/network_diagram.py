@@ -24,6 +24,7 @@ GUTTER = 34  # between columns, beside the shapes that stand there
 FUNCTIONS = {  # of torch, in words
     "relu": ("ReLU", "act"),
     "mean": ("global average pool", "pool"),
+    "adaptive_avg_pool2d": ("global average pool", "pool"),  # to 1x1, as the networks use it
     "amax": ("global max pool", "pool"),
 }
 FEW = 4  # layers of a block that are named

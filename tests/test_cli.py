@@ -82,7 +82,7 @@ def completed(words, cwd):
         ("zoo predict ./vgg", ["file,./vgg"]),
         ("zoo compare alexnet nothing", ["file,nothing"]),
         ("zoo profile vgg16 --mode t", ["plain,train"]),
-        ("zoo compare vgg16 --kind ", ["plain,operations", "plain,accuracy"]),
+        ("zoo compare vgg16 --kind ", ["plain,operations", "plain,accuracy", "plain,parameters"]),
         ("zoo compare vgg16 --plot a", ["file,a"]),
         ("zoo memory --dev", ["plain,--device"]),
     ],

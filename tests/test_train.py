@@ -275,8 +275,8 @@ def test_only_weights_decay():
 def test_wrong_optimizers():
     for name, lr, expected in (
         ("lion", None, "'adamw' or 'lbfgs'"),
-        ("sgd", 0.0, "lr > 0"),
-        ("sgd", math.nan, "lr > 0"),
+        ("sgd", 0.0, r"lr=0\.0: needs a number above 0"),
+        ("sgd", math.nan, "lr=nan: needs a number above 0"),
     ):
         with pytest.raises(InputError, match=expected):
             make_optimizer(name, decay_groups(nn.Linear(1, 1)), lr)
