@@ -1,0 +1,229 @@
+"""From a record to a whole, checked file on this machine."""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zoo.errors import WeightsError, warn
+from zoo.weights.cache import (
+    cache_folder,
+    cached,
+    in_mirror_folder,
+    locked,
+    mirror,
+    note_receipt,
+    offline,
+    receipt,
+)
+from zoo.weights.download import Download, Patience, Refused
+from zoo.weights.remote import RemoteFile, measured, mismatch
+
+if TYPE_CHECKING:
+    import requests
+
+Report = Callable[[int, int], None]  # bytes that are there, bytes in all (0: not known)
+
+
+def fetch(
+    remote: RemoteFile,
+    *,
+    folder: Path | None = None,
+    progress: bool = True,
+    patience: Patience | None = None,
+) -> Path:
+    """The path of a published file in the cache: as it lies there, else from the mirror
+    (`ZOO_MIRROR`), else from the first of its addresses that gives it.
+
+    Raises WeightsError, in one line, when it cannot be had; the cache then holds
+    nothing of it but what a later call goes on from.
+    """
+    folder = folder or cache_folder()
+    if found := cached(remote, folder):
+        return found
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WeightsError(
+            f"the cache {folder} cannot be made ({error.strerror or error}): "
+            "ZOO_CACHE names another folder"
+        ) from error
+    with locked(folder, remote.file):
+        if found := cached(remote, folder):  # by the process that had the lock
+            return found
+        return _obtain(remote, folder, progress, patience or Patience())
+
+
+def _obtain(remote: RemoteFile, folder: Path, progress: bool, patience: Patience) -> Path:
+    where = mirror()
+    addressed = where.startswith(("http://", "https://"))
+    if where and not addressed and (there := in_mirror_folder(remote, Path(where).expanduser())):
+        return _copied(remote, folder, there)
+    if offline():
+        size = f" ({remote.size:,} bytes)" if remote.size else ""
+        raise WeightsError(
+            f"{remote.file}{size} is not here, and ZOO_OFFLINE forbids the network: put it into "
+            f"{folder}, or into a folder that ZOO_MIRROR names"
+        )
+    bases = [f"{where.rstrip('/')}/{name}" for name in (remote.file, *remote.aliases) if addressed]
+    reasons = []
+    for url in [*bases, *remote.urls]:
+        try:
+            return _downloaded(remote, folder, url, progress, patience, packed=url in bases)
+        except Refused as error:
+            reasons.append(f"{url} {error}")
+    raise WeightsError(
+        f"{remote.file} cannot be fetched: {'; '.join(reasons) or 'it has no address'}"
+        f"; put it into {folder}, or name a folder with it in ZOO_MIRROR"
+    )
+
+
+def _copied(remote: RemoteFile, folder: Path, source: Path) -> Path:
+    part = folder / f"{remote.file}.part"
+    try:
+        shutil.copyfile(source, part)  # the mode by the umask
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise WeightsError(f"{part} cannot be written: {error.strerror or error}") from error
+    try:
+        return _accepted(remote, folder, part, str(source))
+    except Refused as error:
+        raise WeightsError(f"{source} changed while it was copied: {error}") from error
+
+
+def _downloaded(
+    remote: RemoteFile, folder: Path, url: str, progress: bool, patience: Patience, packed: bool
+) -> Path:
+    part = folder / f"{remote.file}.part"
+    _check_space(remote, folder, part)
+    with _session() as session, _bar(remote, progress) as report:
+        if remote.members and not packed:
+            _pack(remote, part, url, session, report, patience)
+            return _accepted(remote, folder, part, url)
+        download = Download(
+            session, url, part, remote.size, bool(remote.strongest), report, patience
+        )
+        download.run()
+        try:
+            return _accepted(remote, folder, part, url, download)
+        except Refused:
+            if not download.resumed:
+                raise
+        download.discard()  # what was put together may be of two files
+        download.run()
+        return _accepted(remote, folder, part, url, download)
+
+
+def _accepted(
+    remote: RemoteFile, folder: Path, part: Path, url: str, download: Download | None = None
+) -> Path:
+    """A finished part becomes the file, when it is the right one."""
+    found, size = measured(part), part.stat().st_size
+    wrong = mismatch(remote, found, size)
+    stated = download.hub_digest if download else ""
+    if not wrong and stated and stated != found["sha256"]:
+        wrong = f"its sha256 is {found['sha256'][:16]}…, the server states {stated[:16]}…"
+    earlier = receipt(folder, remote.file)
+    if not wrong and earlier and earlier["sha256"] != found["sha256"]:
+        wrong = (
+            f"it is not the file of {earlier['date']}, whose sha256 was "
+            f"{earlier['sha256'][:16]}… (recorded in {folder})"
+        )
+    if wrong:
+        part.unlink(missing_ok=True)
+        raise Refused(f"gives another file: {wrong}")
+    if not remote.strongest and not stated and not earlier:
+        warn(
+            f"{remote.file}: no digest is published; its sha256 {found['sha256'][:16]}… is "
+            "recorded, and checked from now on"
+        )
+    path = folder / remote.file
+    try:
+        note_receipt(remote, folder, found["sha256"], size, url)
+        part.replace(path)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be written: {error.strerror or error}") from error
+    part.with_name(f"{part.name}.etag").unlink(missing_ok=True)
+    return path
+
+
+def _pack(
+    remote: RemoteFile,
+    part: Path,
+    base: str,
+    session: requests.Session,
+    report: Report,
+    patience: Patience,
+) -> None:
+    """Small files from under one address as a tar that is always the same: sorted by
+    name, without times and owners.
+    """
+    done = 0
+    try:
+        with (
+            tempfile.TemporaryDirectory(dir=part.parent, prefix=f".{remote.file}.") as folder,
+            tarfile.open(part, "w", format=tarfile.USTAR_FORMAT) as tar,
+        ):
+            for name, path in sorted(remote.members.items()):
+                one = Path(folder) / "member"
+                Download(session, f"{base}{path}", one, patience=patience).run()
+                entry = tarfile.TarInfo(name)
+                entry.size = one.stat().st_size
+                with one.open("rb") as content:
+                    tar.addfile(entry, content)
+                one.unlink()
+                report(done := done + entry.size, remote.size)
+    except BaseException as error:
+        part.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise WeightsError(f"{part} cannot be written: {error.strerror or error}") from error
+        raise
+
+
+def _check_space(remote: RemoteFile, folder: Path, part: Path) -> None:
+    with suppress(OSError):
+        needed = remote.size - (part.stat().st_size if part.exists() else 0)
+        free = shutil.disk_usage(folder).free
+        if needed > free:
+            raise WeightsError(
+                f"{remote.file} needs {needed:,} bytes more, and {folder} has {free:,} free: "
+                "ZOO_CACHE names another folder"
+            )
+
+
+@contextmanager
+def _session() -> Iterator[requests.Session]:
+    import requests
+
+    with requests.Session() as session:
+        session.headers["User-Agent"] = f"classic-zoo/{version('classic-zoo')}"
+        yield session
+
+
+@contextmanager
+def _bar(remote: RemoteFile, show: bool) -> Iterator[Report]:
+    """A bar on a terminal, on stderr."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True, highlight=False)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    with Progress(
+        *columns,
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not (show and console.is_terminal),
+    ) as bar:
+        task = bar.add_task(remote.file, total=remote.size or None)
+
+        def report(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total or None)
+
+        yield report
