@@ -225,11 +225,17 @@ class Handler(BaseHTTPRequestHandler):
         self.start(302, 0, Location="/good/file", X_Linked_ETag=f'"{self.server.stated}"')
 
 
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request, client_address):
+        """Clients go away in the middle, as they should."""
+
+
 @contextmanager
 def serving(handler=Handler):
     """A server on a free port: `address`, `served`, `ranges`, and `files` by path."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
+    server = Server(("127.0.0.1", 0), handler)
     server.served, server.ranges, server.files = Counter(), [], {}
     server.released = threading.Event()
     server.stated = ""
