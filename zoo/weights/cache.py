@@ -145,3 +145,10 @@ def in_mirror_folder(remote: RemoteFile, folder: Path) -> Path | None:
         if path in by_name:
             warn(f"{path} in the mirror is not the file that was published: {wrong}")
     return None
+
+
+def members_in_mirror_folder(remote: RemoteFile, folder: Path) -> dict[str, Path]:
+    """The small files that a tar is packed of, when a mirror has them all, by name."""
+    there = {path.name: path for path in sorted(folder.rglob("*")) if path.is_file()}
+    found = {name: there.get(name.rpartition("/")[2]) for name in remote.members}
+    return {name: path for name, path in found.items() if path} if all(found.values()) else {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +17,7 @@ from zoo.weights.cache import (
     cached,
     in_mirror_folder,
     locked,
+    members_in_mirror_folder,
     mirror,
     note_receipt,
     offline,
@@ -63,8 +64,17 @@ def fetch(
 def _obtain(remote: RemoteFile, folder: Path, progress: bool, patience: Patience) -> Path:
     where = mirror()
     addressed = where.startswith(("http://", "https://"))
-    if where and not addressed and (there := in_mirror_folder(remote, Path(where).expanduser())):
-        return _copied(remote, folder, there)
+    if where and not addressed:
+        place = Path(where).expanduser()
+        if there := in_mirror_folder(remote, place):
+            return _copied(remote, folder, there)
+        if members := members_in_mirror_folder(remote, place):
+            part = folder / f"{remote.file}.part"
+            _pack(part, members.items())
+            try:
+                return _accepted(remote, folder, part, str(place))
+            except Refused as error:
+                warn(f"the files of {remote.file} in the mirror are left out: {error}")
     if offline():
         size = f" ({remote.size:,} bytes)" if remote.size else ""
         raise WeightsError(
@@ -104,7 +114,7 @@ def _downloaded(
     _check_space(remote, folder, part)
     with _session() as session, _bar(remote, progress) as report:
         if remote.members and not packed:
-            _pack(remote, part, url, session, report, patience)
+            _pack(part, _members(remote, url, session, report, patience))
             return _accepted(remote, folder, part, url)
         download = Download(
             session, url, part, remote.size, bool(remote.strongest), report, patience
@@ -153,32 +163,29 @@ def _accepted(
     return path
 
 
-def _pack(
-    remote: RemoteFile,
-    part: Path,
-    base: str,
-    session: requests.Session,
-    report: Report,
-    patience: Patience,
-) -> None:
-    """Small files from under one address as a tar that is always the same: sorted by
-    name, without times and owners.
-    """
+def _members(
+    remote: RemoteFile, base: str, session: requests.Session, report: Report, patience: Patience
+) -> Iterator[tuple[str, Path]]:
+    """Name and place of each small file from under an address, one at a time."""
     done = 0
+    with tempfile.TemporaryDirectory() as folder:
+        one = Path(folder) / "member"
+        for name, path in remote.members.items():
+            Download(session, f"{base}{path}", one, patience=patience).run()
+            yield name, one
+            report(done := done + one.stat().st_size, remote.size)
+            one.unlink()
+
+
+def _pack(part: Path, members: Iterable[tuple[str, Path]]) -> None:
+    """Files as a tar that is always the same, without times and owners."""
     try:
-        with (
-            tempfile.TemporaryDirectory(dir=part.parent, prefix=f".{remote.file}.") as folder,
-            tarfile.open(part, "w", format=tarfile.USTAR_FORMAT) as tar,
-        ):
-            for name, path in sorted(remote.members.items()):
-                one = Path(folder) / "member"
-                Download(session, f"{base}{path}", one, patience=patience).run()
+        with tarfile.open(part, "w", format=tarfile.USTAR_FORMAT) as tar:
+            for name, path in members:
                 entry = tarfile.TarInfo(name)
-                entry.size = one.stat().st_size
-                with one.open("rb") as content:
+                entry.size = path.stat().st_size
+                with path.open("rb") as content:
                     tar.addfile(entry, content)
-                one.unlink()
-                report(done := done + entry.size, remote.size)
     except BaseException as error:
         part.unlink(missing_ok=True)
         if isinstance(error, OSError):

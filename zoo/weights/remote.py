@@ -54,7 +54,7 @@ class RemoteFile:
             digests={kind: record[kind] for kind in LENGTHS if kind in record},
             size=record.get("bytes", 0),
             aliases=tuple(record.get("aliases", ())),
-            members=record.get("members", {}),
+            members=dict(sorted(record.get("members", {}).items())),
         )
 
     @property
