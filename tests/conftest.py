@@ -1,14 +1,23 @@
 """What all tests share."""
 
+import os
 from collections import Counter
 
 import pytest
 import torch
 
+os.environ.setdefault("ZOO_OFFLINE", "1")  # also for the processes that tests start: none downloads
+
 
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
+    """Weights that tests fetch from a mirror, apart from the user's."""
+    os.environ["ZOO_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -4,6 +4,7 @@ verb's own output is tested with what it shows.
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -79,6 +80,7 @@ def completed(words, cwd):
         ("zoo info vgg16_", ["plain,vgg16_1x1", "plain,vgg16_bn", "plain,vgg16_runs/"]),
         ("zoo profile VGG16_b", ["plain,vgg16_bn"]),
         ("zoo finetune vgg16_b", ["plain,vgg16_bn"]),
+        ("zoo finetune resnet18.tv", ["plain,resnet18.tv_in1k_v1", "plain,resnet18.tv_in1k"]),
         ("zoo predict ./vgg", ["file,./vgg"]),
         ("zoo compare alexnet nothing", ["file,nothing"]),
         ("zoo profile vgg16 --mode t", ["plain,train"]),
@@ -111,15 +113,18 @@ def test_a_line_per_network():
     line = next(
         line for line in invoke("list", "--long").stdout.splitlines() if line.startswith("vgg16 ")
     )
-    assert line.split(maxsplit=4) == [
+    assert re.split(r"  +", line) == [
         "vgg16",
         "2015",
         "138,357,544",
         "15,470,264,320",
+        "tv_in1k_v1 +5",
         "8.8 top-5 error % (ILSVRC-2012 val; single network, dense, S=256, Q=256)",
     ]
     (record,) = json.loads(invoke("list", "vgg16", "--long", "--json").stdout)
     assert (record["name"], record["year"], record["params"]) == ("vgg16", 2015, 138_357_544)
+    assert record["tags"][0] == "tv_in1k_v1"
+    assert len(record["tags"]) == 6
     assert record["result"]["protocol"] == "single network, dense, S=256, Q=256"
     assert "leave out --pretrained" in str(invoke("list", "--long", "--pretrained").exception)
     assert invoke("list", "no such", "--long").output == "no network matches\n"
@@ -129,16 +134,17 @@ def test_a_line_per_network():
     ("columns", "shown"),
     [
         (200, "8.8 top-5 error % (ILSVRC-2012 val; single network, dense, S=256, Q=256)"),
-        (110, "8.8 top-5 error % (ILSVRC-2012 val; dense, S=256, Q=256)"),
-        (85, "8.8 top-5 error % (ILSVRC-2012 val)"),
-        (65, "8.8 top-5 error %"),
+        (120, "8.8 top-5 error % (ILSVRC-2012 val; dense, S=256, Q=256)"),
+        (95, "8.8 top-5 error % (ILSVRC-2012 val)"),
+        (75, "8.8 top-5 error %"),
+        (60, "8.8 top-5 error %"),  # without the weights
     ],
 )
 def test_results_are_as_short_as_the_terminal_needs(columns, shown):
     runner = CliRunner(env={"FORCE_COLOR": "1", "COLUMNS": str(columns), "NO_COLOR": "1"})
-    lines = runner.invoke(cli, ["list", "vgg16", "--long"]).stdout.splitlines()
-    assert len(lines) == 2
-    assert lines[1].split(maxsplit=4)[4].rstrip() == shown
+    header, line = runner.invoke(cli, ["list", "vgg16", "--long"]).stdout.splitlines()
+    assert line.rstrip().endswith(f" {shown}")
+    assert ("weights" in header) == (columns > 70)
 
 
 def test_the_catalogue_is_that_of_the_rows():

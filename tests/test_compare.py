@@ -135,10 +135,13 @@ def test_a_count_that_contradicts_the_claims(invented, claims):
         zoo.compare(["lenet5", "wrong"], recount=True)
 
 
-def test_weights_are_those_of_the_recorded_file(monkeypatch):
-    records = {"vgg11.a": {}, "vgg11.b": {"size": 531_460_288}}
-    monkeypatch.setattr("zoo.api.compare.weight_records", lambda name, family: records)
-    assert zoo.compare("vgg11").rows[0].weights == 531_460_288
+def test_weights_are_those_of_the_recorded_file():
+    """Of the default ones, or of the tag; where their size is not published, the
+    parameters'.
+    """
+    rows = zoo.compare(["resnet18", "resnet18.pqf29x_in1k", "resnet18.a1_in1k"]).rows
+    assert [row.weights for row in rows[:2]] == [46_830_571, 1_707_918]
+    assert rows[2].weights == 4 * 11_689_512
 
 
 def test_memory_at_a_batch_size():

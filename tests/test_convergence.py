@@ -156,7 +156,9 @@ def start(case, few):
         optimizer = torch.optim.Adam(model.parameters(), case.lr)
     else:
         optimizer = torch.optim.SGD(model.parameters(), case.lr, momentum=0.9)
-    preprocessing = replace(preprocessing_of(model).resized(case.size), crop_mode="squash")
+    preprocessing = replace(
+        preprocessing_of(model).resized(case.size), crop_mode="squash", crop_pct=1.0
+    )
     return model, step, optimizer, ImageDataset(images, targets, build_transform(preprocessing))
 
 

@@ -42,6 +42,7 @@ from zoo.errors import (
 )
 from zoo.training.run import Run
 from zoo.transfer.heads import fit_head
+from zoo.weights.records import read_record
 
 FILES = {"config.json", "metrics.jsonl", "best.safetensors", "last.safetensors", "curves.png"}
 
@@ -317,7 +318,7 @@ def test_a_new_head_of_another_kind_is_rebuilt(digit_folder):
     """
     root = digit_folder("photos", {"zero": 8, "one": 8, "two": 8})
     with pytest.warns(ZooWarning, match="has no ReLU"):
-        run = zoo.finetune("squeezenet1_1", root, epochs=1, progress=False)
+        run = zoo.finetune("squeezenet1_1", root, pretrained=False, epochs=1, progress=False)
     assert not run.model.head_relu
     file = root / "one" / "000.png"
     assert zoo.predict(run.path, file, top=3) == zoo.predict(run, file, top=3)
@@ -754,13 +755,15 @@ def test_a_run_is_a_network_everywhere(lenet, tmp_path):
 def test_names_with_a_tag_and_networks_without_images(monkeypatch):
     with pytest.raises(WeightsError, match=r"there are no weights 'lenet5_modern\.zoo_mnist'"):
         zoo.finetune("lenet5_modern.zoo_mnist", "digits")
-    record = {"vgg11.mine": {"url": "https://example.org/vgg11.pth"}}
+    file = {"file": "vgg11.mine.pth", "format": "torch"}
+    record = {"vgg11.mine": read_record("vgg11.mine", {"sources": [file]})}
     monkeypatch.setattr("zoo.weights.manifest.records", lambda family, path=None: record)
+    monkeypatch.setenv("ZOO_MIRROR", "")
     for call in (
         lambda: zoo.finetune("vgg11.mine", "digits"),
         lambda: zoo.predict("vgg11.mine", "x"),
     ):
-        with pytest.raises(WeightsError, match=r"vgg11\.mine lies at https://example\.org"):
+        with pytest.raises(WeightsError, match=r"vgg11\.mine\.pth is not here"):
             call()
     with pytest.raises(WeightsError, match=r"there are: vgg11\.mine"):
         zoo.finetune("vgg11.nonsense", "digits")
@@ -1139,7 +1142,9 @@ def test_photos(tmp_path):
             (tmp_path / part / folder.name).mkdir(parents=True)
             for file in sorted(folder.iterdir())[:count]:
                 (tmp_path / part / folder.name / file.name).symlink_to(file)
-    run = zoo.finetune("squeezenet1_1", tmp_path, epochs=2, input_size=96, progress=False)
+    run = zoo.finetune(
+        "squeezenet1_1", tmp_path, pretrained=False, epochs=2, input_size=96, progress=False
+    )
     assert run.config["preprocessing"]["crop_mode"] == "center"
     assert (run.config["data"]["train_images"], run.config["data"]["val_images"]) == (120, 36)
     assert len(run.config["classes"]) == 3

@@ -47,6 +47,22 @@ NET = """
     )
 """
 
+TINY_WEIGHTS = """
+    [defaults]
+    tiny8 = "first"
+
+    [weights."tiny8.first"]
+    licence = "MIT"
+    [[weights."tiny8.first".sources]]
+    file = "tiny8.first.pt"
+    urls = ["https://example.org/tiny8.pt"]
+    format = "torch"
+    layout = "old"
+
+    [layouts.old]
+    "net.stem" = "features.conv1"
+"""
+
 
 def run(python, *args, check=True, cwd="/"):
     env = {
@@ -131,7 +147,12 @@ def tiny(folder, name, entries, module, weights=""):
 
 
 def add_record(toml):
-    toml.write_text(toml.read_text() + '\n[weights."vgg16.mine"]\nurl = "file"\n')
+    record = """
+        [[weights."vgg16.mine".sources]]
+        file = "vgg16.mine.safetensors"
+        format = "safetensors"
+    """
+    toml.write_text(toml.read_text() + record)
 
 
 def test_wheel(wheel, source, tmp_path):
@@ -201,7 +222,7 @@ def crowded(wheel, tmp_path_factory):
             "tiny-nets",
             ["tiny8"],
             NET,
-            weights='[weights."tiny8.first"]\n[layouts.old]\n"net.stem" = "features.conv1"\n',
+            weights=TINY_WEIGHTS,
         ),
         tiny(folder, "raising-nets", ["bang"], "raise RuntimeError('no licence found')"),
         tiny(folder, "colliding-nets", ["vgg16"], NET.replace("tiny8", "vgg16")),
@@ -241,6 +262,23 @@ def say(python, code):
     return json.loads(
         run(python, "-c", f"import json, zoo, torch, warnings; {code}").stdout.splitlines()[-1]
     )
+
+
+def test_a_third_partys_weights(crowded, tmp_path, monkeypatch):
+    """By name, from its own manifest, in its own key names."""
+    monkeypatch.setenv("ZOO_MIRROR", str(tmp_path))
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+    file = tmp_path / "tiny8.first.pt"
+    make = f"""
+m = zoo.create('tiny8')
+torch.save(zoo.export_state_dict(m, 'old'), {str(file)!r})
+again = zoo.create('tiny8', pretrained=True)
+same = all(torch.equal(a, b) for a, b in zip(m.state_dict().values(), again.state_dict().values()))
+print(json.dumps([same, again.origin.tag, again.pretrained_cfg['license']]))
+"""
+    assert say(crowded, make) == [True, "first", "MIT"]
+    file.unlink()
+    assert say(crowded, make) == [False, "first", "MIT"]  # those in the cache
 
 
 def test_a_third_partys_network(crowded):

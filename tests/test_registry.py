@@ -67,7 +67,9 @@ def test_names_in_any_case_with_hyphens_and_blanks(said, name):
 
 def test_names_that_fit_none_or_several(monkeypatch):
     assert zoo.info("VGG-11").name == "vgg11"
-    with pytest.raises(WeightsError, match=r"no weights 'vgg11\.x'; vgg11 has none"):
+    with pytest.raises(
+        WeightsError, match=r"no weights 'vgg11\.x'; there are: vgg11\.tv_in1k_v1, "
+    ):
         zoo.info("VGG-11.x")
     monkeypatch.setattr(registry, "_registered", {})
     zoo.register_family(family("my_net1", "mynet_1"))

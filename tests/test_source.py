@@ -26,7 +26,8 @@ def tagged(tmp_path, monkeypatch):
     """A network with the weights `lenet5_modern.mine` on record."""
     from zoo.weights import manifest
 
-    (tmp_path / "lenet.toml").write_text('[weights."lenet5_modern.mine"]\nurl = "nowhere"\n')
+    source = '[[weights."lenet5_modern.mine".sources]]\nfile = "mine.pth"\nformat = "torch"\n'
+    (tmp_path / "lenet.toml").write_text(source)
     monkeypatch.setattr(manifest, "weights_folder", lambda: tmp_path)
 
 

@@ -131,6 +131,8 @@ class Origin:
     architecture: str
     tag: str = ""  # of the weights
     model_args: Mapping[str, Any] = field(default_factory=dict)  # that differ from the row's
+    # of published weights that it began with: url, license, file, as timm names them
+    published: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,18 @@ import warnings
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.api.source import Source, resolve
-from zoo.errors import UsageError, ZooWarning, nearest
-from zoo.spec import Backbone, Origin
+from zoo.errors import UsageError, ZooWarning, nearest, warn
+from zoo.spec import Backbone
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
+
+    from zoo.weights.records import WeightsRecord
 
 PEERS_ARGUMENTS = {  # of torchvision and Keras, whose meaning has another name here
     "weights": "in torchvision: pretrained=True takes the network's own weights, "
@@ -38,7 +41,8 @@ def construct(
 
     if source.family is None or source.variant is None or source.origin is None:
         raise UsageError(f"{source.name} was not made by zoo.create: it cannot be built anew")
-    given = {**source.origin.model_args, **model_args}
+    needed = source.record.model_args if source.record else {}
+    given = {**needed, **source.origin.model_args, **model_args}
     args = {**source.model_args, **model_args}
     name = source.origin.architecture
     _check_arguments(name, source.family.build, args)
@@ -52,11 +56,15 @@ def construct(
     if not callable(getattr(model, "init_weights", None)):
         with place:
             model = source.family.build(**args)
-    model.origin = Origin(name, source.origin.tag, given)  # type: ignore[assignment]
+    model.origin = replace(source.origin, model_args=given)  # type: ignore[assignment]
     if source.variant.image and getattr(model, "image", None) is None:  # not its own attribute
         model.image = source.variant.image  # type: ignore[assignment]
-        own = source.variant.image.preprocessing(args.get("in_chans", 0))
-        model.preprocessing = source.recorded or own  # type: ignore[assignment]
+        channels = args.get("in_chans", 0)
+        recorded = source.recorded
+        if recorded and channels:
+            recorded = recorded.with_channels(channels)
+        own = source.variant.image.preprocessing(channels)
+        model.preprocessing = recorded or own  # type: ignore[assignment]
     return model
 
 
@@ -67,9 +75,14 @@ def build(
     global_pool: str | None = None,
     **model_args: Any,
 ) -> nn.Module:
-    """A source's network with its numbers: those of its weights, else newly drawn."""
+    """A source's network with its numbers: those of its weights, else newly drawn.
+    Published ones bring their number of classes.
+    """
     from zoo.files import load_state, read_state
 
+    if source.record and source.weights:
+        model = _with_published(source, source.record, source.weights, model_args)
+        return model.to(device) if device else model
     model = construct(source, device, **model_args)
     if source.num_classes not in (0, getattr(model, "num_classes", None)):
         model = with_classes(model, source, source.num_classes)
@@ -79,6 +92,42 @@ def build(
         draw()
     if global_pool is not None:
         set_global_pool(model, global_pool, source.name)
+    return model
+
+
+def _with_published(
+    source: Source, record: WeightsRecord, weights: Path, model_args: Mapping[str, Any]
+) -> nn.Module:
+    """The network with published weights, mapped and not copied. What they leave out is
+    newly drawn, which is said. Raises UsageError for other channels.
+    """
+    from zoo.files import load_state, read_state
+
+    args = {key: value for key, value in model_args.items() if key != "num_classes"}
+    if args.get("in_chans") is not None and source.variant and source.variant.image:
+        channels = source.model_args.get("in_chans") or source.variant.image.size[0]
+        if args["in_chans"] != channels:
+            raise UsageError(
+                f"{source.name}: the weights take {channels} channels, not "
+                f"in_chans={args['in_chans']}"
+            )
+    model = construct(source, "meta", **args)
+    own = model.state_dict()
+    state = read_state(weights)
+    taken = {key: state[key] for key in state if key in own or not key.startswith("aux.")}
+    new = [key for key in own if key not in taken and record.may_lack(key)]
+    saved = {id(each) for each in model.state_dict(keep_vars=True).values()}
+    if new or any(id(each) not in saved for each in model.buffers()):
+        # numbers that only the network itself can make
+        model = construct(source, **args)
+        if callable(draw := getattr(model, "init_weights", None)):
+            draw()
+        drawn = model.state_dict()
+        taken = {**{key: drawn[key] for key in new}, **taken}
+    if new:
+        parts = " and no ".join(dict.fromkeys(key.partition(".")[0] for key in new))
+        warn(f"{source.name}: the weights have no {parts}: newly drawn")
+    load_state(model, taken, source.name)
     return model
 
 

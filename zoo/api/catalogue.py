@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 
 from zoo import registry
-from zoo.api.source import weight_records
+from zoo.api.records import default_tag, weight_records
 from zoo.errors import PluginError, warn
 from zoo.paths import PACKAGE
 from zoo.spec import Result
@@ -23,7 +23,8 @@ FILE = PACKAGE / "catalogue.json"
 @dataclass(frozen=True)
 class Summary:
     """A network in a line: the paper's year, exact counts for one example of its own
-    size, a result that the paper reports, and the tags of its weights.
+    size, a result that the paper reports, and the tags of its weights, the default one
+    first.
     """
 
     name: str
@@ -45,9 +46,22 @@ def summaries(names: Iterable[str]) -> list[Summary]:
             warn(f"left out of the list: {error}")
             continue
         result = Result(**facts["result"]) if facts["result"] else None
-        tags = tuple(tagged.partition(".")[2] for tagged in weight_records(name))
-        found.append(Summary(name, facts["year"], facts["params"], facts["macs"], result, tags))
+        tags = dict.fromkeys([default_tag(name), *_tags(name)])
+        found.append(
+            Summary(
+                name,
+                facts["year"],
+                facts["params"],
+                facts["macs"],
+                result,
+                tuple(filter(None, tags)),
+            )
+        )
     return found
+
+
+def _tags(name: str) -> list[str]:
+    return [tagged.partition(".")[2] for tagged in weight_records(name)]
 
 
 def summarise(name: str) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from zoo import registry
 from zoo.api.list_models import WILDCARDS, list_models
 from zoo.api.memory import Step
 from zoo.api.profile import profile_source
-from zoo.api.source import Source, resolve, weight_records
+from zoo.api.records import default_tag, weight_records
+from zoo.api.source import Source, resolve
 from zoo.api.workload import real_workload
 from zoo.errors import PluginError, UsageError, ZooError, check_choice, warn
 from zoo.paths import picture
@@ -126,7 +127,7 @@ def _row(source: Source, input_size: Size, recount: bool, with_layers: bool) -> 
         counted = profile_source(source, input_size)
         return replace(from_profile(counted), layers=layers_of(counted) if with_layers else ())
     claims = variant.claims
-    claimed = input_size is None and not source.record.get("model_args")
+    claimed = input_size is None and not (source.record and source.record.model_args)
     if recount or with_layers or not claimed:
         counted = profile_source(source, input_size)
         if claimed and (counted.params, counted.macs) != (claims.params, claims.macs):
@@ -155,15 +156,17 @@ def _row(source: Source, input_size: Size, recount: bool, with_layers: bool) -> 
 
 
 def _recorded_size(source: Source) -> int | None:
-    """Bytes of the weights file that is recorded for a name: its tag's, or the
-    first.
+    """Bytes of the published file of a name's weights: of its tag's, or the default
+    ones.
     """
     if source.origin is None:
         return None
-    records = [source.record]
-    if not source.record:
-        records += weight_records(source.origin.architecture, source.family).values()
-    return next((record["size"] for record in records if "size" in record), None)
+    if source.record:
+        return source.record.size or None
+    name = source.origin.architecture
+    tagged = f"{name}.{default_tag(name, source.family)}"
+    record = weight_records(name, source.family).get(tagged)
+    return (record.size or None) if record else None
 
 
 def _with_memory(row: Row, source: Source, input_size: Size, batch_size: int) -> Row:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from zoo import registry
 from zoo.api.build import build, classes_of, construct, set_global_pool, with_classes
 from zoo.api.checkpoint import from_file, with_own_keys
-from zoo.api.source import Source, layout_table, resolve, weight_records
-from zoo.errors import UsageError, WeightsError, warn
+from zoo.api.pretrained import published
+from zoo.api.source import Source, layout_table, resolve
+from zoo.errors import UsageError, warn
 
 if TYPE_CHECKING:
     import os
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 def create(
     what: str | os.PathLike[str] | Run,
-    pretrained: bool = False,
+    pretrained: bool | None = None,
     *,
     checkpoint_path: str | Path | None = None,
     layout: str = "",
@@ -38,6 +39,9 @@ def create(
     """Build a network by name, or with the numbers of a run folder or a weights file of
     ours. `model_args` override its row (`num_classes`, `in_chans`, `drop_rate`, …).
 
+    `pretrained=True` loads the published weights of a name, fetched and converted the
+    first time; `name.tag` loads those of that tag (`pretrained=False`: only the network
+    as they need it). They bring their preprocessing and arguments, which are said.
     `checkpoint_path` loads a weights file, whose key names are those of `layout`
     (default: ours, or those of the only peer whose names and shapes fit). With weights,
     another `num_classes` keeps the body and gets a new head. `features_only` gives the
@@ -50,9 +54,11 @@ def create(
     from zoo.interfaces.features import FeatureNet
 
     source = resolve(what)
-    if pretrained or (source.origin and source.origin.tag and not source.weights):
-        raise missing_weights(source)
     path = Path(checkpoint_path) if checkpoint_path else None
+    if path and pretrained:
+        raise UsageError("pretrained=True and checkpoint_path are two sets of weights: give one")
+    if pretrained or (pretrained is None and source.record and not path):
+        source = published(source)
     model = (
         from_file(source, path, layout, device, model_args)
         if path
@@ -60,7 +66,8 @@ def create(
     )
     wanted = model_args.get("num_classes")
     if wanted is not None and (weights := path or source.weights):
-        model = _fit_classes(model, wanted, source, weights)
+        held_by = f"{weights.name} has" if path or not source.record else "the weights have"
+        model = _fit_classes(model, wanted, source, held_by)
     if features_only or out_indices is not None:
         if not isinstance(model, Classifier):
             raise UsageError(f"{source.name} is no image classifier: it has no feature maps")
@@ -104,8 +111,9 @@ def load_state_dict(model: nn.Module, state: Mapping[str, Any], layout: str = ""
 
 
 def export_state_dict(what: Any, layout: str = "") -> dict[str, Tensor]:
-    """The state dict of a created network, a run or a weights file under the key names
-    of a peer; by name, of newly drawn numbers. The keys of a network made with
+    """The state dict of a created network, a run, a weights file or published weights
+    (`name.tag`) under the key names of a peer; by name alone, of newly drawn numbers.
+    The keys of a network made with
     `features_only` are those of the whole network.
     """
     from zoo.weights.convert import to_theirs
@@ -119,6 +127,8 @@ def _state(source: Source) -> dict[str, Tensor]:
     """The numbers of a network; of a run those of its best epoch."""
     from zoo.files import read_state
 
+    if source.record and not source.weights:
+        source = published(source)
     if source.weights:
         return read_state(source.weights)
     if source.module is None:
@@ -148,34 +158,14 @@ def _of_part(source: Source, state: dict[str, Tensor]) -> tuple[Classifier, dict
     return model, {key: tensor for key, tensor in state.items() if key not in behind}
 
 
-def _fit_classes(model: nn.Module, wanted: int, source: Source, weights: Path) -> nn.Module:
+def _fit_classes(model: nn.Module, wanted: int, source: Source, held_by: str) -> nn.Module:
     """A new head where another number of classes is wanted than the weights have."""
     held = classes_of(model, source)
     if held == wanted:
         return model
     if wanted:
         warn(
-            f"{source.name}: {weights.name} has {held} classes, {wanted} are wanted: "
+            f"{source.name}: {held_by} {held} classes, {wanted} are wanted: "
             "the body is kept, the head is new"
         )
     return with_classes(model, source, wanted)
-
-
-def missing_weights(source: Source) -> WeightsError:
-    """Why there are no weights to be had by name: none are recorded, or they must be
-    fetched by hand.
-    """
-    if source.origin is None:
-        return WeightsError(f"{source.name} has its own numbers: leave out pretrained=True")
-    name, tag = source.origin.architecture, source.origin.tag
-    records = weight_records(name, source.family)
-    tagged = f"{name}.{tag}" if tag else next(iter(records), "")
-    if not records:
-        return WeightsError(
-            f"there are no weights for {name!r} yet; load a file with checkpoint_path=…"
-        )
-    where = records[tagged].get("url", "an unknown address")
-    return WeightsError(
-        f"{tagged} lies at {where}, and this version does not download: fetch it and pass "
-        "checkpoint_path=…, layout=…"
-    )

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from zoo.api.build import build
 from zoo.api.checkpoint import from_file
-from zoo.api.create import missing_weights
+from zoo.api.pretrained import published
+from zoo.api.records import default_tag
 from zoo.api.source import Source, resolve
 from zoo.errors import InputError, UsageError, WeightsError
 from zoo.spec import Origin
@@ -31,6 +32,7 @@ def finetune(
     *,
     val: Dataset[Any] | DataLoader[Any] | None = None,
     classes: Sequence[str] | None = None,
+    pretrained: bool | None = None,
     checkpoint_path: str | os.PathLike[str] | None = None,
     layout: str = "",
     recipe: str | os.PathLike[str] | Recipe = "finetune",
@@ -46,9 +48,10 @@ def finetune(
 
     `what` is a name, a run folder, a weights file of ours, or any module, which is
     trained in place; one whose output fits already keeps its last layer. A name starts
-    from random weights, or from those of the file `checkpoint_path`, whose key names
-    are those of `layout`, as in `zoo.create`; the first line on stderr and
-    `initial_weights` in config.json say which.
+    from its published weights (`name.tag`: from those of the tag), and where nobody
+    publishes any, or with `pretrained=False`, from random ones; or from those of the
+    file `checkpoint_path`, whose key names are those of `layout`, as in `zoo.create`.
+    The first line on stderr and `initial_weights` in config.json say which.
 
     `data`, for a classifier: `digits`, a folder (`train/` and `val/`, or as these are
     usually called, with a folder per class each; or the class folders, of which
@@ -70,7 +73,8 @@ def finetune(
     `workers` and torch's threads are as many; config.json says how many they were.
 
     Raises UsageError, and DataError for data that cannot be trained on, before training
-    starts; ZooError when the loss is no longer finite.
+    starts; WeightsError when published weights cannot be had; ZooError when the loss is
+    no longer finite.
     """
     from zoo.tasks import task_of
     from zoo.training.place import check_free, check_place
@@ -93,8 +97,9 @@ def finetune(
         source = replace(source, module=None)  # a network of its own, not the run's
     if checkpoint and (source.module is not None or source.weights):
         raise UsageError(f"{source.name} has its own weights: leave out checkpoint_path")
-    if source.module is None and source.origin and source.origin.tag and not source.weights:
-        raise missing_weights(source)
+    if checkpoint and pretrained:
+        raise UsageError("pretrained=True and checkpoint_path are two sets of weights: give one")
+    fetched = not checkpoint and _wants_published(source, pretrained)
     from zoo.training.environment import accelerator_for, seeded
     from zoo.transfer.finetune import train_network
 
@@ -110,6 +115,8 @@ def finetune(
     if loss is None:
         with seeded(seed):
             task.check(split)
+    if fetched:
+        source = published(source, progress)
     with seeded(seed), accelerator_for(chosen) as accelerator:
         model = source.module
         if model is None and checkpoint:
@@ -163,11 +170,26 @@ def _checkpoint(path: str | os.PathLike[str] | None, layout: str) -> Path | None
     return Path(path)
 
 
+def _wants_published(source: Source, pretrained: bool | None) -> bool:
+    """Whether to start from published weights: a name that has some, unless it is to
+    start from nothing. Raises UsageError where there is no choice.
+    """
+    if source.module is not None or source.weights:
+        if pretrained is not None:
+            raise UsageError(f"{source.name} has its own weights: leave out pretrained")
+        return False
+    if pretrained is None and source.origin is not None:
+        return bool(source.record or default_tag(source.origin.architecture, source.family))
+    return bool(pretrained)
+
+
 def _initial_weights(source: Source, checkpoint: Path | None) -> str:
     """What the weights were before training, apart from a new head: "random", a file,
-    or "the module's own".
+    the `name.tag` of published ones, or "the module's own".
     """
     if source.module is not None:
         return "the module's own"
+    if source.record and source.weights:
+        return source.name
     found = checkpoint or source.weights
     return str(found) if found else "random"

@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from zoo.api.source import layouts_of, named_by_peers, resolve, weight_records
+from zoo.api.records import default_tag, nearest_published, weight_records
+from zoo.api.source import layouts_of, named_by_peers, resolve
 from zoo.errors import UsageError
 from zoo.formatting import Printable, Section, figure
 from zoo.spec import Paper, Variant
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from zoo.weights.records import WeightsRecord
 
 
 @dataclass(frozen=True, repr=False)
@@ -28,11 +31,13 @@ class Info(Printable):
     distribution: str
     paper: Paper
     variant: Variant
-    weights: dict[str, dict[str, Any]]
+    weights: dict[str, WeightsRecord]
     layouts: dict[str, dict[str, Any]]
     named_by_peers: dict[str, str]
     doc: str
     tag: str = ""  # of the weights that were asked about
+    default_tag: str = ""  # of the weights that the bare name takes
+    nearest: str = ""  # where nobody publishes weights: the network that has some
     run: Path | None = None
     classes: tuple[str, ...] = ()
 
@@ -59,7 +64,7 @@ class Info(Printable):
             "depth": f"{variant.depth} layers with weights",
             "parameters": f"{variant.claims.params:,}",
             "MACs": f"{macs:,}{at} (FLOPs: {2 * macs:,})",
-            "weights": ", ".join(self.weights) or "none yet",
+            "weights": "\n".join(self.weights_notes()) or _none(self.nearest),
             "layouts": "; ".join(self.layout_notes()),
             "run": f"{self.run}: {', '.join(self.classes)}" if self.run else "",
             "from": f"{self.distribution}, family {self.family}",
@@ -71,11 +76,32 @@ class Info(Printable):
         }
         return {label: text for label, text in facts.items() if text}
 
+    def weights_notes(self) -> list[str]:
+        """A line for each of the published weights: size, accuracy, licence, and how
+        far they were tried; with a tag, for those alone.
+        """
+        found = []
+        for name, record in self.weights.items():
+            if self.tag and name != f"{self.name}.{self.tag}":
+                continue
+            default = name == f"{self.name}.{self.default_tag}"
+            parts = [f"{name}{' (default)' if default else ''}"]
+            parts += [f"{record.size:,} bytes"] if record.size else []
+            parts += [record.reported.describe()] if record.reported else []
+            found.append("; ".join([*parts, record.describe()]))
+        return found
+
     def layout_notes(self) -> list[str]:
         """What `layout=` takes, and which peers' networks of this name are others."""
         own = [f"{peer}{_with(args)}" for peer, args in self.layouts.items()]
         others = self.named_by_peers.items()
         return own + [f"{peer}'s {self.name} is {name} here" for peer, name in others]
+
+
+def _none(nearest: str) -> str:
+    """That nobody publishes weights, and which network is the nearest that has some."""
+    others = f"; the nearest that has some: {nearest}" if nearest not in ("", "train here") else ""
+    return f"nobody publishes any{others}" if nearest else "none"
 
 
 def _with(args: dict[str, Any]) -> str:
@@ -105,6 +131,8 @@ def info(what: Any) -> Info:
         named_by_peers=named_by_peers(source),
         doc=source.family.doc,
         tag=source.origin.tag,
+        default_tag=default_tag(name, source.family),
+        nearest=nearest_published(name, source.family),
         run=source.run.path if source.run else None,
         classes=source.classes,
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
 from zoo import registry
-from zoo.api.source import weight_records
+from zoo.api.records import weight_records
 from zoo.errors import PluginError, UnknownModelError, warn
 
 Patterns = str | Iterable[str]

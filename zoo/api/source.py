@@ -8,15 +8,17 @@ import os
 import reprlib
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import registry
-from zoo.errors import PluginError, UsageError, WeightsError, warn
+from zoo.api.records import weight_records
+from zoo.errors import UsageError, WeightsError, warn
 from zoo.spec import Family, Input, Origin, Preprocessing, Variant
 from zoo.weights import manifest
 from zoo.weights.manifest import Layout
+from zoo.weights.records import WeightsRecord
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,7 +35,8 @@ class Source:
 
     `module`: the network itself, where it is at hand; else `weights` is the file with
     its numbers, and without that it is built anew. `num_classes`: of a head that
-    replaced the network's own; 0: none did.
+    replaced the network's own; 0: none did. `record` is of the weights that a tag
+    names; with `weights` too, these are the published ones.
     """
 
     name: str  # in messages and tables
@@ -41,7 +44,7 @@ class Source:
     family: Family | None = None
     variant: Variant | None = None
     entry: registry.Entry | None = None
-    record: Mapping[str, Any] = field(default_factory=dict)  # of the weights' manifest
+    record: WeightsRecord | None = None
     module: nn.Module | None = None
     weights: Path | None = None
     run: Run | None = None
@@ -66,8 +69,9 @@ class Source:
     def model_args(self) -> dict[str, Any]:
         """What the constructor gets: the row's, those of the weights, and the given."""
         row = self.variant.model_args if self.variant else {}
+        needed = self.record.model_args if self.record else {}
         given = self.origin.model_args if self.origin else {}
-        return {**row, **self.record.get("model_args", {}), **given}
+        return {**row, **needed, **given}
 
     def require_whole(self, verb: str) -> None:
         """Raise UsageError for a part of a network, which gives feature maps."""
@@ -152,16 +156,29 @@ def _is_path(what: str) -> bool:
 
 def _of_name(name: str, tag: str = "", model_args: Mapping[str, Any] | None = None) -> Source:
     entry, family = registry.lookup(name)
-    record: Mapping[str, Any] = {}
-    if tag:
-        records = weight_records(name, family)
-        if f"{name}.{tag}" not in records:
-            known = f"there are: {', '.join(records)}" if records else f"{name} has none"
-            raise WeightsError(f"there are no weights '{name}.{tag}'; {known}")
-        record = records[f"{name}.{tag}"]
-    origin = Origin(name, tag, model_args or {})
-    shown = f"{name}.{tag}" if tag else name
-    return Source(shown, origin, family, family.variants[name], entry, record)
+    origin = Origin(name, "", model_args or {})
+    source = Source(name, origin, family, family.variants[name], entry)
+    return with_tag(source, tag) if tag else source
+
+
+def with_tag(source: Source, tag: str) -> Source:
+    """The network as the weights `tag` need it, with their preprocessing; without their
+    numbers. Raises WeightsError for a tag that there is not.
+    """
+    assert source.origin is not None
+    name = source.origin.architecture
+    records = weight_records(name, source.family)
+    record = records.get(f"{name}.{tag}")
+    if record is None:
+        known = f"there are: {', '.join(records)}" if records else f"{name} has none"
+        raise WeightsError(f"there are no weights '{name}.{tag}'; {known}")
+    return replace(
+        source,
+        name=f"{name}.{tag}",
+        origin=replace(source.origin, tag=tag),
+        record=record,
+        recorded=record.preprocessing,
+    )
 
 
 def _of_module(module: nn.Module) -> Source:
@@ -222,25 +239,11 @@ def _of_config(
     }
     if not config.get("architecture"):
         return Source(name, module=run.model if run else None, **facts)
-    known = _of_name(config["architecture"], config.get("tag", ""), config.get("model_args"))
-    return replace(known, name=name, **facts)
-
-
-def weight_records(name: str, family: Family | None = None) -> dict[str, dict[str, Any]]:
-    """`name.tag` -> record of a network's weights. A third party's module must be
-    imported to know its file; a broken one has none, and is named.
-    """
-    entry = registry.entry(name)
-    path = None
-    if not entry.own:
-        try:
-            path = (family or registry.family(name)).weights
-        except PluginError as error:
-            warn(f"its weights are left out: {error}")
-        if path is None:
-            return {}
-    records = manifest.records(entry.family, path)
-    return {key: record for key, record in records.items() if key.partition(".")[0] == name}
+    known = _of_name(config["architecture"], "", config.get("model_args"))
+    assert known.origin is not None
+    # the tag of the weights that it began with, whose record may be gone
+    origin = replace(known.origin, tag=config.get("tag", ""))
+    return replace(known, name=name, origin=origin, **facts)
 
 
 def layouts_of(source: Source) -> dict[str, Layout]:

@@ -22,6 +22,8 @@ def transforms(
 
     Evaluation: the shorter side to size / crop_pct, the centre, [0, 1], mean and std;
     the ends of very thin images (longer than 16 times their width) are cut off first.
+    Where weights were trained so (`zoo.transforms("googlenet.bvlc_in1k")`), images are
+    stretched to size / crop_pct instead.
     Training: a random crop, mirrored half of the time; networks for grey images turn
     and shift it a little instead, as mirrored digits are no digits. Raises UsageError
     for a network that takes no images.

@@ -27,7 +27,8 @@ VERBS = {
     "compare": "many networks in one table",
     "verify": "the figures that a paper prints against the computed ones",
     "finetune": "train a network on your images, with a new head",
-    "predict": "classify image files with a fine-tuned network",
+    "predict": "classify image files with a trained network",
+    "weights": "published weights: which there are, and the cache",
 }
 
 
@@ -39,7 +40,6 @@ LATER = {  # verbs that are planned: what serves now
     "similar": "zoo.create(WHAT, num_classes=0) gives the features of an image",
     "lr-find": "`zoo finetune --lr` sets the rate",
     "tune": "`zoo finetune` takes each option by hand",
-    "weights": "`zoo list --pretrained` names the weights",
     "export": "zoo.export_state_dict(WHAT, layout=…) gives the weights in Python",
     "cite": "`zoo info WHAT` shows the paper",
     "check": "`zoo verify WHAT` holds a network to its paper",

@@ -27,10 +27,16 @@ if TYPE_CHECKING:
     "--checkpoint",
     type=click.Path(),
     metavar="FILE",
-    help="Start from the weights in this file.  [default: random weights]",
+    help="Start from the weights in this file.",
 )
 @click.option(
     "--layout", default="", metavar="PEER", help="How that file names its keys, e.g. torchvision."
+)
+@click.option(
+    "--pretrained/--from-scratch",
+    default=None,
+    help="Start from the published weights, or from random ones.  [default: published ones "
+    "where there are some]",
 )
 @recipe_options
 @click.option(
@@ -55,6 +61,7 @@ def command(
     data: str,
     checkpoint: str | None,
     layout: str,
+    pretrained: bool | None,
     recipe: str,
     seed: int,
     out: str | None,
@@ -63,8 +70,8 @@ def command(
     **options: Any,
 ) -> None:
     """Train the network WHAT, a name or a run folder, on the images of FOLDER, with a
-    new head for their classes. A name starts from random weights, or from those of
-    --checkpoint.
+    new head for their classes. A name starts from its published weights (NAME.TAG: from
+    those), where there are some; else from random ones.
 
     FOLDER has train/ and val/ (Training, seg_train, valid, …) with a folder of images
     per class in each, or the class folders, of which a part is for validation. The run
@@ -79,6 +86,7 @@ def command(
     run = zoo.finetune(
         what,
         data,
+        pretrained=pretrained,
         checkpoint_path=checkpoint,
         layout=layout,
         recipe=recipe,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option(
     "--task", default="", help="Only networks for this task, e.g. classify (imports torch)."
 )
-@click.option("--pretrained", is_flag=True, help="List name.tag of the weights instead.")
+@click.option("--pretrained", is_flag=True, help="List the published weights instead.")
 @click.option(
     "--long",
     "long",
@@ -59,10 +59,14 @@ def command(
 
         found = summaries(names)
         emit([asdict(each) for each in found], form, lambda _: _show(found))
+    elif pretrained:
+        from zoo.api.weights import published_weights, table
+        from zoo.cli.console import show_sections
+
+        weights = published_weights(names) if names else []
+        sections = [table(weights)] if weights else []
+        emit([asdict(each) for each in weights], form, lambda _: show_sections(sections))
     else:
-        if pretrained:
-            tagged = zoo.list_pretrained()
-            names = [each for each in tagged if each.partition(".")[0] in names]
         emit(names, form, lambda names: click.echo("\n".join(names), nl=bool(names)))
     if not names:
         click.echo("no network matches", err=True)
@@ -92,10 +96,16 @@ def _cells(summary: Summary, headers: list[str], short: int) -> list[str]:
         "year": str(summary.year),
         "parameters": f"{summary.params:,}",
         "MACs": f"{summary.macs:,}",
-        "weights": ", ".join(summary.tags),
+        "weights": _tags(summary),
     }
     reported = _reported(summary.result, short) if summary.result else ""
     return [cells.get(header, reported) for header in headers]
+
+
+def _tags(summary: Summary) -> str:
+    """The tag of the default weights, and how many others there are."""
+    others = f" +{len(summary.tags) - 1}" if len(summary.tags) > 1 else ""
+    return f"{summary.tags[0]}{others}" if summary.tags else ""
 
 
 def _reported(result: Result, short: int) -> str:

@@ -17,7 +17,7 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 class Network(click.ParamType):
     """What a verb is asked about: a registered name, or a path. Completion offers
-    both.
+    both, and after a dot the tags of weights.
     """
 
     name = "network"
@@ -25,7 +25,7 @@ class Network(click.ParamType):
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        names = [*zoo.list_models(), *zoo.list_pretrained()]
+        names = zoo.list_pretrained() if "." in incomplete else zoo.list_models()
         found = [name for name in names if name.startswith(incomplete.lower())]
         if not found:
             return [CompletionItem(incomplete, type="file")]  # the shell knows them best

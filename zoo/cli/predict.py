@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from zoo.tasks.predictions import Prediction
 
 
-@click.command("predict", short_help="classify image files with a fine-tuned network")
-@click.argument("run", metavar="RUN", type=options.NETWORK)
+@click.command("predict", short_help="classify image files with a trained network")
+@click.argument("what", metavar="WHAT", type=options.NETWORK)
 @click.argument("files", nargs=-1, required=True, metavar="IMAGE...", type=click.Path())
 @click.option(
     "--top", type=click.IntRange(1), default=5, show_default=True, help="Classes per image."
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 @click.pass_context
 def command(
     ctx: click.Context,
-    run: str,
+    what: str,
     files: tuple[str, ...],
     top: int,
     form: str | None,
     plot: str | None,
 ) -> None:
-    """The likeliest classes of each IMAGE, by the network of the run folder RUN. A
-    folder stands for the images in it and in its folders.
+    """The likeliest classes of each IMAGE, by the network WHAT: a run folder, or a name
+    with its published weights. A folder stands for the images in it and in its folders.
 
     Example: zoo predict runs/resnet18-photos-1 cat.jpg dog.jpg --top 3
     """
@@ -46,7 +46,7 @@ def command(
         from zoo.tasks.predictions import check_picture
 
         check_picture(plot)
-    predictions = zoo.predict(run, files, top=top)
+    predictions = zoo.predict(what, files, top=top)
     table = [predictions.table()] if predictions.read else []
     emit([_record(each) for each in predictions], form, lambda _: show_sections(table))
     if plot and predictions.read:

@@ -42,14 +42,15 @@ class EvalTransform:
         channels, height, width = wanted.input_size
         image = convert(image, channels)
         if wanted.crop_mode == "squash":
-            image = self._resized(image, width, height)
+            sides = stretched_sides(wanted)
         else:
             image = trim(image)
             shorter, short = resized_side(wanted), min(image.size)
-            sides = (
+            wide, high = (
                 int(shorter * side / short) if side > short else shorter for side in image.size
             )
-            image = _centre(self._resized(image, *sides), width, height)
+            sides = (wide, high)
+        image = _centre(self._resized(image, *sides), width, height)
         pixels = torch.from_numpy(numpy.array(image)).view(height, width, channels)
         scaled = pixels.permute(2, 0, 1).to(torch.float32).mul_(1 / 255)
         mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (wanted.mean, wanted.std))
@@ -67,6 +68,12 @@ class EvalTransform:
 def resized_side(preprocessing: Preprocessing) -> int:
     """What the shorter side of an image becomes before its centre is cut out."""
     return int(max(preprocessing.input_size[1:]) / preprocessing.crop_pct)
+
+
+def stretched_sides(preprocessing: Preprocessing) -> tuple[int, int]:
+    """Width and height that an image is stretched to before its centre is cut out."""
+    _, height, width = preprocessing.input_size
+    return int(width / preprocessing.crop_pct), int(height / preprocessing.crop_pct)
 
 
 def trim(image: Any) -> Any:

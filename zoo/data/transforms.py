@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from zoo.data.image import INTERPOLATIONS, convert, resized_side, trim
+from zoo.data.image import INTERPOLATIONS, convert, resized_side, stretched_sides, trim
 from zoo.errors import check_choice
 from zoo.spec import Preprocessing
 
@@ -91,8 +91,11 @@ def build_transform(
     small = train and augment == "small"
     if train and augment == "photo":
         geometry = [v2.RandomResizedCrop(size, interpolation=how), v2.RandomHorizontalFlip()]
-    elif small or preprocessing.crop_mode == "squash":
+    elif small:
         geometry = [v2.Resize(size, how)]
+    elif preprocessing.crop_mode == "squash":
+        sides = stretched_sides(preprocessing)[::-1]  # (H, W)
+        geometry = [v2.Resize(sides, how), v2.CenterCrop(size)]
     else:
         geometry = [trim, v2.Resize(resized_side(preprocessing), how), v2.CenterCrop(size)]
     steps = [

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 def pretrained_cfg(model: Classifier) -> dict[str, Any]:
     """The input, head and first convolution of a network that `zoo.create` made; {} for
-    another one. `url` is None: timm has no address to fetch its weights from.
+    another one. `url` is that of its published weights, under their publisher's key
+    names; None where it has none.
     """
     if model.origin is None or model.image is None or model.preprocessing is None:
         return {}
@@ -25,6 +26,7 @@ def pretrained_cfg(model: Classifier) -> dict[str, Any]:
     return {
         **model.preprocessing.to_dict(),
         "url": None,
+        **model.origin.published,
         "architecture": model.origin.architecture,
         "tag": model.origin.tag,
         "num_classes": model.num_classes,

@@ -240,7 +240,7 @@ def fit_preprocessing(model: nn.Module, split: DataSplit, size: Any = None) -> P
             f"the images are {split.size[0]}x{split.size[1]}: they are enlarged to {side}x{side}, "
             f"not {height}x{width} (input_size sets it)"
         )
-    return replace(wanted, crop_mode="squash")
+    return replace(wanted, crop_mode="squash", crop_pct=1.0)
 
 
 def _size_limits(model: nn.Module) -> tuple[bool, int]:

@@ -19,6 +19,7 @@ from zoo.files import write
 from zoo.weights.remote import RemoteFile, measured, mismatch
 
 RECEIPTS = "receipts"
+CONVERTED = "converted"  # folder with weights under our key names
 FIRST_FETCH = "first fetch"  # how a file without a published digest is known from then on
 
 
@@ -47,7 +48,7 @@ def cached(remote: RemoteFile, folder: Path) -> Path | None:
     except OSError:
         return None
     if (known := receipt(folder, remote.file)) and known.get("bytes") == size:
-        if remote.strongest and not _agrees(remote, known):
+        if remote.strongest and not agrees(remote, known):
             raise WeightsError(f"{path} is another file than the record says: remove it")
         return path
     found = measured(path)
@@ -60,7 +61,14 @@ def cached(remote: RemoteFile, folder: Path) -> Path | None:
     return path
 
 
-def _agrees(remote: RemoteFile, known: Mapping[str, Any]) -> bool:
+def converted_files(name: str) -> list[Path]:
+    """The converted files of the weights `name.tag`; what they were made of ends their
+    names.
+    """
+    return sorted((cache_folder() / CONVERTED).glob(f"{name}-{'[0-9a-f]' * 12}.safetensors"))
+
+
+def agrees(remote: RemoteFile, known: Mapping[str, Any]) -> bool:
     """Whether a receipt is of the file that the record means now."""
     if "sha256" in remote.digests:
         return bool(known["sha256"] == remote.digests["sha256"])

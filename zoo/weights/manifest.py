@@ -2,6 +2,9 @@
 its peers' key names (`[layouts.peer]`). Beside prefixes these may have `names`, the
 peer's names of our networks where they differ, and `model_args`, in which its network
 is another one than our row.
+
+`[defaults]` says per network the tag that a bare name takes; `[unpublished]`, of one
+that nobody publishes weights for, the nearest that has some, or what to do.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from typing import Any
 
 from zoo.errors import WeightsError
 from zoo.paths import weights_folder
+from zoo.weights.records import WeightsRecord, read_record
 
 RESERVED = ("names", "model_args")  # in a peer's table, beside its key names
 
@@ -41,10 +45,59 @@ def manifest(family: str, path: str | Path | None = None) -> dict[str, Any]:
     return _read(file, file.stat().st_mtime_ns)
 
 
-def records(family: str, path: str | Path | None = None) -> dict[str, dict[str, Any]]:
-    """`name.tag` -> record of the weights that a family has."""
-    found: dict[str, dict[str, Any]] = manifest(family, path).get("weights", {})
+def records(family: str, path: str | Path | None = None) -> dict[str, WeightsRecord]:
+    """`name.tag` -> record of the weights that a family has. Raises WeightsError for a
+    record that is no such.
+    """
+    return _typed(family, path).records
+
+
+def default_tag(family: str, name: str, path: str | Path | None = None) -> str:
+    """The tag of the weights that the bare `name` takes: as `[defaults]` says, else
+    that of the first record; "" where there are none.
+    """
+    known = _typed(family, path)
+    first = next((each for each in known.records if each.partition(".")[0] == name), "")
+    return known.defaults.get(name) or first.partition(".")[2]
+
+
+def nearest_published(family: str, name: str, path: str | Path | None = None) -> str:
+    """For a network that nobody publishes weights for: the nearest that has some, or
+    "train here"; "" where nothing is said.
+    """
+    found: str = manifest(family, path).get("unpublished", {}).get(name, "")
     return found
+
+
+@dataclass(frozen=True)
+class _Typed:
+    content: Mapping[str, Any]
+    records: dict[str, WeightsRecord]
+    defaults: dict[str, str]
+
+
+_read_before: dict[tuple[str, str], _Typed] = {}
+
+
+def _typed(family: str, path: str | Path | None) -> _Typed:
+    """A family's records and defaults, read again when the file has changed."""
+    content = manifest(family, path)
+    key = family, str(path or weights_folder())
+    if (known := _read_before.get(key)) and known.content is content:
+        return known
+    where = Path(path) if path else weights_folder() / f"{family}.toml"
+    try:
+        found = {
+            name: read_record(name, entry) for name, entry in content.get("weights", {}).items()
+        }
+    except WeightsError as error:
+        raise WeightsError(f"{where}: {error}") from error
+    defaults = content.get("defaults", {})
+    for name, tag in defaults.items():
+        if f"{name}.{tag}" not in found:
+            raise WeightsError(f"{where}: the default {name}.{tag} is not among the weights")
+    _read_before[key] = known = _Typed(content, found, defaults)
+    return known
 
 
 @dataclass(frozen=True)

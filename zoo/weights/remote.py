@@ -45,8 +45,8 @@ class RemoteFile:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> RemoteFile:
-        """Of a source in a manifest: `file`, `urls`, `bytes`, `aliases`, `members`, and
-        the digests by kind.
+        """Of a source in a manifest: `file`, `urls`, `bytes`, `aliases`, `members` (the
+        paths below each address, and in the tar), and the digests by kind.
         """
         return cls(
             file=record["file"],
@@ -54,7 +54,7 @@ class RemoteFile:
             digests={kind: record[kind] for kind in LENGTHS if kind in record},
             size=record.get("bytes", 0),
             aliases=tuple(record.get("aliases", ())),
-            members=dict(sorted(record.get("members", {}).items())),
+            members={path: path for path in sorted(record.get("members", ()))},
         )
 
     @property

@@ -1,0 +1,276 @@
+"""Published weights by name: the record, the file, and the same numbers converted to
+ours, in the cache.
+
+A converted file says in its metadata from which file it was made and how. As long as
+that holds, it is mapped as it lies there: without network, lock, hashing or conversion.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.api.build import construct, takes
+from zoo.api.checkpoint import with_own_keys
+from zoo.api.records import default_tag, nearest_published, weight_records
+from zoo.api.source import Source, layouts_of, with_tag
+from zoo.errors import UsageError, WeightsError, warn
+from zoo.files import load_state, read_about, write_state
+from zoo.weights import formats
+from zoo.weights.cache import (
+    CONVERTED,
+    agrees,
+    cache_folder,
+    converted_files,
+    locked,
+    note_receipt,
+    offline,
+    receipt,
+)
+from zoo.weights.fetch import fetch
+from zoo.weights.records import Metric, WeightsRecord, WeightsSource
+from zoo.weights.remote import RemoteFile, measured
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CONVERTER = 1  # goes up whenever conversion gives other numbers than before
+CLEARLY = 1.0  # points of accuracy by which other weights are better
+
+
+def published(source: Source, progress: bool = True) -> Source:
+    """The network with its published weights, fetched and converted where they are not
+    in the cache: those of its tag, else its default ones. Says what arguments they
+    need, and which variant has better ones.
+
+    Raises WeightsError where there are none, or they cannot be had.
+    """
+    tagged = with_default_tag(source)
+    path = converted(tagged, progress)
+    record = _record(tagged)
+    assert tagged.origin is not None
+    if tagged is not source:
+        _say_better(tagged)
+    if record.model_args:
+        given = ", ".join(f"{key}={value!r}" for key, value in record.model_args.items())
+        warn(f"{tagged.name}: the network is built with {given}, as these weights need it")
+    if record.preprocessing is None:
+        warn(f"{tagged.name}: their preprocessing is not known; that of the network is taken")
+    file = (read_about(path) or {}).get("source", {}).get("file")
+    urls = [url for each in record.sources for url in each.remote.urls if each.remote.file == file]
+    known = {"url": next(iter(urls), None), "license": record.licence, "file": file}
+    return replace(tagged, origin=replace(tagged.origin, published=known), weights=path)
+
+
+def with_default_tag(source: Source) -> Source:
+    """The source as it is where it has a tag, else with the tag of its default weights.
+    Raises WeightsError where it has none.
+    """
+    if source.origin is None or source.weights or source.module is not None:
+        raise WeightsError(f"{source.name} has its own numbers: leave out pretrained=True")
+    if source.record:
+        return source
+    tag = default_tag(source.origin.architecture, source.family)
+    if not tag:
+        raise no_weights(source)
+    return with_tag(source, tag)
+
+
+def no_weights(source: Source) -> WeightsError:
+    """That nobody publishes weights, and what to do."""
+    assert source.origin is not None
+    name = source.origin.architecture
+    nearest = nearest_published(name, source.family)
+    said = f"there are no weights for {name!r}"
+    if not nearest:
+        return WeightsError(f"{said}; load a file with checkpoint_path=…")
+    if nearest == "train here":
+        return WeightsError(f"{said}: nobody publishes any; `zoo finetune {name}` trains it")
+    return WeightsError(f"{said}: nobody publishes any; the nearest that has some: {nearest}")
+
+
+# -------------------------------------------------------------------------- the file
+
+
+def in_cache(source: Source) -> Path | None:
+    """The converted file of a source with a tag, when it is there and was made of the
+    file that the record means, in the way that it would be made now.
+    """
+    for path in converted_files(source.name):
+        about = read_about(path)
+        if about and _is_of(about, source):
+            return path
+    return None
+
+
+def converted(source: Source, progress: bool = True, anew: bool = False) -> Path:
+    """The converted file of a source with a tag, made where it is not in the cache.
+    Raises WeightsError.
+    """
+    if not anew and (found := in_cache(source)):
+        return found
+    each, path = obtained(source, progress)
+    folder = cache_folder()
+    original = receipt(folder, each.remote.file) or _receipt_of(path)
+    target = folder / CONVERTED / f"{source.name}-{original['sha256'][:12]}.safetensors"
+    with locked(folder, target.name):
+        if not anew and (found := in_cache(source)):  # by the process that had the lock
+            return found
+        state = convert(source, each, path)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WeightsError(f"{target.parent} cannot be made: {error.strerror}") from error
+        write_state(target, state, about(source, each, original))
+        size = target.stat().st_size
+        made = RemoteFile(file=target.name, urls=())
+        note_receipt(made, folder, measured(target)["sha256"], size, url="")
+    assert source.record is not None
+    warn(f"{source.name}: {path.stat().st_size:,} bytes; {source.record.describe()}")
+    return target
+
+
+def obtained(source: Source, progress: bool = True) -> tuple[WeightsSource, Path]:
+    """The first published file of a record that can be had and read, and its place in
+    the cache. Raises WeightsError with the reason for each of them.
+    """
+    record, folder = _record(source), cache_folder()
+    here = [each for each in record.sources if (folder / each.remote.file).is_file()]
+    others = [each for each in record.sources if each not in here]
+    readable = {"", *layouts_of(source)}
+    reasons: list[str] = []
+    missing = False  # and the network is not to be asked
+    for each in [*here, *others]:
+        if each.layout not in readable:
+            reasons.append(
+                f"{each.remote.file} has the key names of {each.layout}, which are not known for "
+                f"{source.name.partition('.')[0]}"
+            )
+            continue
+        try:
+            return each, fetch(each.remote, progress=progress)
+        except WeightsError as error:
+            reasons.append(f"nor is {each.remote.file}" if missing else str(error))
+            missing = offline()
+    raise WeightsError("; ".join(reasons))
+
+
+def convert(source: Source, each: WeightsSource, path: Path) -> dict[str, Tensor]:
+    """The numbers of a published file as a network of ours has them: names, shapes and
+    types. Raises WeightsError for a file that is not of this network.
+    """
+    record, where = _record(source), str(path)
+    state: Mapping[str, Tensor] = formats.read(path, each.format)
+    bare = construct(source, "meta").state_dict()
+    if each.layout:
+        state = with_own_keys(source, bare, state, each.layout, where)
+    auxiliary = any(key.startswith("aux.") for key in state) and takes(source, "aux")
+    model = construct(source, "meta", **({"aux": True} if auxiliary else {}))
+    own = model.state_dict()
+    left_out = {key: own[key] for key in own if key not in state and record.may_lack(key)}
+    load_state(model, {**left_out, **state}, where)  # or it does not fit
+    result = {
+        key: tensor.to(own[key].dtype)
+        for key, tensor in model.state_dict().items()
+        if not tensor.is_meta
+    }
+    wrong = [key for key, tensor in result.items() if not tensor.isfinite().all()]
+    if wrong:
+        raise WeightsError(f"{where}: {wrong[0]} holds numbers that are not finite")
+    return result
+
+
+def about(source: Source, each: WeightsSource, original: Mapping[str, Any]) -> dict[str, Any]:
+    """What a converted file says of its network and where it comes from."""
+    record = _record(source)
+    assert source.origin is not None
+    return {
+        "architecture": source.origin.architecture,
+        "tag": source.origin.tag,
+        "model_args": dict(record.model_args),
+        "preprocessing": record.preprocessing.to_dict() if record.preprocessing else None,
+        "licence": record.licence,
+        "source": dict(original, format=each.format, layout=each.layout),
+        "converter": _converter(source, each),
+    }
+
+
+def _record(source: Source) -> WeightsRecord:
+    if source.record is None:
+        raise UsageError(f"{source.name} names no weights")
+    return source.record
+
+
+def _is_of(about: Mapping[str, Any], source: Source) -> bool:
+    origin, made_of = source.origin, about.get("source")
+    if origin is None or not isinstance(made_of, Mapping):
+        return False
+    if (about.get("architecture"), about.get("tag")) != (origin.architecture, origin.tag):
+        return False
+    return any(
+        each.remote.file == made_of.get("file")
+        and (not each.remote.strongest or agrees(each.remote, made_of))
+        and about.get("converter") == _converter(source, each)
+        for each in _record(source).sources
+    )
+
+
+def _converter(source: Source, each: WeightsSource) -> str:
+    """What conversion goes by, as a few digits: a file that was made otherwise is made
+    anew.
+    """
+    layout = layouts_of(source).get(each.layout)
+    written = asdict(layout) if layout else None
+    parts = [CONVERTER, each.format, each.layout, written, _record(source).model_args]
+    return sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def _receipt_of(path: Path) -> dict[str, Any]:
+    """Of a file in a cache that is only read, where nothing could be noted."""
+    digests = measured(path)
+    return {"file": path.name, "sha256": digests["sha256"], "digests": digests, "url": ""}
+
+
+# --------------------------------------------------------------------- better ones
+
+
+def _say_better(source: Source) -> None:
+    """Name a variant of the same network whose default weights are clearly better, by
+    the same data and protocol.
+    """
+    assert source.family is not None
+    assert source.origin is not None
+    name = source.origin.architecture
+    for other, variant in source.family.variants.items():
+        if other.startswith(f"{name}_") and (tag := default_tag(other, source.family)):
+            theirs = weight_records(other, source.family)[f"{other}.{tag}"]
+            if found := better(_record(source), theirs):
+                note = f" ({variant.note})" if variant.note else ""
+                warn(f"{source.name}: {other}{note} has better weights: {found}")
+
+
+def better(own: WeightsRecord, theirs: WeightsRecord) -> str:
+    """In words how much better other weights are, where they clearly are, by the same
+    data, protocol and measure; else "".
+    """
+
+    def comparable(metric: Metric) -> tuple[str, str]:
+        return metric.data, metric.protocol.partition(";")[0]
+
+    for one in own.metrics:
+        for other in theirs.metrics:
+            if comparable(one) != comparable(other):
+                continue
+            for kind, ours, them in (
+                ("top-1", one.top1, other.top1),
+                ("top-5", one.top5, other.top5),
+            ):
+                if ours is not None and them is not None:
+                    where = ", ".join(comparable(one))
+                    clearly = them - ours >= CLEARLY
+                    return f"{them:g} % {kind} instead of {ours:g} ({where})" if clearly else ""
+    return ""
