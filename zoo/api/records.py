@@ -41,7 +41,7 @@ def manifest_of(name: str, family: Family | None) -> tuple[str, str | Path | Non
     party's module must be imported to know it.
     """
     entry = registry.entry(name)
-    if entry.distribution.startswith(f"{registry.OWN} "):
+    if entry.own:
         return entry.family, None
     try:
         path = (family or registry.family(name)).weights
