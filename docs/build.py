@@ -10,6 +10,7 @@ import re
 import sys
 import tomllib
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -76,11 +77,12 @@ def layouts(names: list[str]) -> str:
     lines = []
     known = [zoo.info(name) for name in names]
     for peer in sorted({peer for each in known for peer in (*each.layouts, *each.named_by_peers)}):
-        own = [each for each in known if peer in each.layouts]
-        lines.append(f"`{peer}` for {', '.join(f'`{each.name}`' for each in own)}")
-        if args := own[0].layouts[peer]:
-            given = ", ".join(f"{key}={value!r}" for key, value in args.items())
-            lines[-1] += f" (the peer's networks have `{given}`)"
+        own = [(each.layouts[peer], each.name) for each in known if peer in each.layouts]
+        for args, group in groupby(own, itemgetter(0)):
+            lines.append(f"`{peer}` for {', '.join(f'`{name}`' for _, name in group)}")
+            if args:
+                given = ", ".join(f"{key}={value!r}" for key, value in args.items())
+                lines[-1] += f" (the peer's networks have `{given}`)"
         lines += [
             f"{peer}'s {each.name} is `{each.named_by_peers[peer]}`"
             for each in known

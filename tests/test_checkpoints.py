@@ -323,10 +323,15 @@ def test_arguments_that_no_tensor_shows_are_never_guessed():
 
 def test_layouts_are_listed():
     shown = CliRunner().invoke(cli, ["info", "resnet50"]).stdout
-    assert "layouts:    torchvision's resnet50 is resnet50_v1_5 here\n" in shown
+    assert "layouts:    pytorchcv; torchvision's resnet50 is resnet50_v1_5 here" in shown
     shown = CliRunner().invoke(cli, ["info", "resnet20_cifar10"]).stdout
-    assert "layouts:    akamaster (whose network has shortcut_pad='both')\n" in shown
-    assert dict(zoo.info("vgg16").layouts) == {"torchvision": {}}
-    assert dict(zoo.info("resnet20_cifar10").layouts) == {"akamaster": {"shortcut_pad": "both"}}
-    assert dict(zoo.info("resnet50").layouts) == {}
-    assert zoo.info("resnet50").named_by_peers == {"torchvision": "resnet50_v1_5"}
+    assert (
+        "layouts:    akamaster (whose network has shortcut_pad='both'); pytorchcv (whose " in shown
+    )
+    assert zoo.info("vgg16").layouts["torchvision"] == {}
+    assert dict(zoo.info("resnet20_cifar10").layouts) == {
+        "akamaster": {"shortcut_pad": "both"},
+        "pytorchcv": {"shortcut": "B"},
+    }
+    assert "torchvision" not in zoo.info("resnet50").layouts
+    assert zoo.info("resnet50").named_by_peers["torchvision"] == "resnet50_v1_5"

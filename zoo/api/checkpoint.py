@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from zoo import checkpoints, registry
 from zoo.api.build import construct, takes
-from zoo.api.source import Source, layout_table, layouts_of, named_by_peers, resolve
+from zoo.api.source import Source, layout_of, layouts_of, named_by_peers, resolve
 from zoo.errors import WeightsError, warn
-from zoo.weights.recognise import fits, read_as
+from zoo.weights.recognise import fits, in_own_precision, read_as
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from zoo.weights.manifest import Layout
 
 
 def from_file(
@@ -52,15 +54,22 @@ def with_own_keys(
     layout: str,
     where: str,
 ) -> dict[str, Tensor]:
-    """A state dict under our keys. `own` are the network's tensors, `where` names the
-    state dict in messages.
+    """A state dict under our keys, in the network's precision. `own` are the network's
+    tensors, `where` names the state dict in messages.
 
     Without `layout` the peer whose names fit exactly is taken, which is said. Raises
     WeightsError where several fit, or where the same tensors fit a network that
     computes something else.
     """
-    if layout:
-        return read_as(state, own, layout_table(source, layout), where)
+    if not layout:
+        return in_own_precision(_recognised(source, own, state, where), own)
+    return in_own_precision(read_as(state, own, layout_of(source, layout), where), own)
+
+
+def _recognised(
+    source: Source, own: Mapping[str, Tensor], state: Mapping[str, Tensor], where: str
+) -> dict[str, Tensor]:
+    """A state dict in the only layout that fits, or as it is."""
     plain = checkpoints.without_prefix(state, own, where)
     if source.origin is None or fits(plain, own):
         return plain
@@ -69,27 +78,49 @@ def with_own_keys(
     fitting = {
         peer: found
         for peer, each in known.items()
-        if fits(found := read_as(state, own, each.table, where), own)
+        if fits(found := read_as(state, own, each, where), own)
     }
     if not fitting:
         _name_the_right_network(source, state, where)
         return plain
     twins = _twins(source)
-    twins += [
-        f"{name} with {argument}={value!r}"
-        for peer in fitting
-        for argument, value in known[peer].model_args.items()
-        if source.model_args.get(argument) != value
-    ]
-    if len(fitting) > 1 or twins:
-        candidates = " or ".join(f'layout="{peer}"' for peer in fitting)
+    for peer in fitting:
+        twins += [f"{name} with {each}" for each in _other_arguments(source, known[peer])]
+    different: dict[str, dict[str, Tensor]] = {}  # layouts may mean the same by a file
+    for peer, found in fitting.items():
+        if not any(_same(found, other) for other in different.values()):
+            different[peer] = found
+    if len(different) > 1 or twins:
+        candidates = " or ".join(f'layout="{peer}"' for peer in different)
         also = f"; the same tensors fit {' and '.join(twins)} as well" if twins else ""
         raise WeightsError(
             f"{where}: has the key names of a peer, and of which network is not guessed: pass "
             f"{candidates}{also}"
         )
-    (peer, found), *_ = fitting.items()
+    (peer, found), *_ = different.items()
     warn(f"{where}: read with the key names of {peer}")
+    return found
+
+
+def _same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    """Whether two readings of a file are of the same tensors."""
+    return one.keys() == other.keys() and all(one[key] is other[key] for key in one)
+
+
+def _other_arguments(source: Source, layout: Layout) -> list[str]:
+    """The constructor arguments of the peer's networks of these tensors, where they are
+    others than the source's.
+    """
+    row = source.variant.model_args if source.variant else {}
+    asked = {**layout.model_args, **layout.also}
+    found = []
+    for args in [layout.model_args, layout.also] if layout.also else [layout.model_args]:
+        theirs = {key: args.get(key, row.get(key)) for key in asked}
+        found += [
+            f"{key}={value!r}"
+            for key, value in theirs.items()
+            if source.model_args.get(key) != value
+        ]
     return found
 
 
@@ -135,8 +166,8 @@ def _name_the_right_network(source: Source, state: Mapping[str, Tensor], where: 
         if ours in registry.entries():
             other = resolve(ours)
             own = _tensors(other)
-            table = layouts_of(other)[peer].table
-            if fits(read_as(state, own, table, where), own):
+            layout = layouts_of(other).get(peer)
+            if layout and fits(read_as(state, own, layout, where), own):
                 raise WeightsError(
                     f"{where}: is of {peer}'s {name}, which is `{ours}` here: "
                     f'zoo.create("{ours}", checkpoint_path=…, layout="{peer}")'

@@ -11,7 +11,7 @@ from zoo import registry
 from zoo.api.build import build, classes_of, construct, set_global_pool, with_classes
 from zoo.api.checkpoint import from_file, with_own_keys
 from zoo.api.pretrained import published
-from zoo.api.source import Source, layout_table, resolve
+from zoo.api.source import Source, layout_of, resolve
 from zoo.errors import UsageError, warn
 
 if TYPE_CHECKING:
@@ -112,15 +112,16 @@ def load_state_dict(model: nn.Module, state: Mapping[str, Any], layout: str = ""
 
 def export_state_dict(what: Any, layout: str = "") -> dict[str, Tensor]:
     """The state dict of a created network, a run, a weights file or published weights
-    (`name.tag`) under the key names of a peer; by name alone, of newly drawn numbers.
-    The keys of a network made with
-    `features_only` are those of the whole network.
+    (`name.tag`) in the layout of a peer; by name alone, of newly drawn numbers. The
+    keys of a network made with `features_only` are those of the whole network.
+
+    Raises WeightsError for numbers that the peer's files cannot hold.
     """
-    from zoo.weights.convert import to_theirs
+    from zoo.weights.recognise import write_as
 
     source = resolve(what)
     state = _state(source)
-    return to_theirs(state, layout_table(source, layout)) if layout else state
+    return write_as(state, layout_of(source, layout)) if layout else state
 
 
 def _state(source: Source) -> dict[str, Tensor]:

@@ -266,17 +266,17 @@ def named_by_peers(source: Source) -> dict[str, str]:
     return manifest.named_by_peers(source.entry.family, name, path)
 
 
-def layout_table(source: Source, layout: str) -> Mapping[str, str]:
-    """A peer's key prefixes to ours. Raises UsageError for a layout that there is not,
-    or a module that zoo did not create.
+def layout_of(source: Source, peer: str) -> Layout:
+    """How a peer stores a network. Raises UsageError for a layout that there is not, or
+    a module that zoo did not create.
     """
     if source.origin is None:
         raise UsageError(f"{source.name} was not made by zoo.create: its layouts are not known")
     known = layouts_of(source)
-    if layout not in known:
-        name, meant = source.origin.architecture, named_by_peers(source).get(layout)
+    if peer not in known:
+        name, meant = source.origin.architecture, named_by_peers(source).get(peer)
         hint = f"it has: {', '.join(known) or 'only its own'}"
         if meant:
-            hint = f"{layout}'s {name} is `{meant}` here"
-        raise UsageError(f"{name} has no layout {layout!r}; {hint}")
-    return known[layout].table
+            hint = f"{peer}'s {name} is `{meant}` here"
+        raise UsageError(f"{name} has no layout {peer!r}; {hint}")
+    return known[peer]

@@ -1,26 +1,32 @@
 """The weights folder: one TOML per family with its weights (`[weights."name.tag"]`) and
-its peers' key names (`[layouts.peer]`). Beside prefixes these may have `names`, the
-peer's names of our networks where they differ, and `model_args`, in which its network
-is another one than our row.
+its peers' key names (`[layouts.peer]`). `[defaults]` says per network the tag that a
+bare name takes; `[unpublished]`, of one that nobody publishes weights for, the nearest
+that has some, or what to do.
 
-`[defaults]` says per network the tag that a bare name takes; `[unpublished]`, of one
-that nobody publishes weights for, the nearest that has some, or what to do.
+A layout is a table of key prefixes, theirs = ours; a table in it with a network's name
+is that network's own, and where there are such, other networks have no such layout.
+Beside prefixes it may have `like`, another layout that it extends; `names`, the peer's
+names of our networks where they differ; `model_args`, in which its network is another
+one than our row, and `also`, those of further networks of the peer with equal tensors;
+`endings` of its keys and ours; `old_names` of older files; `operations` on tensors.
 """
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from zoo.errors import WeightsError
 from zoo.paths import weights_folder
+from zoo.weights.convert import expand
 from zoo.weights.records import WeightsRecord, read_record
 
-RESERVED = ("names", "model_args")  # in a peer's table, beside its key names
+EXTRAS = ("model_args", "also", "endings", "old_names", "operations")  # of a Layout
+RESERVED = ("like", "names", *EXTRAS)  # in a peer's table, beside its key names
 
 
 @cache
@@ -102,28 +108,52 @@ def _typed(family: str, path: str | Path | None) -> _Typed:
 
 @dataclass(frozen=True)
 class Layout:
-    """A peer's key names for one network: `table` from its key prefixes to ours.
+    """How a peer stores one network: `table` from its key prefixes to ours, after the
+    `endings` of its keys, and `operations` on the tensors. `old_names`: parts of keys
+    in older files, and those that took their place.
+
     `model_args` are those of the peer's network where they are not our row's: its
-    tensors fit ours, and compute something else.
+    tensors fit ours, and compute something else. So do those of its networks with the
+    arguments `also`.
     """
 
-    table: Mapping[str, str]
-    model_args: Mapping[str, Any]
+    table: Mapping[str, str] = field(default_factory=dict)
+    model_args: Mapping[str, Any] = field(default_factory=dict)
+    also: Mapping[str, Any] = field(default_factory=dict)
+    endings: Mapping[str, str] = field(default_factory=dict)
+    old_names: Mapping[str, str] = field(default_factory=dict)
+    operations: tuple[str | Mapping[str, Any], ...] = ()
 
 
 def layouts(family: str, name: str, path: str | Path | None = None) -> dict[str, Layout]:
-    """Per peer its key names for the network `name`; a table with a network's name is
-    that row's own.
-    """
-    found = {}
-    for peer, entries in manifest(family, path).get("layouts", {}).items():
-        table = {theirs: ours for theirs, ours in entries.items() if theirs not in RESERVED}
-        own = table.get(name)
-        shared = {theirs: ours for theirs, ours in table.items() if isinstance(ours, str)}
-        if isinstance(own, dict) or len(shared) == len(table) > 0:
-            args = entries.get("model_args", {})
-            found[peer] = Layout({**shared, **(own if isinstance(own, dict) else {})}, args)
-    return found
+    """Per peer its layout of the network `name`."""
+    peers = manifest(family, path).get("layouts", {})
+    found = {peer: _layout(peers, peer, name) for peer in peers}
+    return {peer: layout for peer, layout in found.items() if layout}
+
+
+def _layout(peers: Mapping[str, Any], peer: str, name: str) -> Layout | None:
+    """A peer's layout of a network, or None."""
+    if peer not in peers:
+        raise WeightsError(f"a layout is like {peer!r}, and there is no such layout")
+    entries = {key: value for key, value in peers[peer].items() if key not in RESERVED}
+    shared = {theirs: ours for theirs, ours in entries.items() if isinstance(ours, str)}
+    rows = {key: value for key, value in entries.items() if key not in shared}
+    like = peers[peer].get("like", "")
+    base = _layout(peers, like, name) if like else None
+    if name not in rows and (rows or not (base or shared)):
+        return None
+    if like and not base and name not in rows:
+        return None
+    own = rows.get(name, {})
+    table = {**shared, **{theirs: ours for theirs, ours in own.items() if theirs not in RESERVED}}
+    extras = {key: value for key, value in {**peers[peer], **own}.items() if key in EXTRAS}
+    if base:
+        renamed = set(expand(table).values())
+        kept = {theirs: ours for theirs, ours in expand(base.table).items() if ours not in renamed}
+        table = {**kept, **table}
+        extras = {**{key: getattr(base, key) for key in EXTRAS}, **extras}
+    return Layout(table, **{**extras, "operations": tuple(extras.get("operations", ()))})
 
 
 def named_by_peers(family: str, name: str, path: str | Path | None = None) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Whether a state dict is a network's, under its own key names or a peer's."""
+"""State dicts in a peer's layout as ours and back, and whether one is a network's."""
 
 from __future__ import annotations
 
@@ -6,18 +6,40 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from zoo import checkpoints
-from zoo.weights.convert import to_ours, to_theirs
+from zoo.weights.convert import respell, to_ours, to_theirs
+from zoo.weights.operations import read_steps, write_steps
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from zoo.weights.manifest import Layout
+
 
 def read_as(
-    state: Mapping[str, Tensor], own: Mapping[str, Tensor], table: Mapping[str, str], where: str
+    state: Mapping[str, Tensor], own: Mapping[str, Tensor], layout: Layout, where: str
 ) -> dict[str, Tensor]:
-    """A state dict with a peer's keys under ours, and without a wrapper's prefix."""
-    theirs = to_theirs(own, table)
-    return to_ours(checkpoints.without_prefix(state, theirs, where), table)
+    """A state dict in a peer's layout as ours, without a wrapper's prefix."""
+    theirs = to_theirs(own, layout.table, layout.endings)
+    state = respell(state, layout.old_names) if layout.old_names else state
+    state = checkpoints.without_prefix(state, theirs, where)
+    return read_steps(layout.operations, to_ours(state, layout.table, layout.endings), own)
+
+
+def write_as(state: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
+    """Our state dict in a peer's layout. Raises WeightsError where the peer's files
+    cannot hold it.
+    """
+    return to_theirs(write_steps(layout.operations, dict(state)), layout.table, layout.endings)
+
+
+def in_own_precision(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Floating-point tensors in the network's precision; some are published in half."""
+    return {
+        key: tensor.to(own[key].dtype)
+        if key in own and tensor.is_floating_point() and own[key].is_floating_point()
+        else tensor
+        for key, tensor in state.items()
+    }
 
 
 def fits(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> bool:
