@@ -16,10 +16,12 @@ from zoo.paths import PACKAGE
 
 ROOT = PACKAGE.parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-BASE = {"errors", "paths", "checkpoints", "files", "formatting", "inputs", "spec", "optimizers"}
+BASE = {"errors", "paths", "checkpoints", "file_kinds", "files", "formatting", "inputs", "spec"}
+BASE |= {"optimizers"}
 ROOMS = {  # what each may import, beside itself; api and cli join them
     **{name: {"errors", "inputs"} for name in BASE},
-    "files": {"errors", "checkpoints"},
+    "file_kinds": {"checkpoints"},
+    "files": {"errors", "checkpoints", "file_kinds"},
     "registry": BASE,
     "weights": BASE,
     "layers": BASE,

@@ -1,13 +1,13 @@
 """What others put into weights files: containers around a state dict, wrappers before
-its keys, and what is no state dict at all. The one place that recognises them.
+its keys, and several files for one network. The one place that recognises them.
 
 Standard library only at import time.
 """
 
 from __future__ import annotations
 
+import json
 import re
-import zipfile
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 # where training scripts put the averaged weights (EMA) and the trained ones
 AVERAGED = ("state_dict_ema", "ema_state_dict", "model_ema", "ema")
 TRAINED = ("state_dict", "model_state_dict", "model", "network", "net", "module", "params")
+LAST_BESIDE_AVERAGED = "current_model_state"  # of Lightning, whose state_dict is then averaged
 DEPTH = 3  # containers in containers
 # parts that torch.compile, FSDP and checkpoint wrappers put into keys, anywhere in them
 WRAPPERS = re.compile(
@@ -47,7 +48,7 @@ def state_dict_in(content: Any, source: str) -> dict[str, Tensor]:
     Raises WeightsError, with the keys that are there.
     """
     if _is_state(content):
-        return {unwrapped_key(key): tensor for key, tensor in content.items()}
+        return _unwrapped(content, source)
     if not isinstance(content, Mapping):
         kind = type(content).__name__
         raise WeightsError(f"{source}: holds no state dict (name -> tensor) but a {kind}")
@@ -64,6 +65,8 @@ def state_dict_in(content: Any, source: str) -> dict[str, Tensor]:
             f"{source}: holds {len(chosen)} state dicts: {', '.join(chosen)}; "
             f"zoo.load_state_dict(model, torch.load(FILE)[{chosen[0]!r}]) loads one of them"
         )
+    if not averaged and LAST_BESIDE_AVERAGED in found:
+        averaged, trained = trained, [LAST_BESIDE_AVERAGED]
     if averaged and trained:
         warn(
             f"{source}: holds {trained[0]} and {averaged[0]}; the averaged weights "
@@ -98,6 +101,16 @@ def _contained(content: Mapping[Any, Any], depth: int) -> Iterator[tuple[str, An
 def unwrapped_key(key: str) -> str:
     """A key without the parts that torch's own wrappers put into it (`_orig_mod.`)."""
     return WRAPPERS.sub("", key)
+
+
+def _unwrapped(state: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+    keys: dict[str, str] = {}
+    for key in state:
+        plain = unwrapped_key(key)
+        if plain in keys:
+            raise WeightsError(f"{source}: holds {plain} twice: as {keys[plain]} and {key}")
+        keys[plain] = key
+    return {plain: state[key] for plain, key in keys.items()}
 
 
 def prefix_of(state: Mapping[str, Any], expected: Collection[str], source: str) -> str:
@@ -141,88 +154,48 @@ def without_prefix(
     }
 
 
-# ------------------------------------------------------------------ what is no weights
+# ------------------------------------------------------------------ folders and shards
 
-BEGINNINGS = {  # of files that are something else, in lower case
-    b"version https://git-lfs": "a Git LFS pointer, not the file itself; `git lfs pull` fetches it",
-    b"\x89hdf": "an HDF5 file (Keras)",
-    b"\x93numpy": "a NumPy array",
-    b"\x1f\x8b": "a gzip archive; unpack it first",
-    b"bzh": "a bzip2 archive; unpack it first",
-    b"\x89png": "a picture",
-    b"\xff\xd8\xff": "a picture",
-}
-PAGES = (b"<!doctype", b"<html", b"<?xml", b"<head")
-SAVE = "save the tensors alone where it was made: torch.save(model.state_dict(), FILE)"
+INDEX = ".index.json"  # of a state dict in several files, as accelerate writes it
+IN_FOLDERS = ("model.safetensors", "pytorch_model.bin")
+LARGEST_INDEX = 1 << 26  # bytes
 
 
-def is_safetensors(path: Path) -> bool:
-    """Whether a file begins as safetensors files do: a length, then a JSON object."""
-    head = _beginning(path, 9)
-    return len(head) == 9 and head[8:] == b"{" and head[6:8] == b"\0\0"
+def file_in(folder: Path) -> Path:
+    """The weights file, or the index of several, in a folder as accelerate writes it.
+
+    Raises WeightsError where there is none, or more than one network.
+    """
+    stems = {name.partition(".")[0]: name for name in IN_FOLDERS}
+    others = [
+        path.name
+        for path in sorted(folder.iterdir())
+        if re.fullmatch(rf"({'|'.join(stems)})_\d+\.(safetensors|bin)", path.name)
+    ]
+    for name in (each for plain in IN_FOLDERS for each in (f"{plain}{INDEX}", plain)):
+        if (folder / name).is_file():
+            if others:
+                raise WeightsError(
+                    f"{folder}: holds several networks, {listed([name, *others])}: name the file"
+                )
+            return folder / name
+    names = [f"{plain}{INDEX}" for plain in IN_FOLDERS]
+    raise WeightsError(
+        f"{folder}: a folder without a weights file ({', '.join([*IN_FOLDERS, *names])})"
+    )
 
 
-def unreadable(path: Path, error: Exception) -> str:
-    """What a file that torch or safetensors refuses holds, and what to do."""
-    head = _beginning(path, 512)
-    start = head.lstrip().lower()
-    if not head:
-        return "it is empty; fetch or copy it again"
-    if start.startswith(PAGES):
-        return "it is a web page, of a login or an error; download the file that the page offers"
-    for magic, what in BEGINNINGS.items():
-        if start.startswith(magic):
-            return f"it is {what}"
-    if is_safetensors(path):
-        return _broken_safetensors(path, head, error)
-    if head.startswith(b"PK"):
-        return _broken_archive(path, error)
-    if head.isascii() and b"\0" not in head and head[:1] != b"\x80":
-        line = head.decode().splitlines()[0][:40]
-        return f"it is text that begins {line!r}"
-    return _refused(error) or "it is cut off, or neither torch.save nor safetensors wrote it"
-
-
-def _beginning(path: Path, size: int) -> bytes:
-    with path.open("rb") as file:
-        return file.read(size)
-
-
-def _broken_safetensors(path: Path, head: bytes, error: Exception) -> str:
-    end = 8 + int.from_bytes(head[:8], "little")
-    offsets = re.findall(rb'"data_offsets":\[\d+,(\d+)\]', _beginning(path, end))
-    size, needed = path.stat().st_size, end + max(map(int, offsets), default=0)
-    if size < needed:
-        return f"it is cut off: {size:,} of {needed:,} bytes or more; fetch or copy it again"
-    return _first_line(error)
-
-
-def _broken_archive(path: Path, error: Exception) -> str:
-    """Of a file in the ZIP format, as torch.save writes them."""
-    if not zipfile.is_zipfile(path):
-        return "it is cut off: the end of the archive is missing; fetch or copy it again"
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-    inside = {name.partition("/")[2] for name in names}
-    if "constants.pkl" in inside:
-        return (
-            "it is a TorchScript archive; torch.jit.load opens it, and zoo.load_state_dict takes "
-            "its state_dict()"
-        )
-    if "data.pkl" not in inside:
-        return f"it is a ZIP archive of {listed(names)}"
-    return _refused(error) or _first_line(error)
-
-
-def _refused(error: Exception) -> str:
-    """What of a pickle torch refuses to make, by its message."""
-    found = re.search(r"GLOBAL (\w[\w.]*\w)", str(error))
-    if not found:
-        return ""
-    return f"it holds a pickled {found[1]}, which could run code when it is opened; {SAVE}"
-
-
-def _first_line(error: Exception) -> str:
-    """A library's message, without its colours and without the lines of advice."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error) or repr(error)).strip()
-    return text.splitlines()[0] if "weights_only" not in text else f"torch cannot open it; {SAVE}"
+def shards(index: Path) -> list[Path]:
+    """The files that an index names, which lie beside it. Raises WeightsError."""
+    try:
+        if index.stat().st_size > LARGEST_INDEX:
+            raise ValueError(f"it has {index.stat().st_size:,} bytes")
+        names = set(json.loads(index.read_bytes())["weight_map"].values())
+        if wrong := [name for name in names if not re.fullmatch(r"[\w-][\w.-]*", name)]:
+            raise ValueError(f"{wrong[0]!r} is no file beside it")
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise WeightsError(f"{index}: not an index of weights files: {error!r}") from error
+    found = [index.parent / name for name in sorted(names)]
+    if missing := [path.name for path in found if not path.is_file()]:
+        raise WeightsError(f"{index}: names files that are not beside it: {listed(missing)}")
+    return found

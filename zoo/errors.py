@@ -53,16 +53,19 @@ class DataError(ZooError):
 
 
 class ZooWarning(UserWarning):
-    pass
+    details: object = None  # a result (zoo.formatting.Printable) that tells more
 
 
-def warn(message: str) -> None:
+def warn(message: str, details: object = None) -> None:
     """Say something that the user should know of, as a warning at the line that called
-    this package; the command line prints it to stderr as `note: …`.
+    this package; the command line prints it to stderr as `note: …`, and the `details`
+    below it.
     """
     frame = _caller(sys._getframe(1))
+    warning = ZooWarning(message)
+    warning.details = details
     warnings.warn_explicit(
-        message,
+        warning,
         ZooWarning,
         filename=frame.f_code.co_filename,
         lineno=frame.f_lineno,

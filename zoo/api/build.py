@@ -68,6 +68,41 @@ def construct(
     return model
 
 
+def unfilled(
+    source: Source, device: torch.device | str | None = None, **model_args: Any
+) -> nn.Module:
+    """A source's network for numbers that `load_state` gives: on the meta device, so
+    that none are made before, where it promises (as a Network) that its state dict
+    holds all of them; else on `device`.
+    """
+    from zoo.interfaces.network import Network
+
+    make = source.family.build if source.family else None
+    if isinstance(make, type) and issubclass(make, Network):
+        model = construct(source, "meta", **model_args)
+        names = [name for name, _ in model.named_parameters(remove_duplicate=False)]
+        names += [name for name, _ in model.named_buffers(remove_duplicate=False)]
+        shared = len(names) - len([*model.parameters(), *model.buffers()])
+        if not shared and model.state_dict().keys() == set(names):
+            return model
+    return construct(source, device, **model_args)
+
+
+def filled(
+    model: nn.Module,
+    state: Mapping[str, Tensor],
+    where: str,
+    device: torch.device | str | None = None,
+) -> nn.Module:
+    """A network of `unfilled` with the numbers of a state dict, on `device`."""
+    import torch
+
+    from zoo.files import load_state
+
+    load_state(model, state, where)
+    return model.to(device or torch.get_default_device())
+
+
 def build(
     source: Source,
     device: torch.device | str | None = None,
@@ -78,16 +113,17 @@ def build(
     """A source's network with its numbers: those of its weights, else newly drawn.
     Published ones bring their number of classes.
     """
-    from zoo.files import load_state, read_state
+    from zoo.files import read_state
 
     if source.record and source.weights:
         model = _with_published(source, source.record, source.weights, model_args)
         return model.to(device) if device else model
-    model = construct(source, device, **model_args)
+    make = unfilled if source.weights else construct
+    model = make(source, device, **model_args)
     if source.num_classes not in (0, getattr(model, "num_classes", None)):
         model = with_classes(model, source, source.num_classes)
     if source.weights:
-        load_state(model, read_state(source.weights), str(source.weights))
+        model = filled(model, read_state(source.weights), str(source.weights), device)
     elif callable(draw := getattr(model, "init_weights", None)):
         draw()
     if global_pool is not None:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import checkpoints, registry
-from zoo.api.build import construct, takes
+from zoo.api.build import construct, filled, takes, unfilled
 from zoo.api.source import Source, layout_of, layouts_of, named_by_peers, resolve
 from zoo.errors import WeightsError, warn
+from zoo.weights.loaded import Loaded, differs_in_channels, fitting
 from zoo.weights.recognise import fits, in_own_precision, read_as
 
 if TYPE_CHECKING:
@@ -18,33 +19,91 @@ if TYPE_CHECKING:
 
     from zoo.weights.manifest import Layout
 
+FILE_HAS = ("num_classes", "in_chans")  # arguments that a file's tensors show
+
 
 def from_file(
     source: Source, path: Path, layout: str, device: Any, model_args: dict[str, Any]
 ) -> nn.Module:
     """The network with the weights of a file, and as many classes as these have."""
-    from zoo.files import load_state, read_state
+    model, loaded = load_file(source, path, layout, device, model_args)
+    loaded.say()
+    return model
+
+
+def load_file(
+    source: Source, path: Path, layout: str, device: Any, model_args: dict[str, Any]
+) -> tuple[nn.Module, Loaded]:
+    """The network with the weights of a file, and what was loaded, yet to be said. It
+    has as many classes as the file, and as many image channels, unless `in_chans` wants
+    others: then the convolutions on the image are adapted.
+    """
+    from zoo.files import read_state
     from zoo.interfaces.classifier import Classifier
 
-    state = read_state(path)
+    where = str(path)
     wanted = _with_args(source, model_args)
-    state = with_own_keys(wanted, _tensors(wanted), state, layout, str(path))
+    own = _tensors(wanted)
+    state = with_own_keys(wanted, own, read_state(path), layout, where)
+    args = dict(model_args)
     heads = (
         tensor.shape[0] for key, tensor in state.items() if key.startswith("head.") and tensor.ndim
     )
     held = next(heads, None)
-    known = held is not None and takes(source, "num_classes")
-    args = {**model_args, "num_classes": held} if known else model_args
-    model = construct(source, device, **args)
-    auxiliary = [key for key in state if key.startswith("aux.")]
+    if held is not None and takes(source, "num_classes"):
+        args["num_classes"] = held
+    if on_image := convolutions_on_image(wanted, own, state):
+        args.setdefault("in_chans", state[on_image[0]].shape[1])
+    model = unfilled(source, device, **args)
+    own = model.state_dict()
+    on_image = convolutions_on_image(_with_args(source, args), own, state)
+    fit, loaded = fitting(own, state, where, on_image)
+    notes = []
+    if loaded.adapted:
+        names, ways = ", ".join(loaded.adapted), {*loaded.adapted.values()}
+        notes.append(
+            f"{source.name}: {path.name} is for images of {state[on_image[0]].shape[1]} channels, "
+            f"and {names} is adapted: {' and '.join(sorted(ways))}"
+        )
+    auxiliary = [key for key in loaded.skipped if key.startswith("aux.")]
     if auxiliary and isinstance(model, Classifier) and model.aux is None:
-        warn(
+        notes.append(
             f"{source.name}: the auxiliary heads in {path.name} are left out; aux=True loads them "
             "too"
         )
         state = {key: tensor for key, tensor in state.items() if key not in auxiliary}
-    load_state(model, state, str(path))
-    return model
+    state = {**state, **{key: fit[key] for key in loaded.adapted}}
+    return filled(model, state, where, device), replace(loaded, notes=tuple(notes))
+
+
+def convolutions_on_image(
+    source: Source, own: Mapping[str, Tensor], state: Mapping[str, Tensor]
+) -> list[str]:
+    """The weights that differ from those of a state dict because that is of a network
+    on images of another number of channels; none where anything else differs in this.
+    """
+    keys = [key for key in own if key in state and differs_in_channels(state[key], own[key])]
+    if not keys:
+        return []
+    if source.origin is None:
+        return _first_convolution(source, keys)
+    if not takes(source, "in_chans"):
+        return []
+    theirs = construct(source, "meta", in_chans=state[keys[0]].shape[1]).state_dict()
+    same = all(key in theirs and theirs[key].shape == state[key].shape for key in keys)
+    return keys if same else []
+
+
+def _first_convolution(source: Source, keys: list[str]) -> list[str]:
+    """The one of a module that is not ours, if nothing but it differs."""
+    from torch import nn
+
+    from zoo.count.meta import unwrapped
+
+    model = unwrapped(source.module) if source.module is not None else nn.Identity()
+    names = (name for name, each in model.named_modules() if isinstance(each, nn.Conv2d))
+    first = next(names, None)
+    return keys if keys == [f"{first}.weight"] else []
 
 
 def with_own_keys(
@@ -125,12 +184,12 @@ def _other_arguments(source: Source, layout: Layout) -> list[str]:
 
 
 def _with_args(source: Source, model_args: Mapping[str, Any]) -> Source:
-    """A source with constructor arguments, but for the number of classes, which the
-    file has.
+    """A source with constructor arguments, but for the numbers of classes and image
+    channels, which the file has.
     """
     if source.origin is None:
         return source
-    given = {key: value for key, value in model_args.items() if key != "num_classes"}
+    given = {key: value for key, value in model_args.items() if key not in FILE_HAS}
     origin = replace(source.origin, model_args={**source.origin.model_args, **given})
     return replace(source, origin=origin)
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from zoo import registry
 from zoo.api.build import build, classes_of, construct, set_global_pool, with_classes
-from zoo.api.checkpoint import from_file, with_own_keys
+from zoo.api.checkpoint import convolutions_on_image, load_file, with_own_keys
 from zoo.api.pretrained import published
 from zoo.api.source import Source, layout_of, resolve
-from zoo.errors import UsageError, warn
+from zoo.errors import UsageError, WeightsError
+from zoo.weights.loaded import Loaded, fitting
 
 if TYPE_CHECKING:
     import os
@@ -42,13 +43,18 @@ def create(
     `pretrained=True` loads the published weights of a name, fetched and converted the
     first time; `name.tag` loads those of that tag (`pretrained=False`: only the network
     as they need it). They bring their preprocessing and arguments, which are said.
-    `checkpoint_path` loads a weights file, whose key names are those of `layout`
-    (default: ours, or those of the only peer whose names and shapes fit). With weights,
-    another `num_classes` keeps the body and gets a new head. `features_only` gives the
-    list of feature maps after the stages `out_indices` instead of logits. `global_pool`
-    "" with `num_classes` 0 gives the map (N, C, H, W) that is otherwise pooled before
-    the head; a kind of pooling is taken where it is the paper's ("avg"; OverFeat:
-    "max"). Raises UnknownModelError, UsageError (a wrong argument) and WeightsError.
+    `checkpoint_path` loads a weights file, or a folder with one or an index of several,
+    whose key names are those of `layout` (default: ours, or those of the only peer
+    whose names and shapes fit). With weights, another `num_classes` keeps the body and
+    gets a new head, and with a file another `in_chans` adapts the convolutions on the
+    image: all that differs is said. A safetensors file is mapped: it is never changed,
+    and must not be overwritten in place while the network is in use.
+
+    `features_only` gives the list of feature maps after the stages `out_indices`
+    instead of logits. `global_pool` "" with `num_classes` 0 gives the map (N, C, H, W)
+    that is otherwise pooled before the head; a kind of pooling is taken where it is the
+    paper's ("avg"; OverFeat: "max"). Raises UnknownModelError, UsageError (a wrong
+    argument) and WeightsError.
     """
     from zoo.interfaces.classifier import Classifier
     from zoo.interfaces.features import FeatureNet
@@ -59,15 +65,17 @@ def create(
         raise UsageError("pretrained=True and checkpoint_path are two sets of weights: give one")
     if pretrained or (pretrained is None and source.record and not path):
         source = published(source)
-    model = (
-        from_file(source, path, layout, device, model_args)
-        if path
-        else build(source, device, **model_args)
-    )
+    if path:
+        model, loaded = load_file(source, path, layout, device, model_args)
+    else:
+        model = build(source, device, **model_args)
+        loaded = Loaded(str(source.weights or ""), tuple(model.state_dict()))
     wanted = model_args.get("num_classes")
-    if wanted is not None and (weights := path or source.weights):
-        held_by = f"{weights.name} has" if path or not source.record else "the weights have"
-        model = _fit_classes(model, wanted, source, held_by)
+    if wanted is not None and loaded.source:
+        named = path or not source.record
+        held_by = f"{Path(loaded.source).name} has" if named else "the weights have"
+        model, loaded = _fit_classes(model, wanted, source, loaded, held_by)
+    loaded.say()
     if features_only or out_indices is not None:
         if not isinstance(model, Classifier):
             raise UsageError(f"{source.name} is no image classifier: it has no feature maps")
@@ -84,7 +92,9 @@ def model_entrypoint(name: str) -> Callable[..., nn.Module]:
     return partial(create, registry.meant(name))
 
 
-def load_state_dict(model: nn.Module, state: Mapping[str, Any], layout: str = "") -> None:
+def load_state_dict(
+    model: nn.Module, state: Mapping[str, Any], layout: str = "", strict: bool = True
+) -> Loaded:
     """Load a state dict whose keys are those of `layout` (a peer such as `torchvision`;
     default: ours, or those of the only peer whose names and shapes fit) into a created
     network. Containers of training scripts (`state_dict`, `model_state_dict`, …) and
@@ -92,7 +102,10 @@ def load_state_dict(model: nn.Module, state: Mapping[str, Any], layout: str = ""
 
     A network made with `features_only` takes what it has of the whole network's
     tensors. Strict: raises WeightsError naming the tensors that are missing, unknown or
-    of another shape.
+    of another shape. With `strict` False what fits is loaded, a convolution on the
+    image is adapted to its number of channels, and all else stays as it was. Returns
+    what was loaded, adapted, not there and skipped, as a table; after an error the
+    network is as it was.
     """
     from zoo.checkpoints import state_dict_in
     from zoo.count.meta import unwrapped
@@ -107,7 +120,21 @@ def load_state_dict(model: nn.Module, state: Mapping[str, Any], layout: str = ""
         found = with_own_keys(source, own, found, layout, where)
     if source.part:
         model, found = _of_part(source, found)
+    own = model.state_dict()
+    on_meta = any(tensor.is_meta for tensor in own.values())
+    on_image = [] if strict else convolutions_on_image(source, own, found)
+    fit, loaded = fitting(own, found, where, on_image)
+    if not strict and fit:
+        if on_meta and loaded.new:
+            raise WeightsError(
+                f"{where} has no {', '.join(list(loaded.new)[:3])}, and a network on the meta "
+                "device has no numbers to keep: build it on another one"
+            )
+        found = {**own, **fit}
+    if on_meta:  # which takes tensors as they are: the caller's stay the caller's
+        found = {key: tensor.clone() for key, tensor in found.items()}
     load_state(model, found, where)
+    return loaded
 
 
 def export_state_dict(what: Any, layout: str = "") -> dict[str, Tensor]:
@@ -159,14 +186,20 @@ def _of_part(source: Source, state: dict[str, Tensor]) -> tuple[Classifier, dict
     return model, {key: tensor for key, tensor in state.items() if key not in behind}
 
 
-def _fit_classes(model: nn.Module, wanted: int, source: Source, held_by: str) -> nn.Module:
+def _fit_classes(
+    model: nn.Module, wanted: int, source: Source, loaded: Loaded, held_by: str
+) -> tuple[nn.Module, Loaded]:
     """A new head where another number of classes is wanted than the weights have."""
     held = classes_of(model, source)
     if held == wanted:
-        return model
-    if wanted:
-        warn(
-            f"{source.name}: {held_by} {held} classes, {wanted} are wanted: "
-            "the body is kept, the head is new"
-        )
-    return with_classes(model, source, wanted)
+        return model, loaded
+    before = dict(model.named_parameters())
+    model = with_classes(model, source, wanted)
+    if not wanted:
+        return model, loaded
+    new = [name for name, each in model.named_parameters() if before.get(name) is not each]
+    note = (
+        f"{source.name}: {held_by} {held} classes, {wanted} are wanted: "
+        "the body is kept, the head is new"
+    )
+    return model, loaded.but_new(new, f"{held} classes there, {wanted} here", note)

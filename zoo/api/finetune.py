@@ -165,7 +165,7 @@ def _checkpoint(path: str | os.PathLike[str] | None, layout: str) -> Path | None
                 f"layout={layout!r} says how a file's keys are named: checkpoint_path=…"
             )
         return None
-    if not Path(path).is_file():
+    if not Path(path).exists():
         raise WeightsError(f"{os.fspath(path)}: no such weights file")
     return Path(path)
 

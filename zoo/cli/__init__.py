@@ -18,6 +18,7 @@ import zoo
 from zoo import registry
 from zoo.cli.option_names import in_options
 from zoo.errors import UsageError, ZooError, ZooWarning, nearest
+from zoo.formatting import Printable
 
 VERBS = {
     "list": "names of the networks",
@@ -140,6 +141,8 @@ def main() -> None:
             context = click.get_current_context(silent=True)
             text = in_options(str(message), context.command) if context else message
             click.echo(f"note: {text}", err=True)
+            if isinstance(details := getattr(message, "details", None), Printable):
+                click.echo(str(details), err=True)
         else:
             shown(message, category, *rest, **options)
 
