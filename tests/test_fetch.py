@@ -18,14 +18,18 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+import torch
 from misbehaving_server import CONTENT, Handler, serving
 
+import zoo
 from zoo.errors import WeightsError, ZooWarning
 from zoo.weights import cache as cache_module
 from zoo.weights import fetch as fetch_module
 from zoo.weights.cache import RECEIPTS, cache_folder
 from zoo.weights.download import Patience
 from zoo.weights.fetch import fetch
+from zoo.weights.formats import read
+from zoo.weights.manifest import records
 from zoo.weights.remote import RemoteFile
 
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -152,6 +156,8 @@ def test_a_cut_goes_on_in_a_later_call(server, folder):
 def test_a_killed_download_goes_on(server, folder):
     code = f"""
     from zoo.weights.fetch import fetch
+from zoo.weights.formats import read
+from zoo.weights.manifest import records
     from zoo.weights.remote import RemoteFile
     fetch(RemoteFile(file="net.bin", urls=("{server.address}/trickle/x",), digests={DIGESTS!r}))
     """
@@ -372,6 +378,56 @@ def test_a_mirror_with_an_address(server, folder, monkeypatch):
     assert get(remote(f"{server.address}/good/x")).read_bytes() == CONTENT
 
 
+def test_weights_trained_here_beside_their_manifest(folder, tmp_path, monkeypatch):
+    """A third party's TOML, and a file that a run of ours made, found relative to it:
+    without an address, a network, or a copy in the cache.
+    """
+    run = zoo.finetune("lenet5_modern", "digits", epochs=1, out=tmp_path / "run", progress=False)
+    package = tmp_path / "package"
+    package.mkdir()
+    content = (run.path / "best.safetensors").read_bytes()
+    (package / "lenet5_modern.mine.safetensors").write_bytes(content)
+    (package / "weights.toml").write_text(
+        textwrap.dedent(f"""
+        [weights."lenet5_modern.mine"]
+        classes = "digits"
+        licence = "Apache-2.0"
+        [[weights."lenet5_modern.mine".sources]]
+        file = "lenet5_modern.mine.safetensors"
+        bytes = {len(content)}
+        sha256 = "{hashlib.sha256(content).hexdigest()}"
+        format = "safetensors"
+        """)
+    )
+    record = records("lenet", package / "weights.toml")["lenet5_modern.mine"]
+    (source,) = record["sources"]
+    monkeypatch.setenv("ZOO_OFFLINE", "1")
+    monkeypatch.chdir("/")
+    found = fetch(RemoteFile.from_record(source, package))
+    assert found == package / "lenet5_modern.mine.safetensors"
+    assert not folder.exists()
+    model = zoo.create(found)
+    assert model.origin.architecture == "lenet5_modern"
+    expected = run.load_best(zoo.create("lenet5_modern")).state_dict()
+    state = read(found, source["format"])
+    assert all(torch.equal(state[key], tensor) for key, tensor in expected.items())
+    assert all(torch.equal(model.state_dict()[key], state[key]) for key in expected)
+
+    found.write_bytes(content[:-1] + b"x")
+    with pytest.raises(WeightsError, match="is not the file that its manifest means: its sha256"):
+        fetch(RemoteFile.from_record(source, package))
+    found.unlink()
+    with pytest.raises(WeightsError, match="the weights file that its manifest names is not there"):
+        fetch(RemoteFile.from_record(source, package))
+
+
+def test_a_file_that_is_not_beside_its_manifest_is_fetched(server, folder, tmp_path):
+    remote = RemoteFile(
+        file="x", urls=(f"{server.address}/good/x",), digests=DIGESTS, beside=tmp_path
+    )
+    assert fetch(remote) == folder / "x"
+
+
 def test_offline_no_server_is_asked(server, folder, monkeypatch):
     monkeypatch.setenv("ZOO_OFFLINE", "1")
     monkeypatch.setenv("ZOO_MIRROR", f"{server.address}/good")
@@ -387,6 +443,8 @@ def test_processes_at_once_fetch_once(server, folder):
     code = f"""
     import sys
     from zoo.weights.fetch import fetch
+from zoo.weights.formats import read
+from zoo.weights.manifest import records
     from zoo.weights.remote import RemoteFile
     print(fetch(RemoteFile(file="net.bin", urls=("{server.address}/slow-good/x",), digests={DIGESTS!r})))
     """

@@ -23,6 +23,7 @@ BEGINNINGS = {  # of files that are something else, in lower case
     b"\xff\xd8\xff": "a picture",
 }
 PAGES = (b"<!doctype", b"<html", b"<?xml", b"<head")
+LARGEST_HEADER = 100_000_000  # bytes that safetensors reads
 OLD_PICKLES = 5  # in a file in the format before 2020: magic number, version, system, …
 DEEPEST = 16  # tuples in tuples; torch.save's own are two deep
 SAVE = "save the tensors alone where it was made: torch.save(model.state_dict(), FILE)"
@@ -110,7 +111,8 @@ def _beginning(path: Path, size: int) -> bytes:
 
 def _broken_safetensors(path: Path, head: bytes, error: Exception) -> str:
     end = 8 + int.from_bytes(head[:8], "little")
-    offsets = re.findall(rb'"data_offsets":\[\d+,(\d+)\]', _beginning(path, end))
+    header = _beginning(path, min(end, LARGEST_HEADER))
+    offsets = re.findall(rb'"data_offsets":\[\d+,(\d{1,18})\]', header)
     size, needed = path.stat().st_size, end + max(map(int, offsets), default=0)
     if size < needed:
         return f"it is cut off: {size:,} of {needed:,} bytes or more; fetch or copy it again"

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+LARGEST_CLAIM = 16  # times a file's bytes: some tensors may share theirs
 ALIGNMENT = 64  # bytes: of the memory that torch allocates
 METADATA = "zoo"  # the key of what our safetensors files say of their network
 
@@ -90,7 +91,7 @@ def write_state(
         file.write(len(text).to_bytes(8, "little") + text)
         for _, tensor in tensors:
             flat = tensor.cpu().contiguous().reshape(-1)
-            file.write(memoryview(flat.view(torch.uint8).numpy()))
+            file.write(flat.view(torch.uint8).numpy().data)
 
 
 def _dtype_names() -> dict[torch.dtype, str]:
@@ -133,15 +134,22 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
         path = checkpoints.file_in(path)
     if not path.is_file():
         raise WeightsError(f"{path}: no such weights file")
-    if path.name.endswith(checkpoints.INDEX):
-        content: dict[str, Tensor] = {}
-        for shard in checkpoints.shards(path):
-            for key, tensor in _read_file(shard).items():
-                if key in content:
-                    raise WeightsError(f"{path}: two of its files hold {key}")
-                content[key] = tensor
-        return checkpoints.state_dict_in(content, str(path))
-    return checkpoints.state_dict_in(_read_file(path), str(path))
+    parts = checkpoints.shards(path) if path.name.endswith(checkpoints.INDEX) else [path]
+    content = _read_file(parts[0]) if parts else {}
+    for part in parts[1:]:
+        for key, tensor in _read_file(part).items():
+            if key in content:
+                raise WeightsError(f"{path}: two of its files hold {key}")
+            content[key] = tensor
+    state = checkpoints.state_dict_in(content, str(path))
+    size = sum(part.stat().st_size for part in parts)
+    claimed = [tensor.numel() * tensor.element_size() for tensor in state.values()]
+    if sum(claimed) > LARGEST_CLAIM * size:
+        raise WeightsError(
+            f"{path}: not a readable weights file: it says that {size:,} bytes are tensors of "
+            f"{sum(claimed):,}"
+        )
+    return state
 
 
 def _read_file(path: Path) -> Any:

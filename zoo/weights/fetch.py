@@ -39,12 +39,15 @@ def fetch(
     progress: bool = True,
     patience: Patience | None = None,
 ) -> Path:
-    """The path of a published file in the cache: as it lies there, else from the mirror
-    (`ZOO_MIRROR`), else from the first of its addresses that gives it.
+    """The path of a published file: beside its manifest, if it lies there, else in the
+    cache: as it lies there, else from the mirror (`ZOO_MIRROR`), else from the first of
+    its addresses that gives it.
 
     Raises WeightsError, in one line, when it cannot be had; the cache then holds
     nothing of it but what a later call goes on from.
     """
+    if there := local(remote):
+        return there
     folder = folder or cache_folder()
     if found := cached(remote, folder):
         return found
@@ -59,6 +62,24 @@ def fetch(
         if found := cached(remote, folder):  # by the process that had the lock
             return found
         return _obtain(remote, folder, progress, patience or Patience())
+
+
+def local(remote: RemoteFile) -> Path | None:
+    """The file beside its manifest, checked against what is recorded of it.
+
+    Raises WeightsError for another file, and for one that is not there and has no
+    address either.
+    """
+    if remote.beside is None:
+        return None
+    path = remote.beside / remote.file
+    if not path.is_file():
+        if remote.urls:
+            return None
+        raise WeightsError(f"{path}: the weights file that its manifest names is not there")
+    if wrong := mismatch(remote, measured(path), path.stat().st_size):
+        raise WeightsError(f"{path} is not the file that its manifest means: {wrong}")
+    return path
 
 
 def _obtain(remote: RemoteFile, folder: Path, progress: bool, patience: Patience) -> Path:

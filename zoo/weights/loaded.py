@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -74,7 +74,7 @@ class Loaded(Printable):
         }
 
 
-def _grouped(reasons: Mapping[str, str]) -> list[Sequence[str]]:
+def _grouped(reasons: Mapping[str, str]) -> list[tuple[str, str, str]]:
     """Number, names and reason of the tensors that one reason is given for."""
     ordered = sorted(reasons, key=lambda key: reasons[key])  # stable: the network's order
     rows = []

@@ -25,7 +25,8 @@ class RemoteFile:
     `digests`: of the whole file by kind (`sha256`, `sha384`, `sha1`, or
     `sha256_prefix`, its first 8 digits). `size`: bytes, 0 where not known. `members`:
     the addresses are folders of so many small files, which are packed as a tar: by name
-    in it, their path at the address.
+    in it, their path at the address. `beside`: a folder that may hold it, that of a
+    third party's manifest.
     """
 
     file: str
@@ -34,6 +35,7 @@ class RemoteFile:
     size: int = 0
     aliases: tuple[str, ...] = ()
     members: Mapping[str, str] = field(default_factory=dict)
+    beside: Path | None = None
 
     def __post_init__(self) -> None:
         for name in (self.file, *self.aliases):
@@ -44,9 +46,11 @@ class RemoteFile:
                 raise WeightsError(f"{self.file}: {digest!r} is no {kind} digest")
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> RemoteFile:
+    def from_record(cls, record: Mapping[str, Any], beside: Path | None = None) -> RemoteFile:
         """Of a source in a manifest: `file`, `urls`, `bytes`, `aliases`, `members` (the
-        paths below each address, and in the tar), and the digests by kind.
+        paths below each address, and in the tar), and the digests by kind. A manifest
+        that comes with its files gives its folder as `beside`; such a source needs no
+        address.
         """
         return cls(
             file=record["file"],
@@ -55,6 +59,7 @@ class RemoteFile:
             size=record.get("bytes", 0),
             aliases=tuple(record.get("aliases", ())),
             members={path: path for path in sorted(record.get("members", ()))},
+            beside=beside,
         )
 
     @property
