@@ -123,8 +123,11 @@ def _broken_archive(path: Path, error: Exception) -> str:
     """Of a file in the ZIP format, as torch.save writes them."""
     if not zipfile.is_zipfile(path):
         return "it is cut off: the end of the archive is missing; fetch or copy it again"
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as damage:
+        return f"its list of contents is damaged: {_first_line(damage)}; fetch or copy it again"
     inside = {name.partition("/")[2] for name in names}
     if "constants.pkl" in inside:
         return (
