@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from zoo.api.create import load_state_dict as load_state_dict
     from zoo.api.create import model_entrypoint as model_entrypoint
     from zoo.api.cross_check import cross_check as cross_check
+    from zoo.api.evaluate import evaluate as evaluate
     from zoo.api.finetune import finetune as finetune
     from zoo.api.info import info as info
     from zoo.api.list_models import is_model as is_model
@@ -34,6 +35,7 @@ _PUBLIC = {
     "compare": "zoo.api.compare",
     "create": "zoo.api.create",
     "cross_check": "zoo.api.cross_check",
+    "evaluate": "zoo.api.evaluate",
     "export_state_dict": "zoo.api.create",
     "finetune": "zoo.api.finetune",
     "info": "zoo.api.info",
@@ -54,6 +56,7 @@ _PUBLIC = {
 }
 
 _VERBS = {  # of the command line, whose function has another name
+    "eval": "evaluate",
     "list": "list_models",
     "train": "finetune",
     "export": "export_state_dict",

@@ -52,8 +52,8 @@ class Preprocessing:
     minus `mean`, over `std`.
 
     `crop_mode`: "center", the shorter side becomes size / `crop_pct`, then the centre;
-    "squash", stretched to size / `crop_pct`, then the centre. `interpolation`: as
-    torchvision names it.
+    "squash", both sides are stretched to size / `crop_pct`, then the centre.
+    `interpolation`: as torchvision names it.
     """
 
     input_size: tuple[int, int, int] = (3, 224, 224)  # (C, H, W)

@@ -28,6 +28,7 @@ VERBS = {
     "compare": "many networks in one table",
     "verify": "the figures that a paper prints against the computed ones",
     "finetune": "train a network on your images, with a new head",
+    "eval": "accuracy of a trained network on labelled images",
     "predict": "classify image files with a trained network",
     "weights": "published weights: which there are, and the cache",
 }
@@ -35,7 +36,6 @@ VERBS = {
 
 LATER = {  # verbs that are planned: what serves now
     "train": "`zoo finetune WHAT --data …` trains a network",
-    "eval": "`zoo finetune` reports the accuracy on its validation data",
     "caption": "there are no captioners yet",
     "sample": "there are no language models yet",
     "similar": "zoo.create(WHAT, num_classes=0) gives the features of an image",

@@ -35,10 +35,13 @@ def command(
     form: str | None,
     plot: str | None,
 ) -> None:
-    """The likeliest classes of each IMAGE, by the network WHAT: a run folder, or a name
-    with its published weights. A folder stands for the images in it and in its folders.
+    """The likeliest classes of each IMAGE, by WHAT: a name, with its published weights
+    and their classes, or a run folder. A folder stands for the images in it and in its
+    folders.
 
-    Example: zoo predict runs/resnet18-photos-1 cat.jpg dog.jpg --top 3
+    \b
+    Example: zoo predict squeezenet1_0 photo.jpg
+             zoo predict runs/resnet18-photos-1 cat.jpg dog.jpg --top 3
     """
     from zoo.cli.console import emit, show_sections
 

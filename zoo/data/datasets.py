@@ -166,7 +166,7 @@ def from_dataset(
         train, val = (Subset(data_set, part) for part in indices)
         way = "stratified" if targets else "random"
         split = f"{way}, {fraction:.0%} for validation, seed {seed}"
-    title = type(_root(data_set)).__name__
+    title = type(root_of(data_set)).__name__
     return DataSplit(
         name=title.lower(),
         source=title,
@@ -174,7 +174,7 @@ def from_dataset(
         train=train,
         val=val,
         classes=_class_names(data_set, classes, targets),
-        size=None if loader else _size(train),
+        size=None if loader else median_size(train),
     )
 
 
@@ -186,7 +186,7 @@ def _class_names(
     """
     if isinstance(given, str):
         raise InputError(f"classes={given!r}: needs a list of names")
-    named = getattr(_root(dataset), "classes", None) if given is None else given
+    named = getattr(root_of(dataset), "classes", None) if given is None else given
     if named is not None and len(named):
         return tuple(map(str, named))
     numbers = range(max(targets, default=-1) + 1)
@@ -211,13 +211,14 @@ def _length(data: Any) -> int:
         ) from error
 
 
-def _root(dataset: Any) -> Any:
+def root_of(dataset: Any) -> Any:
+    """What a Subset, or one of one, is a part of."""
     while isinstance(dataset, Subset):
         dataset = dataset.dataset
     return dataset
 
 
-def _size(dataset: Any) -> tuple[int, int] | None:
+def median_size(dataset: Any) -> tuple[int, int] | None:
     """Median size of PIL images, by the first few; None for tensors. Raises UsageError
     for other items.
     """
@@ -233,7 +234,7 @@ def _size(dataset: Any) -> tuple[int, int] | None:
         return int(median(widths)), int(median(heights))
     if not all(isinstance(image, Tensor) for image in images):
         raise UsageError(
-            f"the images of {type(_root(dataset)).__name__} are {type(images[0]).__name__}s: "
+            f"the images of {type(root_of(dataset)).__name__} are {type(images[0]).__name__}s: "
             "needs tensors or PIL images"
         )
     return None

@@ -13,7 +13,7 @@ from statistics import median
 
 from zoo.data.datasets import DataSplit, ImageDataset, check_fraction, stratified_split
 from zoo.data.image import EXTENSIONS, inspect_image, is_image_name
-from zoo.data.parts import find_parts
+from zoo.data.parts import find_parts, find_test_part
 from zoo.data.walk import Listing, Walk
 from zoo.errors import DataError, UsageError, warn
 
@@ -30,15 +30,7 @@ def open_folder(
     makes training impossible raises DataError (UsageError for a wrong path) here,
     before it starts.
     """
-    root = Path(folder)
-    if not root.exists():
-        raise UsageError(
-            f"there is no folder {str(folder)!r}; data is a folder of images, or `digits`"
-        )
-    if not root.is_dir():
-        raise UsageError(
-            f"{str(folder)!r} is a file: data is a folder with one folder of images per class"
-        )
+    root = _existing(folder)
     fraction = check_fraction(val_fraction)
     parts = find_parts(root)
     if len(parts) == 2 and val_fraction is not None:
@@ -94,6 +86,39 @@ def open_folder(
         },
         image_modes=Counter(mode for mode, _ in found.values()),
     )
+
+
+def list_test_part(folder: str | Path) -> tuple[Path, Listing]:
+    """The folder that holds the class folders to test on (of a folder with parts test/,
+    else val/), and the image files of each class that has any. They are not opened.
+
+    Raises UsageError for a wrong path, DataError without images in class folders.
+    """
+    root = _existing(folder)
+    part = find_test_part(root)
+    walk = Walk(root, [part])
+    (listing,), (others,) = walk.listings, walk.others
+    _say_left_out(part, listing, others)
+    _say_repeats(root, walk.repeats)
+    found = {name: files for name, files in listing.items() if files}
+    if not found:
+        raise DataError(f"there are no images in {part}")
+    if empty := [name for name in listing if name not in found]:
+        warn(f"{part}: there are no images of class {_names(empty)}")
+    return part, found
+
+
+def _existing(folder: str | Path) -> Path:
+    root = Path(folder)
+    if not root.exists():
+        raise UsageError(
+            f"there is no folder {str(folder)!r}; data is a folder of images, or `digits`"
+        )
+    if not root.is_dir():
+        raise UsageError(
+            f"{str(folder)!r} is a file: data is a folder with one folder of images per class"
+        )
+    return root
 
 
 def _say_left_out(part: Path, listing: Listing, others: Counter[str]) -> None:

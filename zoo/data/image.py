@@ -35,23 +35,29 @@ class EvalTransform:
         self.preprocessing = preprocessing
 
     def __call__(self, image: Image) -> Tensor:
+        _, height, width = self.preprocessing.input_size
+        return self.tensor(centre(self.resized(image), width, height))
+
+    def resized(self, image: Image) -> Image:
+        """As the crop is cut out of it: in 8-bit RGB or grey, and of the size that
+        `Preprocessing` says.
+        """
+        wanted = self.preprocessing
+        image = convert(image, wanted.input_size[0])
+        if wanted.crop_mode == "squash":
+            return self._resized(image, *stretched_sides(wanted))
+        image = trim(image)
+        shorter, short = resized_side(wanted), min(image.size)
+        sides = (int(shorter * side / short) if side > short else shorter for side in image.size)
+        return self._resized(image, *sides)
+
+    def tensor(self, crop: Image) -> Tensor:
+        """(C, H, W), in [0, 1], minus the mean, over the standard deviation."""
         import numpy
         import torch
 
         wanted = self.preprocessing
-        channels, height, width = wanted.input_size
-        image = convert(image, channels)
-        if wanted.crop_mode == "squash":
-            sides = stretched_sides(wanted)
-        else:
-            image = trim(image)
-            shorter, short = resized_side(wanted), min(image.size)
-            wide, high = (
-                int(shorter * side / short) if side > short else shorter for side in image.size
-            )
-            sides = (wide, high)
-        image = _centre(self._resized(image, *sides), width, height)
-        pixels = torch.from_numpy(numpy.array(image)).view(height, width, channels)
+        pixels = torch.from_numpy(numpy.array(crop)).view(crop.height, crop.width, -1)
         scaled = pixels.permute(2, 0, 1).to(torch.float32).mul_(1 / 255)
         mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (wanted.mean, wanted.std))
         return scaled.sub_(mean).div_(std)
@@ -92,7 +98,7 @@ def trim(image: Any) -> Any:
     return image.crop((left, top, width - left, height - top))
 
 
-def _centre(image: Image, width: int, height: int) -> Image:
+def centre(image: Image, width: int, height: int) -> Image:
     """The part in the middle; what an image does not have is black."""
     wide, high = max(image.width, width), max(image.height, height)
     left, top = -((wide - image.width) // 2), -((high - image.height) // 2)

@@ -75,6 +75,26 @@ def find_parts(root: Path) -> list[Path]:
     return [_inner(part)]
 
 
+def find_test_part(root: Path) -> Path:
+    """The folder that holds the class folders to test on: test/, else val/, else the
+    folder itself. Raises DataError where it is not clear.
+    """
+    folders = folders_in(root)
+    named = [folder for folder in folders if role(folder.name)]
+    if not _are_parts(folders, named):
+        return root
+    for part in ("test", "val"):
+        group = [each for each in named if role(each.name) == part and folders_in(each)]
+        if len(group) > 1:
+            raise DataError(f"{root} has {_listed(group)}: give the one that is meant")
+        if group:
+            return _inner(group[0])
+    raise DataError(
+        f"{root} has {_listed(named)}, and no test/ or val/ with class folders in it: give the "
+        "folder that holds the class folders"
+    )
+
+
 def _are_parts(folders: list[Path], named: list[Path]) -> bool:
     """Whether folders whose names mean a part are such, not classes of that name: they
     hold folders, or there is nothing beside them.

@@ -163,6 +163,12 @@ class Task:
         """
         raise UsageError(f"the task {self.name} makes no predictions")
 
+    def test(self, model: nn.Module, data: Any, *, network: str, **options: Any) -> Any:
+        """A network's scores on `data` that took no part in training: a Printable with
+        `to_dict`. `options` are those of `zoo.evaluate`.
+        """
+        raise UsageError(f"the task {self.name} is not evaluated yet")
+
     # --------------------------------------------------------------------- put together
 
     def step(self, split: DataSplit, loss: Loss | None = None) -> Step:

@@ -13,15 +13,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from zoo.data.classes import Classes
 from zoo.data.datasets import SMALL, DataSplit, ImageDataset, transformed
 from zoo.data.image import EvalTransform
+from zoo.data.labelled import open_labelled
 from zoo.data.labels import check_batch, check_labels, first_batch
 from zoo.data.open import open_data
 from zoo.data.transforms import build_transform, preprocessing_of
+from zoo.data.views import Views
 from zoo.errors import DataError, UsageError, warn
 from zoo.spec import ImageInput, Preprocessing
 from zoo.tasks.base import Prepared, Task
 from zoo.tasks.classify_files import Files, classify_files
+from zoo.tasks.evaluation import Evaluation, evaluate_images
 from zoo.tasks.predictions import Predictions
 from zoo.training.metrics import ChartMetric, Mean
 
@@ -123,7 +127,7 @@ class Classify(Task):
             if current_process().daemon and (split.train.num_workers or split.val.num_workers):
                 raise UsageError(f"{DAEMONIC}: give the DataLoaders num_workers=0")
             return split.train, split.val
-        workers = _workers(split, recipe.workers)
+        workers = _workers(bool(split.image_modes), recipe.workers)
         options: dict[str, Any] = {
             "batch_size": batch_size,
             "num_workers": workers,
@@ -198,6 +202,51 @@ class Classify(Task):
         transform = transform or EvalTransform(preprocessing_of(model))
         return classify_files(model, given, transform=transform, classes=classes, top=top)
 
+    def test(
+        self,
+        model: nn.Module,
+        data: Any,
+        *,
+        network: str,
+        classes: Classes | None = None,
+        preprocessing: Callable[[], Preprocessing],
+        crops: int = 1,
+        scales: Sequence[int] = (),
+        resize: str = "",
+        input_size: Any = None,
+        among: bool = False,
+        batch_size: int = 32,
+        workers: int | None = None,
+        progress: bool = True,
+    ) -> Evaluation:
+        """Top-1 and top-5 accuracy; `preprocessing` is asked for where the data are
+        images.
+        """
+        opened = open_labelled(data)
+        views = None
+        if opened.images:
+            wanted = preprocessing()
+            if input_size is not None:
+                wanted = wanted.resized(input_size)
+            views = Views(wanted, crops=crops, scales=scales, resize=resize)
+        elif crops != 1 or scales or resize or input_size is not None:
+            raise UsageError(
+                f"{opened.source} gives tensors as the network takes them: crops, scales, resize "
+                "and input_size are for images"
+            )
+        files = opened.images and isinstance(opened.data, ImageDataset)
+        return evaluate_images(
+            model,
+            opened,
+            network=network,
+            classes=classes,
+            views=views,
+            among=among,
+            batch_size=batch_size,
+            workers=_workers(files, workers),
+            progress=progress,
+        )
+
 
 def _is_labelled(batch: Any) -> bool:
     """Whether a batch is (images, class numbers)."""
@@ -206,14 +255,14 @@ def _is_labelled(batch: Any) -> bool:
     return all(isinstance(part, Tensor) for part in batch) and not batch[1].is_floating_point()
 
 
-def _workers(split: DataSplit, wanted: int | None) -> int:
+def _workers(files: bool, wanted: int | None) -> int:
     """Processes that read images, as many as are wanted. By default none for images in
     memory, nor on a system that does not say how many cores are ours, as such start
     processes slowly. A daemonic process may start none.
     """
     if wanted is None:
-        files = bool(split.image_modes) and hasattr(os, "sched_getaffinity")
-        wanted = min(4, len(os.sched_getaffinity(0))) if files else 0
+        known = files and hasattr(os, "sched_getaffinity")
+        wanted = min(4, len(os.sched_getaffinity(0))) if known else 0
     if wanted and current_process().daemon:
         warn(f"{DAEMONIC}: workers=0")
         return 0

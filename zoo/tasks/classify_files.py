@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zoo.data.classes import class_named
 from zoo.data.image import is_image_name, open_image
 from zoo.errors import DataError, InputError, warn
 from zoo.tasks.predictions import Prediction, Predictions
@@ -74,8 +75,7 @@ def classify_files(
         readable = [image for image in inputs if isinstance(image, Tensor)]
         rows = iter(_probabilities(model, torch.stack(readable)) if readable else ())
         for path, image in zip(part, inputs, strict=True):
-            folder = path.absolute().parent.name
-            truth = folder if folder in known else ""
+            truth = class_named(path.absolute().parent.name, known)
             if isinstance(image, Tensor):
                 scores = _scores(next(rows), classes, top)
                 predictions.append(Prediction(path, scores, truth=truth))
