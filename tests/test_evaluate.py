@@ -422,7 +422,9 @@ def test_imagenet_names_of_a_real_photo():
         "French horn", "garbage truck", "gas pump", "golf ball", "parachute",
     ]  # fmt: skip
     assert sum(each.label == each.truth for each in found) >= 5  # chance: 0.01
-    with pytest.raises(UsageError, match="classes=… gives the names of its classes"):
+    with pytest.raises(
+        UsageError, match="needs the names of its classes, in the order of its outputs"
+    ):
         zoo.predict(model, chosen)
     data = Subset([(Image.open(file), number) for number, file in enumerate(chosen)], range(10))
     numbered = zoo.evaluate(model, data, classes="imagenet", scales=(224,))

@@ -13,6 +13,7 @@ from zoo.api.list_models import WILDCARDS, list_models
 from zoo.api.memory import Step
 from zoo.api.profile import profile_source
 from zoo.api.records import default_tag, weight_records
+from zoo.api.reported import reported_of
 from zoo.api.source import Source, resolve
 from zoo.api.workload import real_workload
 from zoo.errors import PluginError, UsageError, ZooError, check_choice, warn
@@ -35,6 +36,7 @@ def compare(
     recount: bool = False,
     memory_batch_size: int | None = None,
     latency_batch_size: int | None = None,
+    pretrained: bool = False,
     layers: bool = False,
     protocol: str = "",
     sort: str = "",
@@ -57,6 +59,8 @@ def compare(
     and of a forward pass at this batch size, in single precision on a GPU.
     `latency_batch_size`: also the measured time per example of a forward pass of this
     many on this machine, on its GPU if it has one, the median and the minimum.
+    `pretrained`: also the accuracy and the licence of the published weights that a name
+    takes, which the picture of the kind "weights" shows.
     `layers`: also the modules of each network, which is counted for it.
 
     `protocol`: words that pick one protocol of the reported results, such as "top-1
@@ -74,7 +78,7 @@ def compare(
     for option, value in batches.items():
         if value is not None and value < 1:
             raise UsageError(f"{option}={value}: needs a batch of one example or more")
-    titles = _titles(memory_batch_size, latency_batch_size)
+    titles = _titles(memory_batch_size, latency_batch_size, pretrained)
     if sort:
         check_choice("this table", "sort", sort, titles)
     chosen = _chosen(networks)
@@ -90,6 +94,8 @@ def compare(
     for what in progress(chosen) if progress and built else chosen:
         source = resolve(what)
         row = _row(source, input_size, recount, layers)
+        if pretrained:
+            row = _with_published(row, source)
         if memory_batch_size:
             row = _with_memory(row, source, input_size, memory_batch_size)
         if latency_batch_size:
@@ -100,7 +106,9 @@ def compare(
     return table.sort(sort, descending) if sort else table
 
 
-def _titles(memory_batch_size: int | None, latency_batch_size: int | None) -> dict[str, str]:
+def _titles(
+    memory_batch_size: int | None, latency_batch_size: int | None, pretrained: bool
+) -> dict[str, str]:
     """The columns of the table that is asked for, with their titles."""
     from zoo.tables.rows import COLUMNS
 
@@ -114,6 +122,8 @@ def _titles(memory_batch_size: int | None, latency_batch_size: int | None) -> di
         titles["ms"] = f"ms/image ({_device()}, {latency_batch_size} at a time)"
     else:
         del titles["ms"], titles["ms_min"]
+    if not pretrained:
+        del titles["accuracy"], titles["licence"]
     return titles
 
 
@@ -167,6 +177,21 @@ def _recorded_size(source: Source) -> int | None:
     tagged = f"{name}.{default_tag(name, source.family)}"
     record = weight_records(name, source.family).get(tagged)
     return (record.size or None) if record else None
+
+
+def _with_published(row: Row, source: Source) -> Row:
+    """With what is published of its weights. Where these take another size or other
+    arguments than the row, their operations are counted.
+    """
+    known = reported_of(source)
+    if known is None:
+        return row
+    weights = resolve(known.tagged)
+    flops = row.flops
+    other = known.input_size != row.input or weights.record is None or weights.record.model_args
+    if known.results and other:
+        flops = profile_source(weights, known.input_size or None).flops
+    return replace(row, licence=known.licence, published=known.results, published_flops=flops)
 
 
 def _with_memory(row: Row, source: Source, input_size: Size, batch_size: int) -> Row:

@@ -49,8 +49,8 @@ def predict(
     network = trained(source, "predict", classes, model)
     if network.classes is None and source.weights is None:
         raise UsageError(
-            f"predict: the classes of {source.name} are not known: classes=… gives the names of "
-            "its classes in the order of its outputs (or: imagenet, cifar10)"
+            f"predict with {source.name} needs the names of its classes, in the order of its "
+            "outputs: classes=… (or: imagenet, cifar10)"
         )
     if transform is None and source.takes_images:
         transform = EvalTransform(network.source.preprocessing)

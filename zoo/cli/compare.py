@@ -36,6 +36,11 @@ if TYPE_CHECKING:
     "median and least.",
 )
 @click.option(
+    "--pretrained",
+    is_flag=True,
+    help="Add accuracy and licence of the published weights that each name takes.",
+)
+@click.option(
     "--sort",
     metavar="COLUMN",
     default="",
@@ -57,11 +62,11 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--kind",
-    type=click.Choice(["operations", "accuracy", "parameters"]),
+    type=click.Choice(["operations", "accuracy", "parameters", "weights"]),
     default="operations",
     show_default=True,
-    help="What --plot draws: accuracy against operations, accuracy per network, or parameters "
-    "against operations.",
+    help="What --plot draws: accuracy against operations, accuracy per network, parameters "
+    "against operations, or accuracy of the published weights against operations.",
 )
 @click.option(
     "--html",
@@ -75,6 +80,7 @@ def command(
     recount: bool,
     memory_batch_size: int | None,
     latency_batch_size: int | None,
+    pretrained: bool,
     sort: str,
     descending: bool,
     protocol: str,
@@ -99,6 +105,7 @@ def command(
              zoo compare '*' --sort macs --descending --csv
              zoo compare '*' --plot operations.svg
              zoo compare 'vgg*' 'resnet*' --plot parameters.png --kind parameters
+             zoo compare '*' --plot weights.png --kind weights
              zoo compare 'resnet*' --memory-batch-size 32 --html report.html
     """
     from zoo.cli.console import emit, passive_threads, progress, show_sections
@@ -111,6 +118,7 @@ def command(
         recount=recount,
         memory_batch_size=memory_batch_size,
         latency_batch_size=latency_batch_size,
+        pretrained=pretrained or bool(plot and kind == "weights"),
         layers=bool(html),
         protocol=protocol,
         sort=sort,

@@ -13,7 +13,14 @@ from zoo.formatting import Printable, Table, markdown, separated, some_of
 from zoo.tables.evaluation_protocols import choose, protocol
 from zoo.tables.rows import LEFT, Row, cells, first, results, sort_key, value
 
-FIRST_TO_GO = ("reported", "weights", "year", "input")  # columns, on a narrow terminal
+FIRST_TO_GO = (
+    "licence",
+    "reported",
+    "accuracy",
+    "weights",
+    "year",
+    "input",
+)  # columns, on a narrow terminal
 
 
 @dataclass(frozen=True, repr=False)
@@ -100,7 +107,9 @@ class Comparison(Printable):
 
     def sections(self, keep: str = "") -> list[Table]:
         """The table; the column `keep` stays on the narrowest terminal."""
-        optional = [self.titles[name] for name in FIRST_TO_GO if name != keep]
+        optional = [
+            self.titles[name] for name in FIRST_TO_GO if name != keep and name in self.titles
+        ]
         headers = list(self.titles.values())
         return [Table(headers, self.cells(), LEFT, wrap=self.titles["reported"], optional=optional)]
 

@@ -23,7 +23,8 @@ from zoo.tables.panel_layout import MARGIN, Panel, Point
 from zoo.tables.panels import STYLE, draw_panels
 from zoo.tables.rows import Row, results
 
-KINDS = ("operations", "accuracy", "parameters")
+KINDS = ("operations", "accuracy", "parameters", "weights")
+WEIGHTS_DATA = "ILSVRC-2012 val"  # that published weights are compared on
 MOST_PANELS = 9
 LETTERS = 15  # of the caption in an inch
 
@@ -36,6 +37,8 @@ def draw(rows: Sequence[Row], path: Path, kind: str, words: str) -> str:
         raise UsageError(f"{path}: a picture is a .png or a .svg file")
     if kind == "parameters":
         panels, title, caption = _counted(rows, words)
+    elif kind == "weights":
+        panels, title, caption = _published(rows, words)
     else:
         panels, title, caption = _reported(rows, kind, words)
 
@@ -87,6 +90,29 @@ def _reported(rows: Sequence[Row], kind: str, words: str) -> tuple[list[Panel], 
     else:
         caption += ": a panel per way of testing, as figures of different ones do not compare"
     return panels, title, caption + _left_out(silent, rare, next(iter(chosen)) if words else None)
+
+
+def _published(rows: Sequence[Row], words: str) -> tuple[list[Panel], str, str]:
+    """The panel of the accuracies of published weights, under one protocol."""
+    known = {row.name: row.published for row in rows if row.published}
+    if not known:
+        raise UsageError("none of these networks has published weights with a known accuracy")
+    which, found = choose(known, words or WEIGHTS_DATA)
+    points = [
+        Point(row, max(row.published_flops or row.flops, 1), accuracy(found[row.name]))
+        for row in rows
+        if row.name in found
+    ]
+    caption = (
+        f"{_networks(found)}, {which.kind} accuracy of published weights on {which.data} as their "
+        f"publishers report it ({which.words}, each with the preprocessing of its weights)"
+    )
+    if missing := [row.name for row in rows if row.name not in found]:
+        caption += f"; left out: {len(missing)} without such weights"
+        warn(f"left out, as no weights with {which} are published: {some_of(missing)}")
+    panel = Panel(points, [], which.measure, f"{which.kind} accuracy, %")
+    title = f"Published weights: {which.measure} against operations"
+    return [panel], title, caption
 
 
 def _networks(found: Sized) -> str:

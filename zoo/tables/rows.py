@@ -28,10 +28,13 @@ COLUMNS = {  # of all tables, in their order, with their titles
     "inference": "inference, MiB",
     "ms": "ms/image",
     "ms_min": "least",
+    "accuracy": "accuracy of the weights",
+    "licence": "licence of the weights",
     "reported": "reported by the paper",
 }
 SIZES = ("weights", "training", "inference")  # in bytes
-LEFT = ("name", COLUMNS["reported"])
+LEFT = ("name", COLUMNS["reported"], COLUMNS["accuracy"], COLUMNS["licence"])
+ACCURACY = " accuracy %"  # ends a metric
 FLOAT_BYTES = 4  # a parameter in single precision
 
 
@@ -74,6 +77,9 @@ class Row:
     inference: int | None = None  # bytes at the peak of a forward pass
     ms: float | None = None  # measured milliseconds per example: the median
     ms_min: float | None = None  # and the minimum
+    licence: str = ""  # of the published weights that the name takes
+    published: tuple[Result, ...] = ()  # accuracies of these weights, as their publisher has them
+    published_flops: int | None = None  # of one example of the size that these weights take
     layers: tuple[Layer, ...] = field(default=(), repr=False)
     paper: Paper | None = field(default=None, repr=False)
     note: str = ""  # what this network is, where the name does not say it
@@ -83,6 +89,16 @@ class Row:
     @property
     def reported(self) -> str:
         return text(self.result) if self.result else ""
+
+    @property
+    def accuracy(self) -> str:
+        """Of the published weights, on the first data that their publisher names."""
+        if not self.published:
+            return ""
+        one = self.published[0]
+        alike = [each for each in self.published if each.data == one.data]
+        figures = ", ".join(f"{each.metric.removesuffix(ACCURACY)} {each.value}" for each in alike)
+        return f"{figures} ({one.data}; {one.protocol})"
 
 
 def from_claims(name: str, claims: Claims, depth: int, shapes: tuple[tuple[int, ...], ...]) -> Row:
@@ -175,7 +191,10 @@ def sort_key(row: Row, column: str) -> Any:
     if column == "reported":
         shown = row.result
         return shown and (shown.metric, shown.data, shown.protocol, shown.value)
-    return value(row, column)
+    if column == "accuracy":
+        shown = next(iter(row.published), None)
+        return shown and (shown.data, shown.protocol, shown.metric, shown.value)
+    return value(row, column) or None if column == "licence" else value(row, column)
 
 
 # ------------------------------------------------------------------------------- layers
