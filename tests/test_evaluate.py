@@ -21,6 +21,7 @@ from torchvision.transforms.v2 import TenCrop
 from torchvision.transforms.v2 import functional as F
 
 import zoo
+from zoo.api.reported import reported_results
 from zoo.cli import cli
 from zoo.data.classes import Classes, classes_from, known_classes, match
 from zoo.data.image import EvalTransform
@@ -367,6 +368,51 @@ def test_cifar10_says_where_it_looks(monkeypatch, tmp_path):
         open_labelled("cifar10")
 
 
+# ----------------------------------------------------------------------------- compared
+
+
+def test_compare_shows_what_published_weights_are_worth(tmp_path):
+    rows = zoo.compare("alexnet", "resnet50", "plain18", pretrained=True).rows
+    alexnet, resnet50, plain18 = rows
+    assert alexnet.accuracy == "top-1 57.1, top-5 80.2 (ILSVRC-2012 val; single centre crop)"
+    assert resnet50.accuracy == "top-5 93.67 (ILSVRC-2012 val; single centre crop)"
+    assert (alexnet.licence, plain18.licence, plain18.accuracy) == ("unrestricted", "", "")
+    table = zoo.compare("resnet50", "alexnet", "plain18", pretrained=True, sort="accuracy")
+    assert [row.name for row in table.rows] == ["alexnet", "resnet50", "plain18"]
+    assert "licence of the weights" in table.to_markdown()
+    assert "licence" not in zoo.compare("alexnet").titles
+    with pytest.warns(ZooWarning, match="no weights with top-5 .* are published: plain18"):
+        caption = table.plot(tmp_path / "w.svg", "weights")
+    assert caption.startswith("2 networks, top-5 accuracy of published weights on ILSVRC-2012 val")
+    assert ">resnet50<" in (tmp_path / "w.svg").read_text().replace("\n", "")
+    with pytest.warns(ZooWarning, match="are published: resnet50, plain18"):
+        assert "top-1 accuracy" in table.plot(tmp_path / "w.svg", "weights", "top-1")
+    with pytest.raises(UsageError, match="none of these networks has published weights"):
+        zoo.compare("plain18", pretrained=True).plot(tmp_path / "w.svg", "weights")
+
+
+def test_operations_are_those_of_the_weights_size():
+    """SqueezeNet 1.1's take 227 pixels, its row 224."""
+    (row,) = zoo.compare("squeezenet1_1", pretrained=True).rows
+    assert row.published_flops == zoo.profile("squeezenet1_1", input_size=227).flops > row.flops
+
+
+def test_figures_of_another_crop_or_size_are_left_out():
+    given = [
+        {"data": "ILSVRC-2012 val", "top1": 1.0, "protocol": "paper"},
+        {
+            "data": "ILSVRC-2012 val",
+            "top1": 2.0,
+            "protocol": "centre crop 227, another preprocessing",
+        },
+        {"data": "ILSVRC-2012 val", "top1": 3.0, "protocol": "single centre crop, 288 at crop 1.0"},
+        {"data": "ILSVRC-2012 val", "top1": 4.0, "protocol": "stretched to 256, centre crop 224"},
+        {"data": "ILSVRC-2012 val", "top1": 5.0, "protocol": "single centre crop"},
+    ]
+    (found,) = reported_results("a.b", given, (3, 224, 224))
+    assert (found.value, found.protocol) == (4.0, "single centre crop")
+
+
 # ------------------------------------------------------------------------- real weights
 
 CIFAR10_FILES = {
@@ -394,7 +440,12 @@ def test_resnet20_on_500_images_of_cifar10():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "published"),
-    [("resnet20_cifar10", 91.73), ("resnet56_cifar10", 93.39)],
+    [
+        ("resnet20_cifar10", 91.73),
+        ("resnet32_cifar10", 92.63),
+        ("resnet44_cifar10", 93.10),
+        ("resnet56_cifar10", 93.39),
+    ],
 )
 def test_published_figures_on_all_of_cifar10(name, published):
     folder("ZOO_DATA", "cifar10/test")

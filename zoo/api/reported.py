@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from zoo.api.records import default_tag, weight_records
@@ -40,10 +40,12 @@ def reported_of(source: Source) -> Reported | None:
     if record is None:
         return None
     size = record.preprocessing.input_size if record.preprocessing else ()
-    return Reported(tagged, record.licence, size, _results(tagged, record.metrics, size))
+    return Reported(tagged, record.licence, size, reported_results(tagged, record.metrics, size))
 
 
-def _results(tagged: str, metrics: Sequence[Metric], size: tuple[int, ...]) -> tuple[Result, ...]:
+def reported_results(
+    tagged: str, metrics: Iterable[Metric], size: tuple[int, ...]
+) -> tuple[Result, ...]:
     """The first figures for each data set. Of ImageNet only a single centre crop of the
     size that the weights take, by whatever resizing they ask for: figures of one axis.
     """

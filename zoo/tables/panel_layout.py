@@ -12,6 +12,7 @@ from zoo.tables.rows import Row
 MARGIN, TITLE, CAPTION, LEGEND = 0.15, 0.5, 0.5, 1.3  # inches around the panels
 YEAR = 0.18  # inches of a line in the legend
 HEADING, TICKS, LABEL, NAMES, GAP_X, GAP_Y = 0.17, 0.28, 0.25, 1.8, 0.16, 0.15  # inches at a panel
+MANY = 24  # networks in a single panel from which on it is large, and its bubbles small
 CROWD = 40  # networks in a panel from which on a name without room is left out
 
 
@@ -44,7 +45,7 @@ def arrange(panels: Sequence[Panel], dots: bool, years: int) -> tuple[float, flo
     columns = len(panels) if len(panels) <= 3 else 2 if len(panels) == 4 else 3
     if dots:
         wide, high = (4.4 if columns == 1 else 2.6), 0.0
-    elif panels[0].logarithmic and len(panels[0].points) > CROWD:
+    elif len(panels) == 1 and len(panels[0].points) > MANY:
         wide, high = 10.0, 7.2
     else:
         wide, high = {1: (6.2, 4.2), 2: (4.3, 3.6), 3: (3.7, 3.1)}[columns]

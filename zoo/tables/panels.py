@@ -9,7 +9,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from zoo.tables.label_placement import GAP, RINGS, crowded, place
-from zoo.tables.panel_layout import CROWD, LEGEND, MARGIN, TITLE, Panel, Point, arrange, wrapped
+from zoo.tables.panel_layout import (
+    CROWD,
+    LEGEND,
+    MANY,
+    MARGIN,
+    TITLE,
+    Panel,
+    Point,
+    arrange,
+    wrapped,
+)
 from zoo.tables.ticks import linear_ticks, log_ticks, short
 
 if TYPE_CHECKING:
@@ -44,7 +54,8 @@ def draw_panels(panels: Sequence[Panel], title: str, dots: bool) -> tuple[Figure
     figure = Figure(figsize=(width, height), dpi=120)
     FigureCanvasAgg(figure)  # measures text, for both forms
     most = max(point.row.params for panel in panels for point in panel.points)
-    largest = 1500.0 if len(panels) == 1 else 800.0
+    roomy = len(panels) == 1 and len(panels[0].points) <= MANY
+    largest = 1500.0 if roomy else 800.0
     for panel in panels:
         left, bottom, wide, high = panel.box
         axes = figure.add_axes((left / width, bottom / height, wide / width, high / height))
