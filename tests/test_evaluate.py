@@ -30,7 +30,7 @@ from zoo.data.transforms import build_transform
 from zoo.data.views import Views
 from zoo.errors import DataError, InputError, UsageError, ZooWarning
 from zoo.spec import Preprocessing
-from zoo.tasks.evaluation import wilson
+from zoo.tasks.scores import wilson
 
 IMAGENET = known_classes("imagenet")
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.utils.data import DataLoader, Dataset
 
-    from zoo.tasks.evaluation import Evaluation
+    from zoo.tasks.scores import Evaluation
     from zoo.training.run import Run
 
 
@@ -62,6 +62,7 @@ def evaluate(
     import torch
 
     from zoo.tasks import task_of
+    from zoo.tasks.base import EvaluationOptions
 
     source = resolve(what)
     source.require_whole("evaluate")
@@ -71,12 +72,7 @@ def evaluate(
         network.model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     elif device is not None:
         raise UsageError("device=… is for a name or a run: a module is where it is")
-    return task.test(  # type: ignore[no-any-return]
-        network.model,
-        data,
-        network=source.name,
-        classes=network.classes,
-        preprocessing=lambda: network.source.preprocessing,
+    options = EvaluationOptions(
         crops=crops,
         scales=scales,
         resize=resize,
@@ -86,3 +82,12 @@ def evaluate(
         workers=workers,
         progress=progress,
     )
+    found: Evaluation = task.test(
+        network.model,
+        data,
+        options,
+        network=source.name,
+        classes=network.classes,
+        preprocessing=lambda: network.source.preprocessing,
+    )
+    return found

@@ -67,7 +67,8 @@ def match(folders: Iterable[str], classes: Classes) -> dict[str, int]:
     by_id = {number: output for output, number in enumerate(classes.ids)}
     exact, loose = _outputs(classes.names), _outputs(map(_plain, classes.names))
     found: dict[str, int] = {}
-    unknown, ambiguous = [], []
+    unknown: list[str] = []
+    ambiguous: list[str] = []
     for folder in folders:
         outputs = {by_id[folder]} if folder in by_id else set()
         for other in (folder, *_translated(folder)):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
+from zoo.data.classes import Classes
 from zoo.data.datasets import DataSplit
 from zoo.errors import UsageError
 from zoo.spec import Preprocessing
@@ -26,6 +27,20 @@ class Prepared:
 
     split: DataSplit
     preprocessing: Preprocessing | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOptions:
+    """How a network is tested, as `zoo.evaluate` describes it."""
+
+    crops: int = 1
+    scales: Sequence[int] = ()
+    resize: str = ""
+    input_size: Any = None
+    among: bool = False
+    batch_size: int = 32
+    workers: int | None = None
+    progress: bool = True
 
 
 class Task:
@@ -163,9 +178,19 @@ class Task:
         """
         raise UsageError(f"the task {self.name} makes no predictions")
 
-    def test(self, model: nn.Module, data: Any, *, network: str, **options: Any) -> Any:
-        """A network's scores on `data` that took no part in training: a Printable with
-        `to_dict`. `options` are those of `zoo.evaluate`.
+    def test(
+        self,
+        model: nn.Module,
+        data: Any,
+        options: EvaluationOptions,
+        *,
+        network: str,
+        classes: Classes | None = None,
+        preprocessing: Callable[[], Preprocessing],
+    ) -> Any:
+        """The scores of a network on `data` that took no part in its training: a
+        Printable with `to_dict`. `classes` are those of its outputs, None where they
+        are not known; `preprocessing` is asked for where the data are images.
         """
         raise UsageError(f"the task {self.name} is not evaluated yet")
 

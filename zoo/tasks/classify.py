@@ -23,10 +23,11 @@ from zoo.data.transforms import build_transform, preprocessing_of
 from zoo.data.views import Views
 from zoo.errors import DataError, UsageError, warn
 from zoo.spec import ImageInput, Preprocessing
-from zoo.tasks.base import Prepared, Task
+from zoo.tasks.base import EvaluationOptions, Prepared, Task
 from zoo.tasks.classify_files import Files, classify_files
-from zoo.tasks.evaluation import Evaluation, evaluate_images
+from zoo.tasks.evaluation import evaluate_images
 from zoo.tasks.predictions import Predictions
+from zoo.tasks.scores import Evaluation
 from zoo.training.metrics import ChartMetric, Mean
 
 if TYPE_CHECKING:
@@ -206,45 +207,36 @@ class Classify(Task):
         self,
         model: nn.Module,
         data: Any,
+        options: EvaluationOptions,
         *,
         network: str,
         classes: Classes | None = None,
         preprocessing: Callable[[], Preprocessing],
-        crops: int = 1,
-        scales: Sequence[int] = (),
-        resize: str = "",
-        input_size: Any = None,
-        among: bool = False,
-        batch_size: int = 32,
-        workers: int | None = None,
-        progress: bool = True,
     ) -> Evaluation:
-        """Top-1 and top-5 accuracy; `preprocessing` is asked for where the data are
-        images.
-        """
+        """Top-1 and top-5 accuracy."""
         opened = open_labelled(data)
+        crops, scales, resize = options.crops, options.scales, options.resize
         views = None
         if opened.images:
             wanted = preprocessing()
-            if input_size is not None:
-                wanted = wanted.resized(input_size)
+            if options.input_size is not None:
+                wanted = wanted.resized(options.input_size)
             views = Views(wanted, crops=crops, scales=scales, resize=resize)
-        elif crops != 1 or scales or resize or input_size is not None:
+        elif crops != 1 or scales or resize or options.input_size is not None:
             raise UsageError(
                 f"{opened.source} gives tensors as the network takes them: crops, scales, resize "
                 "and input_size are for images"
             )
-        files = opened.images and isinstance(opened.data, ImageDataset)
         return evaluate_images(
             model,
             opened,
             network=network,
             classes=classes,
             views=views,
-            among=among,
-            batch_size=batch_size,
-            workers=_workers(files, workers),
-            progress=progress,
+            among=options.among,
+            batch_size=options.batch_size,
+            workers=_workers(isinstance(opened.data, ImageDataset), options.workers),
+            progress=options.progress,
         )
 
 

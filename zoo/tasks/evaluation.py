@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,70 +14,7 @@ from zoo.data.labelled import LabelledData
 from zoo.data.labels import whole
 from zoo.data.views import Views
 from zoo.errors import DataError, InputError, UsageError, warn
-from zoo.formatting import Printable, Section, Table
-
-Z95 = 1.959963984540054  # the normal distribution has 95 % of its mass within so many sigmas
-
-
-@dataclass(frozen=True, repr=False)
-class Evaluation(Printable):
-    """What a network has right of labelled images; accuracies in per cent. `right5` is
-    None with five outputs or fewer, of which five are never wrong.
-    """
-
-    network: str
-    data: str
-    images: int
-    right: int
-    right5: int | None
-    protocol: str  # in words
-    skipped: tuple[str, ...] = ()  # files that cannot be read, with the reason
-
-    @property
-    def top1(self) -> float:
-        return 100 * self.right / self.images
-
-    @property
-    def top5(self) -> float | None:
-        return None if self.right5 is None else 100 * self.right5 / self.images
-
-    def sections(self) -> list[Section]:
-        facts = {"network": self.network, "data": self.data, "images": f"{self.images:,}"}
-        facts["protocol"] = self.protocol
-        rows = []
-        for title, right in (("top-1", self.right), ("top-5", self.right5)):
-            if right is not None:
-                low, high = wilson(right, self.images)
-                share = f"{100 * right / self.images:.2f}"
-                rows.append([title, share, f"{low:.2f} to {high:.2f}", f"{right:,}"])
-        headers = ["accuracy", "%", "95 % interval", "right"]
-        return [Table(headers, rows, left=("accuracy",)), facts]
-
-    def to_dict(self) -> dict[str, Any]:
-        found: dict[str, Any] = {
-            "network": self.network,
-            "data": self.data,
-            "images": self.images,
-            "protocol": self.protocol,
-            "skipped": list(self.skipped),
-        }
-        for name, right in (("top1", self.right), ("top5", self.right5)):
-            if right is not None:
-                interval = wilson(right, self.images)
-                accuracy = 100 * right / self.images
-                found[name] = {"accuracy": accuracy, "right": right, "interval95": interval}
-        return found
-
-
-def wilson(right: int, count: int) -> tuple[float, float]:
-    """The 95 % confidence interval of a share, in per cent, after E. B. Wilson (1927):
-    what chance alone leaves open with `count` images drawn at random.
-    """
-    share, square = right / count, Z95**2
-    middle = (share + square / (2 * count)) / (1 + square / count)
-    spread = share * (1 - share) / count + square / (4 * count**2)
-    half = Z95 / (1 + square / count) * math.sqrt(spread)
-    return 100 * max(middle - half, 0.0), 100 * min(middle + half, 1.0)
+from zoo.tasks.scores import Evaluation
 
 
 def evaluate_images(
@@ -304,7 +239,9 @@ def _scores(
     count, views = images.shape[:2]
     like = next(model.parameters(), None)
     parts = []
-    for part in images.flatten(0, 1).split(batch_size):
+    flat = images.flatten(0, 1)
+    for start in range(0, len(flat), batch_size):
+        part = flat[start : start + batch_size]
         given = part if like is None else part.to(like.device, like.dtype)
         logits = model(given)
         if not isinstance(logits, Tensor) or logits.ndim != 2:
