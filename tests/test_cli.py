@@ -84,7 +84,10 @@ def completed(words, cwd):
         ("zoo predict ./vgg", ["file,./vgg"]),
         ("zoo compare alexnet nothing", ["file,nothing"]),
         ("zoo profile vgg16 --mode t", ["plain,train"]),
-        ("zoo compare vgg16 --kind ", ["plain,operations", "plain,accuracy", "plain,parameters"]),
+        (
+            "zoo compare vgg16 --kind ",
+            ["plain,operations", "plain,accuracy", "plain,parameters", "plain,weights"],
+        ),
         ("zoo compare vgg16 --plot a", ["file,a"]),
         ("zoo memory --dev", ["plain,--device"]),
     ],

@@ -31,6 +31,7 @@ from zoo.data.views import Views
 from zoo.errors import DataError, InputError, UsageError, ZooWarning
 from zoo.spec import Preprocessing
 from zoo.tasks.scores import wilson
+from zoo.weights.records import Metric
 
 IMAGENET = known_classes("imagenet")
 
@@ -398,16 +399,16 @@ def test_operations_are_those_of_the_weights_size():
 
 
 def test_figures_of_another_crop_or_size_are_left_out():
+    protocols = (
+        "paper",
+        "centre crop 227, another preprocessing",
+        "single centre crop, 288 at crop 1.0",
+        "stretched to 256, centre crop 224",
+        "single centre crop",
+    )
     given = [
-        {"data": "ILSVRC-2012 val", "top1": 1.0, "protocol": "paper"},
-        {
-            "data": "ILSVRC-2012 val",
-            "top1": 2.0,
-            "protocol": "centre crop 227, another preprocessing",
-        },
-        {"data": "ILSVRC-2012 val", "top1": 3.0, "protocol": "single centre crop, 288 at crop 1.0"},
-        {"data": "ILSVRC-2012 val", "top1": 4.0, "protocol": "stretched to 256, centre crop 224"},
-        {"data": "ILSVRC-2012 val", "top1": 5.0, "protocol": "single centre crop"},
+        Metric(data="ILSVRC-2012 val", top1=float(number), protocol=protocol)
+        for number, protocol in enumerate(protocols, 1)
     ]
     (found,) = reported_results("a.b", given, (3, 224, 224))
     assert (found.value, found.protocol) == (4.0, "single centre crop")

@@ -156,8 +156,6 @@ def test_a_cut_goes_on_in_a_later_call(server, folder):
 def test_a_killed_download_goes_on(server, folder):
     code = f"""
     from zoo.weights.fetch import fetch
-from zoo.weights.formats import read
-from zoo.weights.manifest import records
     from zoo.weights.remote import RemoteFile
     fetch(RemoteFile(file="net.bin", urls=("{server.address}/trickle/x",), digests={DIGESTS!r}))
     """
@@ -400,25 +398,25 @@ def test_weights_trained_here_beside_their_manifest(folder, tmp_path, monkeypatc
         """)
     )
     record = records("lenet", package / "weights.toml")["lenet5_modern.mine"]
-    (source,) = record["sources"]
+    (source,) = record.sources
     monkeypatch.setenv("ZOO_OFFLINE", "1")
     monkeypatch.chdir("/")
-    found = fetch(RemoteFile.from_record(source, package))
+    found = fetch(source.remote)
     assert found == package / "lenet5_modern.mine.safetensors"
     assert not folder.exists()
     model = zoo.create(found)
     assert model.origin.architecture == "lenet5_modern"
     expected = run.load_best(zoo.create("lenet5_modern")).state_dict()
-    state = read(found, source["format"])
+    state = read(found, source.format)
     assert all(torch.equal(state[key], tensor) for key, tensor in expected.items())
     assert all(torch.equal(model.state_dict()[key], state[key]) for key in expected)
 
     found.write_bytes(content[:-1] + b"x")
     with pytest.raises(WeightsError, match="is not the file that its manifest means: its sha256"):
-        fetch(RemoteFile.from_record(source, package))
+        fetch(source.remote)
     found.unlink()
     with pytest.raises(WeightsError, match="the weights file that its manifest names is not there"):
-        fetch(RemoteFile.from_record(source, package))
+        fetch(source.remote)
 
 
 def test_a_file_that_is_not_beside_its_manifest_is_fetched(server, folder, tmp_path):
@@ -443,8 +441,6 @@ def test_processes_at_once_fetch_once(server, folder):
     code = f"""
     import sys
     from zoo.weights.fetch import fetch
-from zoo.weights.formats import read
-from zoo.weights.manifest import records
     from zoo.weights.remote import RemoteFile
     print(fetch(RemoteFile(file="net.bin", urls=("{server.address}/slow-good/x",), digests={DIGESTS!r})))
     """

@@ -187,12 +187,12 @@ CIFAR10 = {
 def decoded(name):
     """A record's file as the reader gives it, and its network on the meta device."""
     record = resolve(name).record
-    source = record["sources"][0]
+    source = record.sources[0]
     if not (MIRROR / REAL[name]).exists():
         pytest.skip(f"{REAL[name]} is not here: ZOO_MIRROR names a folder with published files")
     with torch.device("meta"):
-        model = zoo.create(name.partition(".")[0], **record.get("model_args", {}))
-    return record, source["layout"], read(MIRROR / REAL[name], source["format"]), model
+        model = zoo.create(name.partition(".")[0], **record.model_args)
+    return record, source.layout, read(MIRROR / REAL[name], source.format), model
 
 
 def converted(name):
@@ -213,8 +213,7 @@ def hits(model, record, folder, classes, every):
     chosen = [data[i] for i in range(0, len(data), every)]
     x = torch.stack([F.to_dtype(F.to_image(image), scale=True) for image, _ in chosen])
     labels = torch.tensor([classes[data.classes[label]] for _, label in chosen])
-    preprocessing = record["preprocessing"]
-    x = F.normalize(x, preprocessing["mean"], preprocessing["std"])
+    x = F.normalize(x, record.preprocessing.mean, record.preprocessing.std)
     with torch.inference_mode():
         top = torch.cat([model(batch).topk(5).indices for batch in x.split(50)])
     right = top == labels[:, None]

@@ -94,7 +94,8 @@ def _typed(family: str, path: str | Path | None) -> _Typed:
     where = Path(path) if path else weights_folder() / f"{family}.toml"
     try:
         found = {
-            name: read_record(name, entry) for name, entry in content.get("weights", {}).items()
+            name: read_record(name, entry, where.parent if path else None)
+            for name, entry in content.get("weights", {}).items()
         }
     except WeightsError as error:
         raise WeightsError(f"{where}: {error}") from error

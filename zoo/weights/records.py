@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from zoo.errors import WeightsError, nearest
@@ -94,13 +95,13 @@ class WeightsRecord:
         return f"licence: {self.licence}; {CHECKED[self.checked]}"
 
 
-def read_record(name: str, entry: Mapping[str, Any]) -> WeightsRecord:
-    """Of a table `[weights."name.tag"]`. Raises WeightsError that says which key is
-    wrong.
+def read_record(name: str, entry: Mapping[str, Any], beside: Path | None = None) -> WeightsRecord:
+    """Of a table `[weights."name.tag"]`, whose files may lie `beside` its manifest.
+    Raises WeightsError that says which key is wrong.
     """
     where = f"weights {name!r}"
     _check_keys(where, entry, [each.name for each in fields(WeightsRecord)])
-    sources = tuple(_read_source(where, each) for each in entry.get("sources", ()))
+    sources = tuple(_read_source(where, each, beside) for each in entry.get("sources", ()))
     if not sources:
         raise WeightsError(f"{where}: sources are missing: a table with file, urls and format each")
     given = dict(entry, sources=sources)
@@ -118,11 +119,11 @@ def read_record(name: str, entry: Mapping[str, Any]) -> WeightsRecord:
     return WeightsRecord(**given)
 
 
-def _read_source(where: str, entry: Mapping[str, Any]) -> WeightsSource:
+def _read_source(where: str, entry: Mapping[str, Any], beside: Path | None) -> WeightsSource:
     _check_keys(f"{where}, sources", entry, SOURCE_KEYS)
     if missing := [key for key in ("file", "format") if key not in entry]:
         raise WeightsError(f"{where}: a source without {' and '.join(missing)}")
-    remote = RemoteFile.from_record(entry)
+    remote = RemoteFile.from_record(entry, beside)
     return WeightsSource(remote=remote, format=entry["format"], layout=entry.get("layout", ""))
 
 
