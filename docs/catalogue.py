@@ -1,5 +1,5 @@
-"""Writes zoo/catalogue.json, from which `zoo list --long` prints without importing
-torch.
+"""Writes zoo/catalogue.json, from which `zoo list --long` and `zoo info` print without
+importing torch.
 
 python docs/catalogue.py          writes it
 python docs/catalogue.py --check  says whether it is stale (exit 1)
@@ -8,16 +8,16 @@ python docs/catalogue.py --check  says whether it is stale (exit 1)
 import json
 import sys
 
-import zoo
-from zoo import registry
-from zoo.api.catalogue import FILE, summarise
+from zoo.api.catalogue import FILE, written
 
 
 def content() -> str:
-    """A line per network of this package."""
-    own = [name for name in zoo.list_models() if registry.entry(name).own]
-    lines = [f'"{name}": {json.dumps(summarise(name))}' for name in own]
-    return "{\n" + ",\n".join(lines) + "\n}\n"
+    """A line per network and model file, so that changes are easy to see."""
+    parts = []
+    for part, entries in written().items():
+        lines = ",\n".join(f'"{name}": {json.dumps(each)}' for name, each in entries.items())
+        parts.append(f'"{part}": {{\n{lines}\n}}')
+    return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
 def main(arguments: list[str]) -> int:

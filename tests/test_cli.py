@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 import zoo
 from zoo import registry
-from zoo.api.catalogue import FILE, summaries, summarise
+from zoo.api.catalogue import FILE, described, summaries, written
 from zoo.cli import LATER, VERBS, cli
 from zoo.errors import UsageError
 
@@ -152,14 +152,22 @@ def test_results_are_as_short_as_the_terminal_needs(columns, shown):
 
 def test_the_catalogue_is_that_of_the_rows():
     """Else `python docs/catalogue.py` writes it anew."""
-    written = json.loads(FILE.read_text(encoding="utf-8"))
-    own = {
-        name: summarise(name)
-        for name, entry in registry.entries().items()
-        if entry.distribution.startswith(f"{registry.OWN} ")
-    }
-    assert list(written) == list(own)
-    assert written == own
+    found = json.loads(FILE.read_text(encoding="utf-8"))
+    own = written()
+    assert list(found["networks"]) == list(own["networks"])
+    assert found == json.loads(json.dumps(own))
+
+
+@pytest.mark.parametrize("what", ["vgg16", "resnet50_v1_5", "VGG-16", "vgg16.tv_in1k_v1", "lenet5"])
+def test_what_the_catalogue_describes_is_what_info_knows(what):
+    assert described(what).sections() == zoo.info(what).sections()
+
+
+def test_the_catalogue_describes_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "vgg16").mkdir()  # of which a note is to be given
+    for what in ("vgg16", "vgg16.nowhere", "./vgg16", "vgg"):
+        assert described(what) is None
 
 
 def test_networks_without_a_line_are_read_from_their_rows(monkeypatch):

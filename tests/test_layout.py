@@ -225,6 +225,8 @@ def test_what_stays_unimported():
     command = "from click.testing import CliRunner; from zoo.cli import cli; r = CliRunner().invoke(cli, {}); assert not r.exit_code"
     assert loaded_by(command.format(["list"])) == ["click"]
     assert loaded_by(command.format(["list", "--long"])) == ["click", "rich"]
+    assert loaded_by(command.format(["list", "--pretrained"])) == ["click", "rich"]
+    assert loaded_by(command.format(["info", "resnet50"])) == ["click"]
     assert "torchvision" not in loaded_by("import zoo; zoo.create('vgg11')")
 
 

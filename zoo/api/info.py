@@ -12,16 +12,23 @@ from zoo.formatting import Printable, Section, figure
 from zoo.spec import Paper, Variant
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from zoo.weights.records import WeightsRecord
 
 
-@dataclass(frozen=True, repr=False)
-class Info(Printable):
-    """What is known of a network: `paper`, `variant` (arguments, inputs, claims,
-    results), the file's head as `doc`, its weights, and the peers whose key names are
-    known (`layouts`: what `layout=` takes, each with the arguments in which the peer's
+LABELS = (  # of the facts, in their order
+    "paper", "link", "variant", "task", "arguments", "backbones", "input", "depth", "parameters",
+    "MACs", "weights", "layouts", "run", "from", "reported",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class Described(Printable):
+    """What is shown of a network: `row`, the facts of its row as text by their labels,
+    the file's head as `doc`, its weights, and the peers whose key names are known
+    (`layouts`: what `layout=` takes, each with the arguments in which the peer's
     network is another one; `named_by_peers`: whom its name means another network of
     ours); of a run also its folder and classes.
     """
@@ -29,12 +36,11 @@ class Info(Printable):
     name: str
     family: str
     distribution: str
-    paper: Paper
-    variant: Variant
+    row: Mapping[str, str]
+    doc: str
     weights: dict[str, WeightsRecord]
     layouts: dict[str, dict[str, Any]]
     named_by_peers: dict[str, str]
-    doc: str
     tag: str = ""  # of the weights that were asked about
     default_tag: str = ""  # of the weights that the bare name takes
     nearest: str = ""  # where nobody publishes weights: the network that has some
@@ -47,34 +53,15 @@ class Info(Printable):
         return [name, self.facts(), self.doc]
 
     def facts(self) -> dict[str, str]:
-        """What is known, by its label; reported results a line each."""
-        variant = self.variant
-        shapes = variant.input_shapes()
-        at = f" at {figure(shapes[0][1:])}" if variant.image and len(shapes) == 1 else ""
-        macs = variant.claims.macs
-        parts = (f"{key}: {part.name} to {part.output}" for key, part in variant.backbones.items())
+        """What is known, by its label; weights and reported results a line each."""
         facts = {
-            "paper": str(self.paper),
-            "link": self.paper.url,
-            "variant": variant.note,
-            "task": variant.task,
-            "arguments": ", ".join(f"{key}={value}" for key, value in variant.model_args.items()),
-            "backbones": ", ".join(parts),
-            "input": variant.describe_inputs(),
-            "depth": f"{variant.depth} layers with weights",
-            "parameters": f"{variant.claims.params:,}",
-            "MACs": f"{macs:,}{at} (FLOPs: {2 * macs:,})",
+            **self.row,
             "weights": "\n".join(self.weights_notes()) or _none(self.nearest),
             "layouts": "; ".join(self.layout_notes()),
             "run": f"{self.run}: {', '.join(self.classes)}" if self.run else "",
             "from": f"{self.distribution}, family {self.family}",
-            "reported": "\n".join(
-                f"{result.value} {result.metric}: {result.data}, {result.protocol} "
-                f"({result.source})"
-                for result in variant.results
-            ),
         }
-        return {label: text for label, text in facts.items() if text}
+        return {label: facts[label] for label in LABELS if facts.get(label)}
 
     def weights_notes(self) -> list[str]:
         """A line for each of the published weights: size, accuracy, licence, and how
@@ -96,6 +83,40 @@ class Info(Printable):
         own = [f"{peer}{_with(args)}" for peer, args in self.layouts.items()]
         others = self.named_by_peers.items()
         return own + [f"{peer}'s {self.name} is {name} here" for peer, name in others]
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class Info(Described):
+    """What is known of a network: what is shown of it, with `paper` and `variant`
+    (arguments, inputs, claims, results) themselves.
+    """
+
+    paper: Paper
+    variant: Variant
+
+
+def row_facts(paper: Paper, variant: Variant) -> dict[str, str]:
+    """What a row says, as text by its label; reported results a line each."""
+    shapes = variant.input_shapes()
+    at = f" at {figure(shapes[0][1:])}" if variant.image and len(shapes) == 1 else ""
+    macs = variant.claims.macs
+    parts = (f"{key}: {part.name} to {part.output}" for key, part in variant.backbones.items())
+    return {
+        "paper": str(paper),
+        "link": paper.url,
+        "variant": variant.note,
+        "task": variant.task,
+        "arguments": ", ".join(f"{key}={value}" for key, value in variant.model_args.items()),
+        "backbones": ", ".join(parts),
+        "input": variant.describe_inputs(),
+        "depth": f"{variant.depth} layers with weights",
+        "parameters": f"{variant.claims.params:,}",
+        "MACs": f"{macs:,}{at} (FLOPs: {2 * macs:,})",
+        "reported": "\n".join(
+            f"{result.value} {result.metric}: {result.data}, {result.protocol} ({result.source})"
+            for result in variant.results
+        ),
+    }
 
 
 def _none(nearest: str) -> str:
@@ -126,6 +147,7 @@ def info(what: Any) -> Info:
         distribution=source.entry.distribution,
         paper=source.family.paper,
         variant=source.variant,
+        row=row_facts(source.family.paper, source.variant),
         weights=weight_records(name, source.family),
         layouts={peer: dict(each.model_args) for peer, each in layouts_of(source).items()},
         named_by_peers=named_by_peers(source),

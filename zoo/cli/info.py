@@ -23,15 +23,19 @@ def command(what: str, form: str | None) -> None:
 
     Example: zoo info resnet50
     """
+    from zoo.api.catalogue import described
     from zoo.cli.console import emit
 
-    known = zoo.info(what)
-    emit(record(known) if form else known, form)
+    if form:
+        emit(record(zoo.info(what)), form)
+    else:
+        emit(described(what) or zoo.info(what), form)
 
 
 def record(known: Info) -> dict[str, Any]:
     """As JSON; functions that compute a claim are left out."""
     found = asdict(known)
+    del found["row"]  # the same as text
     for printed in found["variant"]["claims"]["printed"]:
         del printed["compute"]
     kinds = [type(each).__name__ for each in known.variant.inputs]
