@@ -73,7 +73,14 @@ def test_names_patterns_and_modules_in_the_given_order():
         "the paper's count of a name, the counted one of a module"
     )
     assert (ours.paper, ours.doc) == (zoo.info("lenet5").paper, zoo.info("lenet5").doc)
-    of_the_paper = {"paper": None, "note": "", "doc": "", "results": (), "result": None}
+    of_the_paper = {
+        "paper": None,
+        "note": "",
+        "doc": "",
+        "picture": "",
+        "results": (),
+        "result": None,
+    }
     assert from_module == replace(ours, year=None, depth=4, **of_the_paper)
 
 

@@ -133,7 +133,7 @@ def test_the_page_shows_all_networks(open_page):
         "138,357,544",
         "15,470,264,320",
         "30,940,528,640",
-        "527.79",
+        "527.80",
     ]
     assert page.locator("#table tbody tr b").count() == 0, "names are text"
 

@@ -78,8 +78,11 @@ def described(what: str) -> Described | None:
         name = registry.meant(name)
     except UnknownModelError:
         return None
-    entry, weights = registry.entry(name), weight_records(name)
-    if not entry.own or (tag and f"{name}.{tag}" not in weights):
+    entry = registry.entry(name)
+    if not entry.own or entry.conflicts:  # of which a note is to be given
+        return None
+    weights = weight_records(name)
+    if tag and f"{name}.{tag}" not in weights:
         return None
     layouts = manifest.layouts(entry.family, name)
     return Described(

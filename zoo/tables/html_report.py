@@ -26,7 +26,7 @@ def page(rows: Sequence[Row], titles: Mapping[str, str]) -> str:
     data = {
         "about": f"{len(rows)} network{'' if len(rows) == 1 else 's'}, written by zoo compare.",
         "titles": shown,
-        "left": [shown.index(title) for title in LEFT],
+        "left": [shown.index(title) for title in LEFT if title in shown],
         "reported": list(titles).index("reported"),
         "protocols": [_protocol(which, found) for which, found in protocols.items()],
         "first": _first(rows, protocols),

@@ -23,9 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError
-
-from zoo.errors import DataError, InputError, UsageError, ZooError
+from zoo.errors import DataError, InputError, UsageError
 from zoo.files import load_state, read_state, replaced, write, write_state
 from zoo.formatting import Printable, Section
 from zoo.training.curves import draw_curves
@@ -186,10 +184,7 @@ class RunFolder:
         """Save an epoch's record and weights."""
         history = [*self.history, record]
         about = {key: self.config[key] for key in ABOUT if key in self.config}
-        try:
-            write_state(self.path / LAST, model.state_dict(), about)
-        except SafetensorError as error:  # its name for a full disk, too
-            raise ZooError(f"{self.path / LAST} cannot be written: {error}") from error
+        write_state(self.path / LAST, model.state_dict(), about)
         if best_record(history, self.config) is record:
             with replaced(self.path / BEST) as temporary:
                 shutil.copyfile(self.path / LAST, temporary)
