@@ -13,8 +13,9 @@ from typing import IO, Any
 
 from zoo.checkpoints import listed
 
+POINTER = b"version https://git-lfs"
 BEGINNINGS = {  # of files that are something else, in lower case
-    b"version https://git-lfs": "a Git LFS pointer, not the file itself; `git lfs pull` fetches it",
+    POINTER: "a Git LFS pointer, not the file itself; `git lfs pull` fetches it",
     b"\x89hdf": "an HDF5 file (Keras)",
     b"\x93numpy": "a NumPy array",
     b"\x1f\x8b": "a gzip archive; unpack it first",

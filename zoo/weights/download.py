@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from zoo.errors import WeightsError
+from zoo.file_kinds import PAGES, POINTER
 
 if TYPE_CHECKING:
     import requests
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 AGAIN = {408, 429, 500, 502, 503, 504}  # statuses that may be others soon
 CHUNK = 1 << 18
 LONGEST_PAUSE = 60.0
-PAGE = re.compile(rb"\s*(<!doctype html|<html|<\?xml)", re.IGNORECASE)
-POINTER = b"version https://git-lfs"
 RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 HUB_DIGEST = re.compile(r'"?([0-9a-f]{64})"?')
 
@@ -183,7 +182,7 @@ class Download:
         while block := self._read(raw, have, total):
             if first:
                 first = False
-                if PAGE.match(block):
+                if block.lstrip().lower().startswith(PAGES):
                     raise Refused("answers with a web page, not with a file (a login page?)")
                 if block.startswith(POINTER):
                     raise Refused("gives a Git LFS pointer, not the file")
