@@ -117,15 +117,16 @@ def build(
 
     if source.record and source.weights:
         model = _with_published(source, source.record, source.weights, model_args)
-        return model.to(device) if device else model
-    make = unfilled if source.weights else construct
-    model = make(source, device, **model_args)
-    if source.num_classes not in (0, getattr(model, "num_classes", None)):
-        model = with_classes(model, source, source.num_classes)
-    if source.weights:
-        model = filled(model, read_state(source.weights), str(source.weights), device)
-    elif callable(draw := getattr(model, "init_weights", None)):
-        draw()
+        model = model.to(device) if device else model
+    else:
+        make = unfilled if source.weights else construct
+        model = make(source, device, **model_args)
+        if source.num_classes not in (0, getattr(model, "num_classes", None)):
+            model = with_classes(model, source, source.num_classes)
+        if source.weights:
+            model = filled(model, read_state(source.weights), str(source.weights), device)
+        elif callable(draw := getattr(model, "init_weights", None)):
+            draw()
     if global_pool is not None:
         set_global_pool(model, global_pool, source.name)
     return model
