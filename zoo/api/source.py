@@ -250,20 +250,23 @@ def layouts_of(source: Source) -> dict[str, Layout]:
     """The peers whose key names are known for a network; none for a module that zoo did
     not create.
     """
-    if source.origin is None or source.family is None or source.entry is None:
-        return {}
-    name, path = source.origin.architecture, source.family.weights
-    return manifest.layouts(source.entry.family, name, path)
+    return manifest.layouts(*where) if (where := _manifest_of(source)) else {}
 
 
 def named_by_peers(source: Source) -> dict[str, str]:
     """Per peer the network of ours that it calls by this one's name, where that is
     another one.
     """
+    return manifest.named_by_peers(*where) if (where := _manifest_of(source)) else {}
+
+
+def _manifest_of(source: Source) -> tuple[str, str, str | Path | None] | None:
+    """Family, name and file of what its manifest says of a network; None for a module
+    that zoo did not create.
+    """
     if source.origin is None or source.family is None or source.entry is None:
-        return {}
-    name, path = source.origin.architecture, source.family.weights
-    return manifest.named_by_peers(source.entry.family, name, path)
+        return None
+    return source.entry.family, source.origin.architecture, source.family.weights
 
 
 def layout_of(source: Source, peer: str) -> Layout:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 READERS = {  # format in a record -> file here and its function
-    "safetensors": ("torch_files", "read_safetensors"),
-    "torch": ("torch_files", "read_torch"),
+    "safetensors": ("torch_files", "read_state"),
+    "torch": ("torch_files", "read_state"),
     "zipped_torch": ("torch_files", "read_zipped_torch"),
     "onnx": ("onnx", "read_onnx"),
     "caffemodel": ("caffe", "read_caffemodel"),

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from zoo.errors import WeightsError
-from zoo.weights.formats.torch_files import read_torch
+from zoo.files import read_state
 
 CODES, BOOK = ".codes_matrix", ".codebook"
 UNSIGNED = {torch.int8: 256, torch.int16: 65536}  # codes are written as if without a sign
@@ -24,7 +24,7 @@ def read_codebooks(path: Path) -> dict[str, Tensor]:
     """The decoded tensors: weights as (outputs, inputs x kernel), in single precision.
     Raises WeightsError.
     """
-    stored = read_torch(path)
+    stored = read_state(path)
     found: dict[str, Tensor] = {}
     for key, value in stored.items():
         if key.endswith(CODES):

@@ -15,14 +15,6 @@ from zoo.files import read_state
 LARGEST = 1 << 32  # bytes of a file in a zip: more than any of ours, less than a bomb
 
 
-def read_safetensors(path: Path) -> dict[str, Tensor]:
-    return read_state(path)
-
-
-def read_torch(path: Path) -> dict[str, Tensor]:
-    return read_state(path)
-
-
 def read_zipped_torch(path: Path) -> dict[str, Tensor]:
     """Of a zip with one file, `<name>-<first 8 digits of its SHA-1>.pth`; the digits
     are checked. Raises WeightsError.
