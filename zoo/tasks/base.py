@@ -122,6 +122,12 @@ class Task:
 
     # ------------------------------------------------------------------------ one batch
 
+    def on_device(self, batch: Any, training: bool) -> Any:
+        """A batch as it is computed with, when it has come to the device: augmented
+        there, mixed with itself.
+        """
+        return batch
+
     def inputs(self, batch: Any) -> tuple[Any, ...]:
         """The positional arguments of the network's `forward`."""
         return (batch[0],)
@@ -206,6 +212,7 @@ class Task:
             metrics=self.metrics,
             scores=lambda model: self.evaluate(model, split),
             begin_epoch=self.begin_epoch,
+            on_device=self.on_device,
         )
 
     def example_loss(

@@ -39,6 +39,10 @@ def _nothing(epoch: int, training: bool) -> None:
     pass
 
 
+def _as_it_is(batch: Any, training: bool) -> Any:
+    return batch
+
+
 @dataclass(frozen=True, kw_only=True)
 class Step:
     """What is done with a batch.
@@ -46,7 +50,8 @@ class Step:
     `loss(outputs, batch, model)` is a scalar, the mean over the batch, or a Mean with
     its own count; `model` is the module itself, never a wrapper. `metrics` are Means by
     name. `scores(model)` are numbers of the whole validation set that are no means over
-    batches. `begin_epoch(epoch, training)` is called before each pass over the data.
+    batches. `begin_epoch(epoch, training)` is called before each pass over the data,
+    `on_device(batch, training)` gives a batch as it is computed with.
     """
 
     loss: Loss
@@ -54,6 +59,7 @@ class Step:
     metrics: Callable[[Any, Any], Mapping[str, Mean]] = _no_metrics
     scores: Callable[[nn.Module], Mapping[str, float]] = _no_scores
     begin_epoch: Callable[[int, bool], None] = _nothing
+    on_device: Callable[[Any, bool], Any] = _as_it_is
 
 
 def fit(
@@ -92,7 +98,7 @@ def fit(
         model.train()
         step.begin_epoch(epoch, True)
         for number, given in enumerate(train):
-            batch = send_to_device(given, accelerator.device)
+            batch = step.on_device(send_to_device(given, accelerator.device), True)
             outputs = step.forward(model, batch)
             loss = step.loss(outputs, batch, module)
             accelerator.backward(loss[0] if isinstance(loss, tuple) else loss)
@@ -135,7 +141,7 @@ def evaluate(
     step.begin_epoch(epoch, False)
     averages = MetricAverager(where)
     for given in batches:
-        batch = send_to_device(given, device)
+        batch = step.on_device(send_to_device(given, device), False)
         outputs = step.forward(model, batch)
         loss = step.loss(outputs, batch, module)
         averages.add(batch, {"loss": loss, **step.metrics(outputs, batch)})
