@@ -170,9 +170,13 @@ def test_options_of_the_command_line(called):
     values = {
         "epochs": ("3", 3),
         "batch_size": ("auto", "auto"),
+        "accumulation": ("2", 2),
         "optimizer": ("nesterov", "nesterov"),
         "lr": ("0.1", 0.1),
         "weight_decay": ("0", 0.0),
+        "clip": ("1", 1.0),
+        "ema": ("0.9", 0.9),
+        "patience": ("5", 5),
         "val_fraction": ("0.5", 0.5),
         "input_size": ("3x32x32", "3x32x32"),
         "augment": ("none", "none"),

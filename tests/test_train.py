@@ -31,13 +31,15 @@ from zoo.optimizers import make_optimizer
 from zoo.tasks.classify import Classify
 from zoo.training.curves import draw_curves
 from zoo.training.environment import allow_skipped_parameters
-from zoo.training.loop import Step, evaluate, fit
+from zoo.training.loop import Loop, evaluate
 from zoo.training.metrics import Mean, MetricAverager
 from zoo.training.parameters import decay_groups
 from zoo.training.place import check_free, check_place
 from zoo.training.progress import Progress
-from zoo.training.run import Run, RunFolder
+from zoo.training.run import Run
+from zoo.training.run_folder import RunFolder
 from zoo.training.schedule import warmup_cosine
+from zoo.training.step import Step
 
 X = torch.randn(50, 4, generator=torch.Generator().manual_seed(1))
 LABELS = (X.sum(1) > 0).long()
@@ -62,7 +64,7 @@ def train(
     optimizer = make_optimizer("adamw", decay_groups(model), lr=lr)
     scheduler = warmup_cosine(optimizer, epochs * len(loader))
     with Progress(epochs, len(pairs), metrics=CURVES, show=show) as bar:
-        return fit(
+        return Loop(
             model,
             loader,
             DataLoader(pairs, batch_size=7),
@@ -73,7 +75,7 @@ def train(
             accelerator=Accelerator(cpu=True),
             progress=bar,
             after_epoch=after_epoch,
-        )
+        ).run()
 
 
 # --------------------------------------------------------------------------------- loop
@@ -225,7 +227,7 @@ def test_each_mean_has_its_own_count():
 def test_a_loss_that_is_no_number_ends_training():
     step = Step(loss=lambda outputs, batch, model: outputs.sum() * math.nan)
     with pytest.raises(
-        ZooError, match=r"the loss became nan in epoch 1: lower the learning rate \(now 0.05\)"
+        ZooError, match=r"became nan in epoch 1, batch 1: lower the learning rate \(now 0.05\)"
     ):
         train(nn.Linear(4, 2), step=step)
     with pytest.raises(ZooError, match="the loss became nan on the validation data"):

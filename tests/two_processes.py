@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import zoo
 from zoo.optimizers import make_optimizer
 from zoo.tasks.classify import Classify
-from zoo.training.loop import fit
+from zoo.training.loop import Loop
 from zoo.training.progress import Progress
 from zoo.training.schedule import warmup_cosine
 
@@ -28,7 +28,7 @@ if __name__ == "__main__":
         optimizer = make_optimizer("sgd", list(model.parameters()), lr=0.1)
         torch.manual_seed(accelerator.process_index)
         with Progress(1, len(pairs), metrics=Classify.chart_metrics, show=False) as bar:
-            fit(
+            Loop(
                 model,
                 loader,
                 loader,
@@ -38,8 +38,7 @@ if __name__ == "__main__":
                 epochs=1,
                 accelerator=accelerator,
                 progress=bar,
-                after_epoch=lambda record, model: None,
-            )
+            ).run()
         weights = torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
         first, second = accelerator.gather(weights[None])
         assert torch.equal(first, second), f"{name}: the processes do not agree"

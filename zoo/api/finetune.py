@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from zoo.api.build import build
 from zoo.api.checkpoint import from_file
+from zoo.api.job import Job, resumed
 from zoo.api.pretrained import published
 from zoo.api.records import default_tag
 from zoo.api.source import Source, resolve
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
 
 def finetune(
-    what: str | os.PathLike[str] | Run | nn.Module,
-    data: str | os.PathLike[str] | Dataset[Any] | DataLoader[Any],
+    what: str | os.PathLike[str] | Run | nn.Module | None = None,
+    data: str | os.PathLike[str] | Dataset[Any] | DataLoader[Any] | None = None,
     *,
     val: Dataset[Any] | DataLoader[Any] | None = None,
     classes: Sequence[str] | None = None,
@@ -37,6 +38,7 @@ def finetune(
     layout: str = "",
     recipe: str | os.PathLike[str] | Recipe = "finetune",
     out: str | os.PathLike[str] | None = None,
+    resume: str | os.PathLike[str] | Run | None = None,
     seed: int = 0,
     loss: Callable[[Any, Any, nn.Module], Tensor | Mean] | None = None,
     callback: Callable[[dict[str, float], nn.Module], None] | None = None,
@@ -59,68 +61,94 @@ def finetune(
     number) or a DataLoader, each with `val`; class numbers are int64 (N,), from 0 on,
     and are checked before training; other tasks open their own.
 
-    `recipe` is a name, a TOML file or a Recipe, and `changes` are its fields: `epochs`,
-    `batch_size` ("auto" is the largest that is predicted to fit on the device, at most
-    256 and a tenth of the images), `optimizer`, `lr`, `weight_decay`, `val_fraction`,
-    `input_size` (pixels: an int, (H, W) or (C, H, W)), `augment` ("photo", "small":
-    images up to 40 pixels, "none", "auto"), `workers`, `cpu`, `mixed_precision`.
+    `recipe` is a name, a TOML file or a Recipe, and `changes` are its fields, as
+    `zoo finetune --help` explains them: `epochs`, `batch_size` ("auto" is the largest
+    that is predicted to fit on the device, at most 256 and a tenth of the images),
+    `optimizer`, `lr`, `weight_decay`, `val_fraction`, `input_size` (pixels: an int,
+    (H, W) or (C, H, W)), `augment`, `workers`, `cpu`, `mixed_precision` and so on.
 
     `loss(outputs, batch, model)` replaces the network's own: a scalar, the mean over
     the batch, or a Mean with its own count. `callback(record, model)` is called after
     every epoch, with its numbers and the module. `out` is the run folder, by default
     the first free runs/NAME-DATA-N; nothing is overwritten. The random state is left as
-    it was. The same seed gives the same split, and on a CPU the same run where
-    `workers` and torch's threads are as many; config.json says how many they were.
+    it was. The same seed gives the same split, and on a CPU the same run where torch's
+    threads are as many.
+
+    `resume` is a run that was stopped, in place of `what` and `data`: it goes on where
+    its last checkpoint was saved, with the options that it was begun with, and on a CPU
+    ends as if it had never been stopped. Data, modules and losses that are objects must
+    be given again. Ctrl-C saves a checkpoint and raises KeyboardInterrupt.
+
+    Under `torchrun` or `accelerate launch` the processes train one network together:
+    `batch_size` is that of each, and the first one writes.
 
     Raises UsageError, and DataError for data that cannot be trained on, before training
     starts; WeightsError when published weights cannot be had; ZooError when the loss is
     no longer finite.
     """
-    from zoo.tasks import task_of
-    from zoo.training.place import check_free, check_place
     from zoo.training.recipe import load_recipe, plain
 
-    chosen = load_recipe(recipe).changed(changes)  # first what is known without torch
-    seed = plain(seed)
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise InputError(f"seed={seed!r}: needs a whole number from 0 on")
-    folder = Path(out).expanduser() if out is not None else None
-    if folder:
-        check_free(folder)
+    if resume is not None:
+        given = [name for name, value in (
+            ("pretrained", pretrained), ("checkpoint_path", checkpoint_path), ("out", out),
+            ("layout", layout or None), ("seed", seed or None),
+            ("recipe", None if recipe == "finetune" else recipe),
+        ) if value is not None]  # fmt: skip
+        job = resumed(resume, what, data, [*given, *changes], loss is not None)
     else:
+        chosen = load_recipe(recipe).changed(changes)  # first what is known without torch
+        seed = plain(seed)
+        if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+            raise InputError(f"seed={seed!r}: needs a whole number from 0 on")
+        if what is None or data is None:
+            missing = "what to train" if what is None else "data to train on"
+            raise UsageError(f"finetune needs {missing}, or resume=RUN")
+        job = Job(
+            what, data, chosen, seed, pretrained=pretrained, checkpoint_path=checkpoint_path,
+            layout=layout, out=Path(out).expanduser() if out is not None else None,
+        )  # fmt: skip
+    return _train(job, val=val, classes=classes, loss=loss, callback=callback, progress=progress)
+
+
+def _train(
+    job: Job,
+    *,
+    val: Any,
+    classes: Sequence[str] | None,
+    loss: Callable[[Any, Any, nn.Module], Tensor | Mean] | None,
+    callback: Callable[[dict[str, float], nn.Module], None] | None,
+    progress: bool,
+) -> Run:
+    from zoo.tasks import task_of
+    from zoo.training.place import check_free, check_place
+
+    if job.out:
+        check_free(job.out)
+    elif not job.resumed:
         check_place()
-    _check_data(data)
-    checkpoint = _checkpoint(checkpoint_path, layout)
-    source = resolve(what)
-    source.require_whole("finetune")
-    if source.run:
-        source = replace(source, module=None)  # a network of its own, not the run's
-    if checkpoint and (source.module is not None or source.weights):
-        raise UsageError(f"{source.name} has its own weights: leave out checkpoint_path")
-    if checkpoint and pretrained:
-        raise UsageError("pretrained=True and checkpoint_path are two sets of weights: give one")
-    fetched = not checkpoint and _wants_published(source, pretrained)
+    _check_data(job.data)
+    source, checkpoint, fetched = _start(job)
     from zoo.training.environment import accelerator_for, seeded
     from zoo.transfer.finetune import train_network
 
     task = task_of(source.task)()
     split = task.open(
-        data,
+        job.data,
         val=val,
         classes=classes,
-        val_fraction=chosen.val_fraction,
-        seed=seed,
+        val_fraction=job.recipe.val_fraction,
+        seed=job.seed,
         progress=progress,
     )
     if loss is None:
-        with seeded(seed):
+        with seeded(job.seed):
             task.check(split)
     if fetched:
         source = published(source, progress)
-    with seeded(seed), accelerator_for(chosen) as accelerator:
+    with seeded(job.seed), accelerator_for(job.recipe) as accelerator:
         model = source.module
         if model is None and checkpoint:
-            model = from_file(source, checkpoint, layout, None, task.model_args(split))
+            model = from_file(source, checkpoint, job.layout, None, task.model_args(split))
         elif model is None:
             model = build(source, **task.model_args(split))
         found = getattr(model, "origin", None)
@@ -128,7 +156,7 @@ def finetune(
         return train_network(
             model,
             split,
-            chosen,
+            job.recipe,
             task,
             accelerator=accelerator,
             name=origin.architecture or type(model).__name__.lower(),
@@ -138,14 +166,36 @@ def finetune(
                 "tag": origin.tag,
                 "model_args": dict(origin.model_args),
                 "initial_weights": _initial_weights(source, checkpoint),
+                "begun": job.begun(loss),
             },
-            seed=seed,
+            seed=job.seed,
             family_loss=source.family.loss if source.family else None,
             loss=loss,
-            out=folder,
+            out=job.out,
+            resumed=job.resumed,
             callback=callback,
             progress=progress,
         )
+
+
+def _start(job: Job) -> tuple[Source, Path | None, bool]:
+    """The network, the file that it starts from, and whether from its published
+    weights. One that goes on from a checkpoint has its numbers there.
+    """
+    from torch import nn
+
+    if job.resumed and job.resumed.state and not isinstance(job.what, nn.Module):
+        return replace(resolve(job.resumed.run), weights=None, run=None), None, False
+    checkpoint = _checkpoint(job.checkpoint_path, job.layout)
+    source = resolve(job.what)
+    source.require_whole("finetune")
+    if source.run:
+        source = replace(source, module=None)  # a network of its own, not the run's
+    if checkpoint and (source.module is not None or source.weights):
+        raise UsageError(f"{source.name} has its own weights: leave out checkpoint_path")
+    if checkpoint and job.pretrained:
+        raise UsageError("pretrained=True and checkpoint_path are two sets of weights: give one")
+    return source, checkpoint, not checkpoint and _wants_published(source, job.pretrained)
 
 
 def _check_data(data: Any) -> None:

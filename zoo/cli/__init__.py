@@ -152,8 +152,8 @@ def main() -> None:
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         code = 2
-    except click.Abort:
-        code = _fail("stopped", 130)
+    except click.Abort as error:  # Ctrl-C; training says how to go on
+        code = _fail(str(error.__cause__ or "") or "stopped", 130)
     except click.ClickException as error:
         code = _fail(error.format_message(), error.exit_code)
     except ZooError as error:

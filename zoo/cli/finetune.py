@@ -16,10 +16,9 @@ if TYPE_CHECKING:
 
 
 @click.command("finetune", short_help="train a network on your images, with a new head")
-@click.argument("what", type=NETWORK)
+@click.argument("what", type=NETWORK, required=False)
 @click.option(
     "--data",
-    required=True,
     metavar="digits|FOLDER",
     help="Handwritten digits, or a folder of images.",
 )
@@ -53,18 +52,25 @@ if TYPE_CHECKING:
     help="Run folder.  [default: the first free runs/NAME-DATA-N]",
 )
 @click.option(
+    "--resume",
+    type=click.Path(),
+    metavar="RUN",
+    help="Go on with a run that was stopped, in place of WHAT and --data.",
+)
+@click.option(
     "--progress/--no-progress", default=True, show_default=True, help="Show on stderr how it goes."
 )
 @forms("json")
 def command(
-    what: str,
-    data: str,
+    what: str | None,
+    data: str | None,
     checkpoint: str | None,
     layout: str,
     pretrained: bool | None,
     recipe: str,
     seed: int,
     out: str | None,
+    resume: str | None,
     progress: bool,
     form: str | None,
     **options: Any,
@@ -82,6 +88,8 @@ def command(
     """
     from zoo.cli.console import emit, passive_threads
 
+    if resume is None and (what is None or data is None):
+        raise click.UsageError("needs WHAT and --data, or --resume RUN")
     passive_threads()
     run = zoo.finetune(
         what,
@@ -92,10 +100,11 @@ def command(
         recipe=recipe,
         seed=seed,
         out=out,
+        resume=resume,
         progress=progress,
         **given(options),
     )
-    emit(_result(what, run), form, lambda _: _show(run))
+    emit(_result(run), form, lambda _: _show(run))
 
 
 def _show(run: Run) -> None:
@@ -111,10 +120,10 @@ def _counts(run: Run) -> dict[str, Any]:
     return {name: data[name] for name in data if name.startswith(("train_", "val_"))}
 
 
-def _result(what: str, run: Run) -> dict[str, Any]:
+def _result(run: Run) -> dict[str, Any]:
     return {
         "run": str(run.path),
-        "network": what,
+        "network": run.config["begun"]["what"],
         "initial_weights": run.config["initial_weights"],
         "classes": list(run.classes),
         run.metric: run.score,

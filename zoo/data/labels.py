@@ -85,7 +85,8 @@ def check_batch(labels: Any, count: int, title: str) -> None:
 def first_batch(loader: DataLoader[Any], numbers: Iterable[int] = (0,)) -> Any:
     """A batch of these items, of a loader that knows no such its first one."""
     dataset: Any = loader.dataset
-    if hasattr(dataset, "__getitem__") and loader.batch_size:
+    by_number = loader.batch_size or hasattr(loader, "set_position")
+    if hasattr(dataset, "__getitem__") and by_number:
         return loader.collate_fn([dataset[number] for number in numbers])
     return next(iter(loader))
 

@@ -12,8 +12,8 @@ from zoo.data.classes import Classes
 from zoo.data.datasets import DataSplit
 from zoo.errors import UsageError
 from zoo.spec import Preprocessing
-from zoo.training.loop import Loss, Step
 from zoo.training.metrics import ChartMetric, Mean
+from zoo.training.step import Loss, Step
 
 if TYPE_CHECKING:
     from zoo.training.recipe import Recipe
@@ -55,6 +55,7 @@ class Task:
     metric: ClassVar[str] = "loss"  # that selects the best epoch, on the validation data
     higher_is_better: ClassVar[bool] = False
     chart_metrics: ClassVar[tuple[ChartMetric, ...]] = (ChartMetric("loss"),)
+    divisible: ClassVar[bool] = True  # a batch may be computed in parts, their gradients added up
     predicts: ClassVar[str] = ""  # what `predict` takes, e.g. "image files"; "": it makes none
 
     # ------------------------------------------------------------------------- the data
@@ -101,9 +102,9 @@ class Task:
     ) -> tuple[Any, Any]:
         """What gives the batches for training and for validation, with a length each.
 
-        A DataLoader is divided among the processes by accelerate; any other iterable
-        gives the batches of process `rank` of `world` itself. `begin_epoch` says which
-        epoch follows.
+        One with `set_position(epoch, start)`, as in zoo.data.order, gives the batches
+        of process `rank` of `world`; a DataLoader without it is divided among the
+        processes by accelerate.
         """
         raise NotImplementedError
 
@@ -213,6 +214,9 @@ class Task:
             scores=lambda model: self.evaluate(model, split),
             begin_epoch=self.begin_epoch,
             on_device=self.on_device,
+            divisible=self.divisible,
+            state_dict=self.state_dict,
+            load_state_dict=self.load_state_dict,
         )
 
     def example_loss(

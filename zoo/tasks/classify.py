@@ -19,6 +19,7 @@ from zoo.data.image import EvalTransform
 from zoo.data.labelled import open_labelled
 from zoo.data.labels import check_batch, check_labels, first_batch
 from zoo.data.open import open_data
+from zoo.data.order import Order, OrderedLoader
 from zoo.data.transforms import build_transform, preprocessing_of
 from zoo.data.views import Views
 from zoo.errors import DataError, UsageError, warn
@@ -130,20 +131,16 @@ class Classify(Task):
             return split.train, split.val
         workers = _workers(bool(split.image_modes), recipe.workers)
         options: dict[str, Any] = {
-            "batch_size": batch_size,
             "num_workers": workers,
             "persistent_workers": workers > 0,
             "pin_memory": torch.cuda.is_available() and not recipe.cpu,
         }
-        count = len(split.train)
-        train = DataLoader(
-            split.train,
-            shuffle=True,
-            drop_last=count % batch_size == 1 and count > 1,  # batch norm cannot train on one image
-            generator=torch.Generator().manual_seed(seed),
-            **options,
-        )
-        return train, DataLoader(split.val, **options)
+
+        def loader(part: Any, shuffle: bool) -> OrderedLoader:
+            order = Order(len(part), batch_size, seed=seed, shuffle=shuffle, rank=rank, world=world)
+            return OrderedLoader(part, order, **options)
+
+        return loader(split.train, True), loader(split.val, False)
 
     def head_inputs(self, loader: DataLoader) -> Tensor | None:
         """A batch of images; None when the batches are something that only the user's

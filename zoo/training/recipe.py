@@ -55,6 +55,7 @@ class Recipe:
         32, "Examples per step; auto: what fits.", kind=int, least=1, words=("auto",),
         metavar="N|auto",
     )  # fmt: skip
+    accumulation: int = option(1, "Batches whose gradients make one step.", kind=int, least=1)
     optimizer: str = option(
         "adamw", "momentum and nesterov are SGD with momentum 0.9.", choices=STEPWISE
     )
@@ -64,6 +65,17 @@ class Recipe:
     weight_decay: float | None = option(
         None, "Of weights, not of biases and norms.", kind=float,
         default_words=_per_optimizer("weight_decay"),
+    )  # fmt: skip
+    clip: float | None = option(
+        None, "Largest norm of the gradients.", kind=float, default_words="none"
+    )
+    ema: float | None = option(
+        None, "Decay of the weights' moving average, which is evaluated.", kind=float,
+        default_words="none",
+    )  # fmt: skip
+    patience: int | None = option(
+        None, "Stop after so many epochs without a better one.", kind=int, least=1,
+        default_words="never",
     )  # fmt: skip
     val_fraction: float | None = option(
         None, "Part for validation, of data that bring none.", kind=float, default_words="0.2"
@@ -93,6 +105,10 @@ class Recipe:
         check_rates(self.optimizer, self.lr, self.weight_decay)
         if self.input_size is not None:
             image_shape(self.input_size)
+        if self.clip is not None and not self.clip > 0:
+            raise InputError(f"clip={self.clip}: needs a number above 0")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise InputError(f"ema={self.ema}: needs a number between 0 and 1, e.g. 0.999")
         if self.val_fraction is not None and not 0 < self.val_fraction < 1:
             raise InputError(f"val_fraction={self.val_fraction}: needs a number between 0 and 1")
 
@@ -130,9 +146,13 @@ class RecipeChanges(TypedDict, total=False):
 
     epochs: int
     batch_size: int | str
+    accumulation: int
     optimizer: str
     lr: float | None
     weight_decay: float | None
+    clip: float | None
+    ema: float | None
+    patience: int | None
     val_fraction: float | None
     input_size: int | str | tuple[int, ...] | None
     augment: str

@@ -6,6 +6,7 @@ metrics.jsonl       a line per epoch
 best.safetensors    the best epoch's weights, by the metric that config.json names;
                     ties: lowest loss
 last.safetensors    those of the last epoch
+checkpoint.pt       all that the run needs to go on; while it is not finished
 curves.png          the metrics over the epochs
 """
 
@@ -13,33 +14,24 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from zoo.errors import DataError, InputError, UsageError
-from zoo.files import load_state, read_state, replaced, write, write_state
+from zoo.errors import DataError, UsageError
+from zoo.files import load_state, read_state
 from zoo.formatting import Printable, Section
-from zoo.training.curves import draw_curves
-from zoo.training.metrics import ChartMetric, Record
-from zoo.training.place import RUNS, check_free, check_place
-from zoo.training.recipe import plain
-from zoo.training.run_text import run_sections, run_title
+from zoo.training.metrics import Record
+from zoo.training.run_text import run_sections
 
 if TYPE_CHECKING:
     from torch import nn
 
 CONFIG, METRICS, CURVES = "config.json", "metrics.jsonl", "curves.png"
 BEST, LAST = "best.safetensors", "last.safetensors"
-ABOUT = (  # what a weights file says of its network: it can be built again without the folder
-    "architecture", "tag", "model_args", "num_classes", "classes", "preprocessing", "task",
-)  # fmt: skip
+CHECKPOINT = "checkpoint.pt"
+CHECKPOINT_VERSION = 1  # goes up when a TrainState holds something else
 
 
 @dataclass(frozen=True, repr=False)
@@ -64,7 +56,8 @@ class Run(Printable):
             raise UsageError(f"{path} is no run folder: it has no {CONFIG}")
         try:
             config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-            lines = (path / METRICS).read_text(encoding="utf-8").splitlines()
+            metrics = path / METRICS  # of a run that was stopped in its first epoch there are none
+            lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.is_file() else []
             return cls(path, config, [json.loads(line) for line in lines])
         except (OSError, ValueError) as error:
             raise DataError(f"the run folder {path} is damaged: {error}") from error
@@ -97,6 +90,29 @@ class Run(Printable):
     def classes(self) -> tuple[str, ...]:
         return tuple(self.config.get("classes") or ())
 
+    @property
+    def finished(self) -> bool:
+        """Whether training went on to its end."""
+        return bool(self.history) and not (self.path / CHECKPOINT).exists()
+
+    def checkpoint(self) -> dict[str, Any] | None:
+        """The TrainState of a run that was stopped; None before its first one. Raises
+        DataError for a file that is none.
+        """
+        import torch
+
+        path = self.path / CHECKPOINT
+        if not path.exists():
+            return None
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises a dozen types
+            raise DataError(f"{path} is no checkpoint that can be read: {error}") from error
+        if not isinstance(state, dict) or state.get("version") != CHECKPOINT_VERSION:
+            raise DataError(f"{path} is of another version of zoo: it cannot be gone on with")
+        found: dict[str, Any] = state["state"]
+        return found
+
     def sections(self) -> list[Section]:
         return run_sections(self)
 
@@ -113,6 +129,20 @@ def best_record(history: Sequence[Record], config: Mapping[str, Any]) -> Record:
     return max(history, key=lambda record: _quality(record, config))
 
 
+def early_stop(
+    config: Mapping[str, Any], patience: int | None
+) -> Callable[[Sequence[Record]], bool]:
+    """Whether the best epoch lies `patience` epochs back; None: never."""
+
+    def stop(history: Sequence[Record]) -> bool:
+        if patience is None:
+            return False
+        best = int(best_record(history, config)["epoch"])
+        return int(history[-1]["epoch"]) - best >= patience
+
+    return stop
+
+
 def _metric(config: Mapping[str, Any]) -> str:
     return config.get("metric", "loss")
 
@@ -121,119 +151,3 @@ def _quality(record: Record, config: Mapping[str, Any]) -> tuple[float, float]:
     """What is larger for a better epoch; ties: lowest loss."""
     value = record.get(f"val_{_metric(config)}", 0.0)  # a loss of the user's own may measure none
     return value if config.get("higher_is_better") else -value, -record["val_loss"]
-
-
-def _as_read_again(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What config.json will give. Raises InputError for a value that would come back
-    as another one.
-    """
-    try:
-        found: dict[str, Any] = json.loads(json.dumps(config, default=_number_or_list))
-    except TypeError as error:
-        raise InputError(f"{CONFIG} cannot hold an argument of this run: {error}") from error
-    return found
-
-
-def _number_or_list(value: Any) -> Any:
-    found = plain(value)
-    if found is value:
-        raise TypeError(f"{value!r} is no number, text, list or table of such")
-    return list(found) if isinstance(found, tuple) else found
-
-
-class RunFolder:
-    """Writes a run while it goes on. Leaving the context before the first epoch has
-    ended takes away what was made here, and nothing else.
-    """
-
-    def __init__(
-        self,
-        out: Path | None,
-        stem: str,
-        config: Mapping[str, Any],
-        metrics: Sequence[ChartMetric] = (ChartMetric("loss"),),
-    ) -> None:
-        """`out` is the folder; None: the first free one of runs/`stem`-1, runs/`stem`-2
-        … `config` names the `metric` that selects (default: the loss) and says whether
-        `higher_is_better`; `metrics` are drawn.
-        """
-        self.out = out
-        self.stem = stem
-        self.config = _as_read_again(config)
-        self.metrics = metrics
-        self.history: list[Record] = []
-        self.made: list[Path] = []  # folders
-
-    def __enter__(self) -> RunFolder:
-        if self.out:
-            check_free(self.out)
-            self._make(self.out)
-            self.path = self.out
-        else:
-            check_place()
-            names = (RUNS / f"{self.stem}-{number}" for number in count(1))
-            self.path = next(filter(self._make, names))
-        try:
-            write(self.path / CONFIG, json.dumps(self.config, indent=2))
-        except BaseException:
-            self._take_away()
-            raise
-        return self
-
-    def epoch(self, record: Record, model: nn.Module) -> None:
-        """Save an epoch's record and weights."""
-        history = [*self.history, record]
-        about = {key: self.config[key] for key in ABOUT if key in self.config}
-        write_state(self.path / LAST, model.state_dict(), about)
-        if best_record(history, self.config) is record:
-            with replaced(self.path / BEST) as temporary:
-                shutil.copyfile(self.path / LAST, temporary)
-        self.history = history
-        lines = (json.dumps(line) + "\n" for line in self.history)
-        write(self.path / METRICS, "".join(lines))
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self.history:
-            best = best_record(self.history, self.config)
-            with replaced(self.path / CURVES) as temporary:
-                draw_curves(
-                    self.history,
-                    best,
-                    temporary,
-                    self.metrics,
-                    title=run_title(self.config),
-                    classes=self.config.get("num_classes", 0),
-                )
-            return
-        self._take_away()
-
-    def _take_away(self) -> None:
-        for name in (CONFIG, METRICS, BEST, LAST):
-            with suppress(OSError):
-                (self.path / name).unlink(missing_ok=True)
-        self._remove_folders()
-
-    def _remove_folders(self) -> None:
-        for folder in self.made:
-            with suppress(OSError):  # it is not there, or holds something else by now
-                folder.rmdir()
-
-    def _make(self, path: Path) -> bool:
-        """Make a folder; False when it was there. Raises UsageError when it cannot be
-        made.
-        """
-        try:
-            self.made = [folder for folder in (path, *path.parents) if not folder.exists()]
-            path.mkdir(parents=True)
-        except OSError as error:
-            if isinstance(error, FileExistsError) and os.path.lexists(path):
-                return False
-            self._remove_folders()
-            reason = error.strerror or error
-            raise UsageError(f"the run folder {path} cannot be made: {reason}") from error
-        return True

@@ -7,9 +7,12 @@ import math
 import torch
 
 
-def warmup_cosine(
-    optimizer: torch.optim.Optimizer, steps: int, warmup: float = 0.1
-) -> torch.optim.lr_scheduler.LambdaLR:
+class Schedule(torch.optim.lr_scheduler.LambdaLR):
+    def end_epoch(self, value: float) -> None:
+        pass
+
+
+def warmup_cosine(optimizer: torch.optim.Optimizer, steps: int, warmup: float = 0.1) -> Schedule:
     """The learning rate rises over the first tenth of all steps and falls to zero along
     a cosine (SGDR, arXiv:1608.03983, eq. 5).
     """
@@ -20,4 +23,4 @@ def warmup_cosine(
             return (step + 1) / rising
         return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(steps - rising, 1)))
 
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    return Schedule(optimizer, factor)

@@ -14,7 +14,7 @@ from zoo.count.meta import copy_on_meta
 from zoo.count.workload import Workload
 from zoo.errors import UsageError, warn
 from zoo.tasks.base import Task
-from zoo.training.loop import Loss
+from zoo.training.step import Loss
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,19 +15,23 @@ import torch
 from torch import nn
 
 from zoo.data.datasets import DataSplit
-from zoo.errors import ZooError
+from zoo.errors import UsageError, ZooError
 from zoo.formatting import short
 from zoo.optimizers import make_optimizer
 from zoo.spec import Preprocessing
 from zoo.tasks.base import Prepared, Task
 from zoo.training.environment import forward_restored, seeded, thread_count, threads_for
-from zoo.training.loop import Loss, fit
+from zoo.training.interrupts import Stopped
+from zoo.training.loop import Loop, TrainState
 from zoo.training.metrics import Record
 from zoo.training.parameters import decay_groups
 from zoo.training.progress import Progress
 from zoo.training.recipe import Recipe
-from zoo.training.run import Run, RunFolder
+from zoo.training.run import Run, early_stop
+from zoo.training.run_folder import RunFolder
 from zoo.training.schedule import warmup_cosine
+from zoo.training.shared_folder import folder_of
+from zoo.training.step import Loss
 from zoo.transfer.batch_size import DEFAULT_BATCH, auto_batch_size
 from zoo.transfer.heads import fit_head, output_width
 
@@ -33,6 +39,16 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 Callback = Callable[[Record, nn.Module], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resumed:
+    """A run that goes on. `state` is None where it was stopped before the first
+    checkpoint.
+    """
+
+    run: Run
+    state: TrainState | None
 
 
 def train_network(
@@ -48,21 +64,23 @@ def train_network(
     family_loss: Loss | None = None,
     loss: Loss | None = None,
     out: Path | None = None,
+    resumed: Resumed | None = None,
     callback: Callback | None = None,
     progress: bool = True,
 ) -> Run:
     """Give `model` a head for the data's classes where its task has such, train it, and
-    write the run folder.
+    write the run folder; or go on with a run that was stopped.
 
     `identity` goes into config.json: what rebuilds the network. A family's loss takes
-    the place of the task's, and the user's `loss` that of both.
+    the place of the task's, and the user's `loss` that of both. Of several processes
+    the first writes.
     """
     prepared = task.prepare(model, split, recipe)
     batch_size = _batch_size(model, prepared, recipe, accelerator, task=task, loss=family_loss)
     train, val = task.loaders(
         prepared.split,
         recipe,
-        batch_size=batch_size,
+        batch_size=batch_size * recipe.accumulation,
         seed=seed,
         rank=accelerator.process_index,
         world=accelerator.num_processes,
@@ -103,16 +121,27 @@ def train_network(
         "recipe": chosen.to_dict(),
         "seed": seed,
         "device": str(accelerator.device),
+        "processes": accelerator.num_processes,
         "threads": thread_count(model),
     }
-    stem = re.sub(r"[^\w.-]+", "_", f"{name}-{split.name}")
-    folder = RunFolder(out, stem, config, task.chart_metrics)
+    if resumed:
+        _check_same(resumed.run, config)
+    folder = folder_of(
+        accelerator,
+        RunFolder(
+            out,
+            re.sub(r"[^\w.-]+", "_", f"{name}-{split.name}"),
+            config,
+            task.chart_metrics,
+            resumed=resumed.run if resumed else None,
+        ),
+    )
     bar = Progress(
         recipe.epochs,
         task.count(train),
         unit=task.unit,
         metrics=task.chart_metrics,
-        show=progress,
+        show=progress and accelerator.is_main_process,
     )
 
     def after_epoch(record: Record, module: nn.Module) -> None:
@@ -121,8 +150,9 @@ def train_network(
             callback(record, module)
 
     with folder, bar, threads_for(model), forward_restored(model), _one_line():
-        bar.say(_start_line(name, model, task.unit, folder.config))
-        history = fit(
+        if not resumed:
+            bar.say(_start_line(name, model, task.unit, folder.config))
+        loop = Loop(
             model,
             train,
             val,
@@ -133,9 +163,50 @@ def train_network(
             accelerator=accelerator,
             progress=bar,
             after_epoch=after_epoch,
+            save=folder.save,
+            stop=early_stop(folder.config, recipe.patience),
             unit=task.unit,
+            metric=task.metric,
+            limit=batch_size if recipe.accumulation > 1 else 0,
+            clip=recipe.clip,
+            ema=recipe.ema,
         )
+        if accelerator.process_index:  # what is drawn in training, each process draws itself
+            torch.manual_seed(seed + accelerator.process_index)
+        if resumed and resumed.state:
+            loop.load_state_dict(resumed.state)
+            folder.rewind(loop.history, loop.trained, whole=not loop.averages.batches)
+            bar.say(_going_on(folder.path, loop))
+        try:
+            history = loop.run()
+        except Stopped as error:
+            raise Stopped(
+                f"stopped in epoch {loop.epoch}: `zoo finetune --resume "
+                f"{shlex.quote(str(folder.path))}` goes on from there"
+            ) from error
+        folder.finish()
     return Run(folder.path, folder.config, history, model)
+
+
+def _going_on(path: Path, loop: Loop) -> str:
+    batches = f", {loop.averages.batches} batches of it done" if loop.averages.batches else ""
+    return f"{path} goes on in epoch {loop.epoch} of {loop.epochs}{batches}"
+
+
+def _check_same(run: Run, config: Mapping[str, Any]) -> None:
+    """Raises UsageError where a run that goes on would not be the same run."""
+    for key, words in (
+        ("classes", "other classes"),
+        ("data", "other data"),
+        ("processes", "another number of processes"),
+    ):
+        before, now = run.config.get(key), json.loads(json.dumps(config[key]))
+        if before != now:
+            different = ""
+            if isinstance(before, dict):
+                parts = [part for part in {*before, *now} if before.get(part) != now.get(part)]
+                different = f" ({', '.join(sorted(parts))})"
+            raise UsageError(f"{run.path} was begun with {words}{different}: it cannot go on")
 
 
 def _start_line(name: str, model: nn.Module, unit: str, config: Mapping[str, Any]) -> str:
