@@ -70,6 +70,55 @@ def test_codebooks(name, key, shape):
     assert not [each for each in state if "code" in each]
 
 
+def by_layer():
+    """A convolution of 3 outputs, 2 blocks each, a batch norm, a classifier's bias."""
+    return {
+        "conv": {
+            "centroids": torch.arange(20.0).reshape(5, 4).half(),
+            "assignments": torch.tensor([0, 1, 2, 3, 4, 0], dtype=torch.uint8),
+            "n_blocks": 2,
+            "is_conv": True,
+            "k": 2,
+        },
+        "bn": {"weight": torch.ones(3).half(), "bias": torch.zeros(3).half()},
+        "fc_bias": {"bias": torch.ones(5)},
+    }
+
+
+def test_codebooks_by_layer(tmp_path):
+    """All outputs' first blocks stand before their second ones."""
+    torch.save(by_layer(), tmp_path / "net.pth")
+    state = read(tmp_path / "net.pth", "codebooks")
+    assert list(state) == ["conv.weight", "bn.weight", "bn.bias", "fc_bias.bias"]
+    assert state["conv.weight"].tolist() == [
+        [0, 1, 2, 3, 12, 13, 14, 15],
+        [4, 5, 6, 7, 16, 17, 18, 19],
+        [8, 9, 10, 11, 0, 1, 2, 3],
+    ]
+    assert {tensor.dtype for tensor in state.values()} == {torch.float32}
+    damaged(tmp_path / "damaged", (tmp_path / "net.pth").read_bytes(), "codebooks", range(0), 100)
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "words"),
+    [
+        ("n_blocks", 4, "has 6 codes in 4 blocks"),
+        ("n_blocks", 0, "without their assignments"),
+        ("assignments", [0, 1], "without their assignments"),
+        ("assignments", torch.tensor([5] * 6), "a code of conv is 5 of 5"),
+        ("centroids", 1.0, "conv.codebook is no tensor"),
+        ("centroids", torch.zeros(5), "no table of whole numbers"),
+        ("centroids", torch.zeros(1, 1).expand(5, 1 << 24), "more numbers than such a file"),
+    ],
+)
+def test_codebooks_by_layer_with_a_fault(tmp_path, part, value, words):
+    content = by_layer()
+    content["conv"][part] = value
+    torch.save(content, tmp_path / "net.pth")
+    with pytest.raises(WeightsError, match=words):
+        read(tmp_path / "net.pth", "codebooks")
+
+
 def checkpoint(tmp_path):
     folder = published("charrnn")
     with tarfile.open(tmp_path / "charrnn.tar", "w") as tar:

@@ -135,9 +135,9 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise WeightsError(f"{path}: no such weights file")
     parts = checkpoints.shards(path) if path.name.endswith(checkpoints.INDEX) else [path]
-    content = _read_file(parts[0]) if parts else {}
+    content = read_content(parts[0]) if parts else {}
     for part in parts[1:]:
-        for key, tensor in _read_file(part).items():
+        for key, tensor in read_content(part).items():
             if key in content:
                 raise WeightsError(f"{path}: two of its files hold {key}")
             content[key] = tensor
@@ -152,8 +152,10 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     return state
 
 
-def _read_file(path: Path) -> Any:
-    """What is in a file. Raises WeightsError."""
+def read_content(path: Path) -> Any:
+    """What is in a safetensors file or a torch.save file, without running anything.
+    Raises WeightsError.
+    """
     import torch
     from safetensors.torch import load_file
 
