@@ -331,6 +331,7 @@ def test_layouts_are_listed():
     assert zoo.info("vgg16").layouts["torchvision"] == {}
     assert dict(zoo.info("resnet20_cifar10").layouts) == {
         "akamaster": {"shortcut_pad": "both"},
+        "caffe": {"shortcut": "B"},
         "pytorchcv": {"shortcut": "B"},
     }
     assert "torchvision" not in zoo.info("resnet50").layouts

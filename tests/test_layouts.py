@@ -423,20 +423,29 @@ def test_a_caffemodel_with_batch_norms(tmp_path):
     assert torch.equal(state[first][:, 0], blobs["conv1.0"][:, 2])
 
 
-def test_biases_before_batch_norms_go_into_the_mean():
-    """plain20_cifar10 as junyuseu's Caffe network has it: full logits with the biases
-    in the convolutions, and without them after the conversion.
+@pytest.mark.parametrize(
+    ("name", "args"), [("plain20_cifar10", {}), ("resnet20_cifar10", {"shortcut": "B"})]
+)
+def test_biases_before_batch_norms_go_into_the_mean(name, args):
+    """As junyuseu's Caffe networks have them: full logits with the biases in the
+    convolutions, and without them after the conversion. A projection comes before its
+    unit's own convolutions.
     """
-    model = redrawn(zoo.create("plain20_cifar10", num_classes=10)).eval()
+    model = redrawn(zoo.create(name, **args)).eval()
     theirs = without_counters(zoo.export_state_dict(model, "caffe"))
     assert theirs["Convolution19.1"].abs().max() == 0
     for key in theirs:
         if key.startswith("Convolution") and key.endswith(".1"):
             theirs[key] = torch.randn_like(theirs[key])
-    other = zoo.create("plain20_cifar10").eval()
+    other = zoo.create(name, **args).eval()
     zoo.load_state_dict(other, theirs, layout="caffe")
-    convs = [module for module in model.features.modules() if isinstance(module, nn.Conv2d)]
-    for number, conv in enumerate(convs, 1):
+    convs = {
+        key: module
+        for key, module in model.features.named_modules()
+        if isinstance(module, nn.Conv2d)
+    }
+    ordered = sorted(convs, key=lambda key: (key.split(".")[:2], "downsample" not in key))
+    for number, conv in enumerate(map(convs.get, ordered), 1):
         conv.bias = nn.Parameter(theirs[f"Convolution{number}.1"])
     x = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
