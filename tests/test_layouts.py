@@ -19,9 +19,9 @@ from zoo.api.source import layouts_of, resolve
 from zoo.errors import WeightsError, ZooWarning
 from zoo.files import load_state
 from zoo.paths import weights_folder
-from zoo.weights.convert import expand, respell, to_ours, to_theirs
+from zoo.weights.convert import expand, respell, to_ours, to_theirs, with_start, without_start
 from zoo.weights.formats import read
-from zoo.weights.manifest import RESERVED
+from zoo.weights.manifest import RESERVED, _layout
 from zoo.weights.operations import OPERATIONS, read_steps, write_steps
 from zoo.weights.recognise import read_as, write_as
 
@@ -71,6 +71,40 @@ def test_numbers_in_a_table():
     }
     with pytest.raises(WeightsError, match="other numbers on the right"):
         expand({"stage{s}": "stage{n}"})
+
+
+def test_numbers_with_a_factor():
+    """A unit that has one layer more, and those that follow it."""
+    table = {"conv{0,1,2}": "unit0.{a,b,down}", "conv{2n+{1,2}}": "unit{n}.{a,b}"}
+    theirs = {f"conv{i}.w": i for i in range(7)}
+    ours = {"unit0.a.w": 0, "unit0.b.w": 1, "unit0.down.w": 2, "unit1.a.w": 3, "unit1.b.w": 4,
+            "unit2.a.w": 5, "unit2.b.w": 6}  # fmt: skip
+    assert to_ours(theirs, table) == ours
+    assert to_theirs(ours, table) == theirs
+    with pytest.raises(WeightsError, match="other numbers on the right"):
+        expand({"conv{2n+{1,2}}": "conv{m+{1,2}}"})
+
+
+def test_what_all_keys_begin_with():
+    """Two tensors never become one."""
+    start = "net{k}_"
+    assert without_start({"net15_a": 1, "net_b": 2, "net1.c": 3}, start) == {
+        "a": 1,
+        "net_b": 2,
+        "net1.c": 3,
+    }
+    for state in ({"net1_a": 1, "net2_a": 2}, {"net1_a": 1, "a": 2}, {"a": 1, "net1_a": 2}):
+        assert sorted(without_start(state, start).values()) == [1, 2]
+    assert with_start({"a": 1}, start) == {"net0_a": 1}
+
+
+def test_a_row_like_another():
+    peers = {"peer": {"one": {"a": "b", "prefix": "x"}, "two": {"like": "one", "c": "d"}}}
+    layout = _layout(peers, "peer", "two")
+    assert (dict(layout.table), layout.prefix) == ({"a": "b", "c": "d"}, "x")
+    peers["peer"]["two"]["like"] = "three"
+    with pytest.raises(WeightsError, match="two is like 'three', which is not in it"):
+        _layout(peers, "peer", "two")
 
 
 def test_no_tensor_is_lost_where_two_get_one_name():

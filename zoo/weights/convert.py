@@ -3,7 +3,8 @@ know no peer.
 
 A table entry may use braces, expanded on both sides in step: `"features.{0,2}" =
 "features.stage1.conv{1,2}"`. A letter in braces stands for any number, the same on both
-sides but for what is added to it: `"stage{s}.unit{n}" = "conv{s+1}_x.{n-1}"`.
+sides but for a factor before it and what is added to it: `"stage{s}_conv{3n+{1,2}}" =
+"conv{s+1}_x.{n}.conv{1,2}"`.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from typing import TypeVar
 from zoo.errors import WeightsError
 
 T = TypeVar("T")
-CHOICE = re.compile(r"\{([^}]*,[^}]*)\}")
-NUMBER = re.compile(r"\{([a-z])([+-]\d+)?\}")
+CHOICE = re.compile(r"\{([^{}]*,[^{}]*)\}")
+NUMBER = re.compile(r"\{([1-9]?)([a-z])([+-]\d+)?\}")  # factor, letter, summand
 
 
 def expand(table: Mapping[str, str]) -> dict[str, str]:
@@ -29,12 +30,14 @@ def expand(table: Mapping[str, str]) -> dict[str, str]:
             raise WeightsError(
                 f"layout entry {theirs!r} = {ours!r}: {len(left)} names against {len(right)}"
             )
-        if {name for name, _ in NUMBER.findall(theirs)} != {
-            name for name, _ in NUMBER.findall(ours)
-        }:
+        if any(_letters(one) != _letters(other) for one, other in zip(left, right, strict=True)):
             raise WeightsError(f"layout entry {theirs!r} = {ours!r}: other numbers on the right")
         plain.update(zip(left, right, strict=True))
     return plain
+
+
+def _letters(text: str) -> set[str]:
+    return {letter for _, letter, _ in _places(text)}
 
 
 def _braces(text: str) -> list[str]:
@@ -52,35 +55,38 @@ def _braces(text: str) -> list[str]:
 @dataclass(frozen=True)
 class _Rule:
     """A table entry with numbers in it. `left` matches whole dotted parts; `places`:
-    letter and summand of each of its groups.
+    factor, letter and summand of each of its groups.
     """
 
     left: re.Pattern[str]
-    places: tuple[tuple[str, int], ...]
+    places: tuple[tuple[int, str, int], ...]
     right: str
 
     @classmethod
     def of(cls, left: str, right: str) -> _Rule:
-        parts = NUMBER.split(left)
-        pattern = r"(\d+)".join(map(re.escape, parts[::3]))
-        places = [(name, int(add or 0)) for name, add in zip(parts[1::3], parts[2::3], strict=True)]
-        return cls(re.compile(rf"(?:^|(?<=\.)){pattern}(?=\.|$)"), tuple(places), right)
+        pattern = r"(\d+)".join(map(re.escape, NUMBER.split(left)[::4]))
+        return cls(re.compile(rf"(?:^|(?<=\.)){pattern}(?=\.|$)"), _places(left), right)
 
     def replacement(self, match: re.Match[str]) -> str | None:
         """The right side with the numbers of a match; None where they contradict each
-        other, or fall below 0.
+        other, are no multiples of their factor, or fall below 0.
         """
         numbers: dict[str, int] = {}
-        for (name, add), text in zip(self.places, match.groups(), strict=True):
-            number = int(text) - add
-            if numbers.setdefault(name, number) != number:
+        for (factor, letter, add), text in zip(self.places, match.groups(), strict=True):
+            number, rest = divmod(int(text) - add, factor)
+            if rest or numbers.setdefault(letter, number) != number:
                 return None
-        new = {
-            (name, add): numbers[name] + int(add or 0) for name, add in NUMBER.findall(self.right)
-        }
-        if min([*numbers.values(), *new.values()], default=0) < 0:
+
+        new = [factor * numbers[letter] + add for factor, letter, add in _places(self.right)]
+        if min([*numbers.values(), *new], default=0) < 0:
             return None
-        return NUMBER.sub(lambda place: str(new[place[1], place[2] or ""]), self.right)
+        written = map(str, new)
+        return NUMBER.sub(lambda _: next(written), self.right)
+
+
+def _places(text: str) -> tuple[tuple[int, str, int], ...]:
+    """Factor, letter and summand of each number in a side of an entry."""
+    return tuple((int(n or 1), letter, int(add or 0)) for n, letter, add in NUMBER.findall(text))
 
 
 def rename(state: Mapping[str, T], table: Mapping[str, str]) -> dict[str, T]:
@@ -125,6 +131,25 @@ def with_endings(state: Mapping[str, T], endings: Mapping[str, str]) -> dict[str
         end = next((end for end in endings if key.endswith(end)), "")
         result[key.removesuffix(end) + endings[end] if end else key] = value
     return result
+
+
+def without_start(state: Mapping[str, T], start: str) -> dict[str, T]:
+    """The state without what all keys of a layout begin with; a letter in braces is any
+    number there. Keys that begin otherwise stay, and so do those of two tensors that
+    would get one name.
+    """
+    pattern = re.compile(r"\d+".join(map(re.escape, NUMBER.split(start)[::4])))
+    result: dict[str, T] = {}
+    for key, value in state.items():
+        found = pattern.match(key)
+        plain = key[found.end() :] if found else key
+        result[key if plain in result or plain in state else plain] = value
+    return result
+
+
+def with_start(state: Mapping[str, T], start: str) -> dict[str, T]:
+    """The state with the layout's start before its keys, the number in it 0."""
+    return {NUMBER.sub("0", start) + key: value for key, value in state.items()}
 
 
 def to_ours(

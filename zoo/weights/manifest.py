@@ -5,9 +5,10 @@ that has some, or what to do.
 
 A layout is a table of key prefixes, theirs = ours; a table in it with a network's name
 is that network's own, and where there are such, other networks have no such layout.
-Beside prefixes it may have `like`, another layout that it extends; `names`, the peer's
-names of our networks where they differ; `model_args`, in which its network is another
-one than our row, and `also`, those of further networks of the peer with equal tensors;
+Beside prefixes it may have `like`, another layout that it extends, or in a network's
+own table another network; `names`, the peer's names of our networks where they differ;
+`model_args`, in which its network is another one than our row, and `also`, those of
+further networks of the peer with equal tensors; `prefix`, which all its keys have;
 `endings` of its keys and ours; `old_names` of older files; `operations` on tensors.
 """
 
@@ -25,7 +26,7 @@ from zoo.paths import weights_folder
 from zoo.weights.convert import expand
 from zoo.weights.records import WeightsRecord, read_record
 
-EXTRAS = ("model_args", "also", "endings", "old_names", "operations")  # of a Layout
+EXTRAS = ("model_args", "also", "prefix", "endings", "old_names", "operations")  # of a Layout
 RESERVED = ("like", "names", *EXTRAS)  # in a peer's table, beside its key names
 
 
@@ -110,8 +111,8 @@ def _typed(family: str, path: str | Path | None) -> _Typed:
 @dataclass(frozen=True)
 class Layout:
     """How a peer stores one network: `table` from its key prefixes to ours, after the
-    `endings` of its keys, and `operations` on the tensors. `old_names`: parts of keys
-    in older files, and those that took their place.
+    `prefix` of all its keys and their `endings`, and `operations` on the tensors.
+    `old_names`: parts of keys in older files, and those that took their place.
 
     `model_args` are those of the peer's network where they are not our row's: its
     tensors fit ours, and compute something else. So do those of its networks with the
@@ -121,6 +122,7 @@ class Layout:
     table: Mapping[str, str] = field(default_factory=dict)
     model_args: Mapping[str, Any] = field(default_factory=dict)
     also: Mapping[str, Any] = field(default_factory=dict)
+    prefix: str = ""
     endings: Mapping[str, str] = field(default_factory=dict)
     old_names: Mapping[str, str] = field(default_factory=dict)
     operations: tuple[str | Mapping[str, Any], ...] = ()
@@ -147,6 +149,10 @@ def _layout(peers: Mapping[str, Any], peer: str, name: str) -> Layout | None:
     if like and not base and name not in rows:
         return None
     own = rows.get(name, {})
+    if model := own.get("like"):
+        if model not in rows:
+            raise WeightsError(f"layout {peer}: {name} is like {model!r}, which is not in it")
+        own = {**rows[model], **own}
     table = {**shared, **{theirs: ours for theirs, ours in own.items() if theirs not in RESERVED}}
     extras = {key: value for key, value in {**peers[peer], **own}.items() if key in EXTRAS}
     if base:

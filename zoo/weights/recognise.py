@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from zoo import checkpoints
-from zoo.weights.convert import respell, to_ours, to_theirs
+from zoo.weights.convert import respell, to_ours, to_theirs, with_start, without_start
 from zoo.weights.operations import read_steps, write_steps
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ def read_as(
 ) -> dict[str, Tensor]:
     """A state dict in a peer's layout as ours, without a wrapper's prefix."""
     theirs = to_theirs(own, layout.table, layout.endings)
+    state = without_start(state, layout.prefix) if layout.prefix else state
     state = respell(state, layout.old_names) if layout.old_names else state
     state = checkpoints.without_prefix(state, theirs, where)
     return read_steps(layout.operations, to_ours(state, layout.table, layout.endings), own)
@@ -29,7 +30,8 @@ def write_as(state: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
     """Our state dict in a peer's layout. Raises WeightsError where the peer's files
     cannot hold it.
     """
-    return to_theirs(write_steps(layout.operations, dict(state)), layout.table, layout.endings)
+    theirs = to_theirs(write_steps(layout.operations, dict(state)), layout.table, layout.endings)
+    return with_start(theirs, layout.prefix)
 
 
 def in_own_precision(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
