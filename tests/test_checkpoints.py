@@ -323,7 +323,7 @@ def test_arguments_that_no_tensor_shows_are_never_guessed():
 
 def test_layouts_are_listed():
     shown = CliRunner().invoke(cli, ["info", "resnet50"]).stdout
-    assert "layouts:    pytorchcv; torchvision's resnet50 is resnet50_v1_5 here" in shown
+    assert "layouts:    pytorchcv; gluon; torchvision's resnet50 is resnet50_v1_5 here" in shown
     shown = CliRunner().invoke(cli, ["info", "resnet20_cifar10"]).stdout
     assert (
         "layouts:    akamaster (whose network has shortcut_pad='both'); pytorchcv (whose " in shown

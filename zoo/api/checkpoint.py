@@ -11,6 +11,8 @@ from zoo import checkpoints, registry
 from zoo.api.build import construct, filled, takes, unfilled
 from zoo.api.source import Source, layout_of, layouts_of, named_by_peers, resolve
 from zoo.errors import WeightsError, warn
+from zoo.spec import Preprocessing
+from zoo.weights import input_norm
 from zoo.weights.loaded import Loaded, differs_in_channels, fitting
 from zoo.weights.recognise import fits, in_own_precision, read_as
 
@@ -45,6 +47,7 @@ def load_file(
     wanted = _with_args(source, model_args)
     own = _tensors(wanted)
     state = with_own_keys(wanted, own, read_state(path), layout, where)
+    state, preprocessing = without_input_norm(wanted, own, state, where)
     args = dict(model_args)
     heads = (
         tensor.shape[0] for key, tensor in state.items() if key.startswith("head.") and tensor.ndim
@@ -73,7 +76,37 @@ def load_file(
         )
         state = {key: tensor for key, tensor in state.items() if key not in auxiliary}
     state = {**state, **{key: fit[key] for key in loaded.adapted}}
+    if preprocessing:
+        notes.append(set_preprocessing(preprocessing, source.name, model))
     return filled(model, state, where, device), replace(loaded, notes=tuple(notes))
+
+
+def without_input_norm(
+    source: Source, own: Mapping[str, Tensor], state: Mapping[str, Tensor], where: str
+) -> tuple[dict[str, Tensor], Preprocessing | None]:
+    """A state dict under our keys without a batch norm on the image, and the network's
+    preprocessing with it; None where there is none.
+    """
+    image = source.variant.image if source.variant else None
+    if image is None:
+        return dict(state), None
+    rest, norm = input_norm.split(state, own)
+    own_preprocessing = image.preprocessing(source.model_args.get("in_chans", 0))
+    return rest, input_norm.composed(own_preprocessing, norm, where) if norm else None
+
+
+def set_preprocessing(preprocessing: Preprocessing, name: str, *models: nn.Module) -> str:
+    """Give networks the preprocessing with a batch norm on the image, and say so."""
+    for model in models:
+        model.preprocessing = preprocessing  # type: ignore[assignment]
+    mean, std = (
+        ", ".join(f"{number:.4g}" for number in numbers)
+        for numbers in (preprocessing.mean, preprocessing.std)
+    )
+    return (
+        f"{name}: the batch norm on the image, which this network does not have, is in its "
+        f"preprocessing now: mean {mean}; std {std}"
+    )
 
 
 def convolutions_on_image(

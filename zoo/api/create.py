@@ -9,10 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from zoo import registry
 from zoo.api.build import build, classes_of, construct, set_global_pool, with_classes
-from zoo.api.checkpoint import convolutions_on_image, load_file, with_own_keys
+from zoo.api.checkpoint import (
+    convolutions_on_image,
+    load_file,
+    set_preprocessing,
+    with_own_keys,
+    without_input_norm,
+)
 from zoo.api.pretrained import published
 from zoo.api.source import Source, layout_of, resolve
-from zoo.errors import UsageError, WeightsError
+from zoo.errors import UsageError, WeightsError, warn
 from zoo.weights.loaded import Loaded, fitting
 
 if TYPE_CHECKING:
@@ -112,12 +118,13 @@ def load_state_dict(
     from zoo.files import load_state
 
     where = "the state dict"
-    source = resolve(model)
-    model = unwrapped(model)
+    source, preprocessing = resolve(model), None
+    model = outer = unwrapped(model)
     own = construct(source, "meta").state_dict() if source.part else model.state_dict()
     found = state_dict_in(state, where)
     if not (source.part and found.keys() == model.state_dict().keys()):
         found = with_own_keys(source, own, found, layout, where)
+        found, preprocessing = without_input_norm(source, own, found, where)
     if source.part:
         model, found = _of_part(source, found)
     own = model.state_dict()
@@ -134,6 +141,8 @@ def load_state_dict(
     if on_meta:  # which takes tensors as they are: the caller's stay the caller's
         found = {key: tensor.clone() for key, tensor in found.items()}
     load_state(model, found, where)
+    if preprocessing:
+        warn(set_preprocessing(preprocessing, source.name, model, outer))
     return loaded
 
 

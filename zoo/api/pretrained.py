@@ -20,7 +20,8 @@ from zoo.api.records import default_tag, nearest_published, weight_records
 from zoo.api.source import Source, layouts_of, with_tag
 from zoo.errors import UsageError, WeightsError, warn
 from zoo.files import load_state, read_about, write_state
-from zoo.weights import formats
+from zoo.spec import Preprocessing
+from zoo.weights import formats, input_norm
 from zoo.weights.cache import (
     CONVERTED,
     agrees,
@@ -60,10 +61,17 @@ def published(source: Source, progress: bool = True) -> Source:
         warn(f"{tagged.name}: the network is built with {given}, as these weights need it")
     if record.preprocessing is None:
         warn(f"{tagged.name}: their preprocessing is not known; that of the network is taken")
-    file = (read_about(path) or {}).get("source", {}).get("file")
+    about = read_about(path) or {}
+    file = about.get("source", {}).get("file")
     urls = [url for each in record.sources for url in each.remote.urls if each.remote.file == file]
     known = {"url": next(iter(urls), None), "license": record.licence, "file": file}
-    return replace(tagged, origin=replace(tagged.origin, published=known), weights=path)
+    recorded = Preprocessing.from_dict(about["preprocessing"]) if record.input_norm else None
+    return replace(
+        tagged,
+        origin=replace(tagged.origin, published=known),
+        weights=path,
+        recorded=recorded or tagged.recorded,
+    )
 
 
 def with_default_tag(source: Source) -> Source:
@@ -120,12 +128,12 @@ def converted(source: Source, progress: bool = True, anew: bool = False) -> Path
     with locked(folder, target.name):
         if not anew and (found := in_cache(source)):  # by the process that had the lock
             return found
-        state = convert(source, each, path)
+        state, preprocessing = convert(source, each, path)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise WeightsError(f"{target.parent} cannot be made: {error.strerror}") from error
-        write_state(target, state, about(source, each, original))
+        write_state(target, state, about(source, each, original, preprocessing))
         size = target.stat().st_size
         made = RemoteFile(file=target.name, urls=())
         note_receipt(made, folder, measured(target)["sha256"], size, url="")
@@ -159,15 +167,26 @@ def obtained(source: Source, progress: bool = True) -> tuple[WeightsSource, Path
     raise WeightsError("; ".join(reasons))
 
 
-def convert(source: Source, each: WeightsSource, path: Path) -> dict[str, Tensor]:
+def convert(
+    source: Source, each: WeightsSource, path: Path
+) -> tuple[dict[str, Tensor], Preprocessing | None]:
     """The numbers of a published file as a network of ours has them: names, shapes and
-    types. Raises WeightsError for a file that is not of this network.
+    types; and the preprocessing that they need. Raises WeightsError for a file that is
+    not of this network.
     """
     record, where = _record(source), str(path)
     state: Mapping[str, Tensor] = formats.read(path, each.format)
     bare = construct(source, "meta").state_dict()
     if each.layout:
         state = with_own_keys(source, bare, state, each.layout, where)
+    state, norm = input_norm.split(state, bare)
+    preprocessing = record.preprocessing
+    if bool(norm) != record.input_norm:
+        there = "a" if norm else "no"
+        raise WeightsError(f"{where}: has {there} batch norm on the image, unlike the record")
+    if norm:
+        assert preprocessing is not None
+        preprocessing = input_norm.composed(preprocessing, norm, where)
     auxiliary = any(key.startswith("aux.") for key in state) and takes(source, "aux")
     model = construct(source, "meta", **({"aux": True} if auxiliary else {}))
     own = model.state_dict()
@@ -181,10 +200,15 @@ def convert(source: Source, each: WeightsSource, path: Path) -> dict[str, Tensor
     wrong = [key for key, tensor in result.items() if not tensor.isfinite().all()]
     if wrong:
         raise WeightsError(f"{where}: {wrong[0]} holds numbers that are not finite")
-    return result
+    return result, preprocessing
 
 
-def about(source: Source, each: WeightsSource, original: Mapping[str, Any]) -> dict[str, Any]:
+def about(
+    source: Source,
+    each: WeightsSource,
+    original: Mapping[str, Any],
+    preprocessing: Preprocessing | None,
+) -> dict[str, Any]:
     """What a converted file says of its network and where it comes from."""
     record = _record(source)
     assert source.origin is not None
@@ -192,7 +216,7 @@ def about(source: Source, each: WeightsSource, original: Mapping[str, Any]) -> d
         "architecture": source.origin.architecture,
         "tag": source.origin.tag,
         "model_args": dict(record.model_args),
-        "preprocessing": record.preprocessing.to_dict() if record.preprocessing else None,
+        "preprocessing": preprocessing.to_dict() if preprocessing else None,
         "licence": record.licence,
         "source": dict(original, format=each.format, layout=each.layout),
         "converter": _converter(source, each),
@@ -225,7 +249,9 @@ def _converter(source: Source, each: WeightsSource) -> str:
     """
     layout = layouts_of(source).get(each.layout)
     written = asdict(layout) if layout else None
-    parts = [CONVERTER, each.format, each.layout, written, _record(source).model_args]
+    record = _record(source)
+    before = asdict(record.preprocessing) if record.input_norm and record.preprocessing else None
+    parts = [CONVERTER, each.format, each.layout, written, record.model_args, before]
     return sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 

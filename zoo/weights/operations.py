@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import WeightsError
+from zoo.weights import input_norm
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -204,6 +205,40 @@ def zero_biases(state: State, norms: Sequence[str]) -> State:
     return {**state, **biases}
 
 
+INNER_WEIGHT, INNER_BIAS = ".inner_weight", ".inner_bias"  # beside a norm's own tensors
+
+
+def merge_scales(state: State, own: Mapping[str, Tensor], _: Any) -> State:
+    """Caffe2's batch norms, which scale and shift themselves, before the layer that
+    Caffe has for it: both in one.
+    """
+    result = {key: state[key] for key in state if not key.endswith((INNER_WEIGHT, INNER_BIAS))}
+    for key in result:
+        norm = key.rpartition(".")[0]
+        outer = state.get(f"{norm}.weight")
+        if key.endswith(".bias") and outer is not None and (inner := norm + INNER_BIAS) in state:
+            result[key] = state[key] + outer * state[inner]
+        elif key.endswith(".weight") and (inner := norm + INNER_WEIGHT) in state:
+            result[key] = state[key] * state[inner]
+    return result
+
+
+def with_inner_scales(state: State, _: Any) -> State:
+    inner: State = {}
+    for key, value in state.items():
+        if key.endswith(MEAN):
+            inner[key.removesuffix(MEAN) + INNER_WEIGHT] = value * 0 + 1
+            inner[key.removesuffix(MEAN) + INNER_BIAS] = value * 0
+    return {**state, **inner}
+
+
+def keep_input_norm(state: State, own: Mapping[str, Tensor], channels: int) -> State:
+    """A batch norm on the image, which no network here has, stays beside its tensors:
+    who loads them takes it for the preprocessing.
+    """
+    return state
+
+
 OPERATIONS = {
     "flip_input": Operation(flip_input, flip_output),
     "oyxi": Operation(from_oyxi, to_oyxi),
@@ -211,4 +246,6 @@ OPERATIONS = {
     "unit_statistics": Operation(unit_statistics, no_statistics),
     "divide_statistics": Operation(divide_statistics, with_factors),
     "fold_biases": Operation(fold_biases, zero_biases),
+    "merge_scales": Operation(merge_scales, with_inner_scales),
+    "input_norm": Operation(keep_input_norm, input_norm.added),
 }

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from zoo import checkpoints
+from zoo.weights import input_norm
 from zoo.weights.convert import respell, to_ours, to_theirs, with_start, without_start
 from zoo.weights.operations import read_steps, write_steps
 
@@ -46,14 +47,14 @@ def in_own_precision(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> 
 
 def fits(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> bool:
     """Whether the names and shapes are those of a network's tensors. The number of
-    classes may be another, auxiliary heads may be there or not, and old files lack
-    batch counters.
+    classes may be another, auxiliary heads and a norm on the image may be there or not,
+    and old files lack batch counters.
     """
 
     def comparable(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
         return {
             key: tuple(tensor.shape[1:] if key.startswith("head.") else tensor.shape)
-            for key, tensor in tensors.items()
+            for key, tensor in input_norm.split(tensors, own)[0].items()
             if not key.startswith("aux.") and not key.endswith("num_batches_tracked")
         }
 

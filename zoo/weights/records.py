@@ -58,7 +58,8 @@ class WeightsRecord:
     known. `model_args` are arguments of the constructor that these weights need.
     `part`: the only child of the network that they hold. `stored`: the type of number
     in the files, where it is not float32. `test_input`: the size and crop of the
-    metrics, where they are other ones than the preprocessing's.
+    metrics, where they are other ones than the preprocessing's. `input_norm`: the files
+    hold a batch norm on the image, which conversion puts into the preprocessing.
     """
 
     sources: tuple[WeightsSource, ...]
@@ -72,6 +73,7 @@ class WeightsRecord:
     stored: str = ""
     test_input: Mapping[str, Any] = field(default_factory=dict)
     recipe: str = ""
+    input_norm: bool = False
 
     @property
     def size(self) -> int:
@@ -113,6 +115,8 @@ def read_record(name: str, entry: Mapping[str, Any], beside: Path | None = None)
         known = [each.name for each in fields(Preprocessing)]
         _check_keys(f"{where}, preprocessing", entry["preprocessing"], known)
         given["preprocessing"] = Preprocessing.from_dict(entry["preprocessing"])
+    elif entry.get("input_norm"):
+        raise WeightsError(f"{where}: input_norm without the preprocessing that it belongs to")
     given["metrics"] = tuple(_read_metric(where, each) for each in entry.get("metrics", ()))
     if isinstance(given.get("classes"), list):
         given["classes"] = tuple(given["classes"])

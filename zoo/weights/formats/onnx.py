@@ -25,12 +25,13 @@ from zoo.weights.formats.protobuf import (
 
 GRAPH, INITIALIZER = 7, 5
 DIMS, DATA_TYPE, FLOAT_DATA, NAME, RAW_DATA, LOCATION = 1, 2, 4, 8, 9, 14
-DTYPES = {1: torch.float32, 6: torch.int32, 7: torch.int64, 10: torch.float16, 11: torch.float64}
+DTYPES = {1: torch.float32, 10: torch.float16, 11: torch.float64}
+WHOLE = (6, 7)  # int32 and int64: shapes that the graph's nodes take, no weights
 
 
 def read_onnx(path: Path) -> dict[str, Tensor]:
-    """Initialisers by name. Raises WeightsError for a file that is none, or that keeps
-    them in another file.
+    """The initialisers that are weights, by name. Raises WeightsError for a file that
+    is none, or that keeps them in another file.
     """
     found: dict[str, Tensor] = {}
     with mapped(path, "ONNX file") as view:
@@ -42,13 +43,15 @@ def read_onnx(path: Path) -> dict[str, Tensor]:
                     name, tensor = _tensor(submessage(value))
                     if name in found:
                         raise Malformed(f"it has two initialisers {name!r}")
-                    found[name] = tensor
+                    if tensor is not None:
+                        found[name] = tensor
     if not found:
         raise WeightsError(f"{path}: not a readable ONNX file: it has no initialisers")
     return found
 
 
-def _tensor(message: memoryview) -> tuple[str, Tensor]:
+def _tensor(message: memoryview) -> tuple[str, Tensor | None]:
+    """Name and numbers of an initialiser; None for one of whole numbers."""
     shape: list[int] = []
     raw: list[memoryview] = []
     floats: list[memoryview] = []
@@ -66,6 +69,8 @@ def _tensor(message: memoryview) -> tuple[str, Tensor]:
             floats.append(submessage(value))
         elif number == LOCATION and value:
             raise Malformed(f"{name or 'an initialiser'} is kept in another file")
+    if dtype in WHOLE:
+        return name, None
     if dtype not in DTYPES:
         raise Malformed(f"{name!r} has the type {dtype}, which no weights have")
     kind_ = DTYPES[dtype]
