@@ -67,7 +67,7 @@ def whole(tmp_path_factory):
 
 
 def killed_at(step, path, monkeypatch, data=TRAIN, val=VAL, **options):
-    """A run that ends without a farewell after so many steps, each with a checkpoint."""
+    """A run that ends without a farewell after so many saves, one a step."""
     monkeypatch.setattr(loop, "SAVE_MINUTES", 0.0)
     count, real = 0, loop.Loop._save
 
