@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import os
+import subprocess
 from collections import Counter
 
 import pytest
@@ -30,6 +31,21 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.write_line(f"skipped {count}: {reason}")
     if not reasons:
         terminalreporter.write_line("skipped 0")
+
+
+@pytest.fixture
+def small_disk(tmp_path, monkeypatch):
+    """A file system of 500 KiB as the cache."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=500k", "tmpfs", disk], capture_output=True
+    )
+    if made.returncode:
+        pytest.skip("a file system cannot be mounted here")
+    monkeypatch.setenv("ZOO_CACHE", str(disk))
+    yield disk
+    subprocess.run(["umount", disk], check=True)
 
 
 @pytest.fixture

@@ -61,21 +61,6 @@ def folder(tmp_path, monkeypatch):
 SIZE = len(CONTENT)
 
 
-@pytest.fixture
-def small_disk(tmp_path, monkeypatch):
-    """A file system of 500 KiB as the cache."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=500k", "tmpfs", disk], capture_output=True
-    )
-    if made.returncode:
-        pytest.skip("a file system cannot be mounted here")
-    monkeypatch.setenv("ZOO_CACHE", str(disk))
-    yield disk
-    subprocess.run(["umount", disk], check=True)
-
-
 def remote(*urls, size=SIZE, kind="sha256", **more):
     digests = {kind: DIGESTS[kind]} if kind else {}
     return RemoteFile(file="net.bin", urls=urls, size=size, digests=digests, **more)

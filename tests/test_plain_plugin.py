@@ -4,6 +4,7 @@ what needs more says so in one line.
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -34,6 +35,15 @@ class Fixed(Plain):
 
     def forward(self, x):
         return self.out(super().forward(x))
+
+
+class Tied(Plain):
+    """With one tensor under two names."""
+
+    def __init__(self, width):
+        super().__init__(width)
+        self.again = nn.Conv2d(3, width, 3, stride=2, padding=1)
+        self.again.weight = self.conv.weight
 
 
 IMAGES = ImageInput((3, 32, 32), mean=(0.5,) * 3, std=(0.25,) * 3)
@@ -114,3 +124,20 @@ def test_images_become_its_own_size():
     own = run.config["preprocessing"]
     assert own["input_size"] == [3, 32, 32]
     assert own["mean"] == [0.5, 0.5, 0.5]
+
+
+def test_published_weights_of_tied_tensors_leave_them_tied(tmp_path):
+    """A network on the meta device would take the tensors of both names."""
+    model = Tied(8)
+    save_file({key: each.clone() for key, each in model.state_dict().items()}, tmp_path / "a")
+    (tmp_path / "weights.toml").write_text(
+        '[weights."tied.mine"]\n[[weights."tied.mine".sources]]\nfile = "a"\n'
+        'format = "safetensors"\n'
+    )
+    row = Variant(model_args={"width": 8}, claims=CLAIMS, depth=2, inputs=(IMAGES,))
+    paper = FAMILIES["plain"].paper
+    zoo.register_family(Family(paper, Tied, {"tied": row}, weights=tmp_path / "weights.toml"))
+    with pytest.warns(ZooWarning):
+        found = zoo.create("tied", pretrained=True)
+    assert found.again.weight is found.conv.weight
+    assert torch.equal(found.conv.weight, model.conv.weight)

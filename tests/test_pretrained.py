@@ -5,6 +5,7 @@ on the way. Real files come from `ZOO_MIRROR`, real images from `ZOO_DATA`.
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
+from misbehaving_server import serving
 from safetensors.torch import load_file, save_file
 from torch.utils.data import TensorDataset
 
@@ -50,19 +52,21 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture
 def written(tmp_path, monkeypatch, cache):
     """A function that puts a state dict into a mirror, and writes a manifest with it as
-    `lenet5_modern.mine`; more keys of the record as TOML.
+    `NAME.mine`; more keys of the record, and sources before it, as TOML.
     """
     monkeypatch.setenv("ZOO_MIRROR", str(tmp_path / "mirror"))
     monkeypatch.setattr(manifest, "weights_folder", lambda: tmp_path / "manifests")
     (tmp_path / "mirror").mkdir()
     (tmp_path / "manifests").mkdir()
 
-    def write(state, more="", file="mine.safetensors", sources=""):
+    def write(
+        state, more="", file="mine.safetensors", sources="", name="lenet5_modern", family="lenet"
+    ):
         if state is not None:
             save_file(state, tmp_path / "mirror" / file)
-        (tmp_path / "manifests" / "lenet.toml").write_text(
-            f'[weights."lenet5_modern.mine"]\n{more}\n{sources}\n'
-            f'[[weights."lenet5_modern.mine".sources]]\nfile = "{file}"\nformat = "safetensors"\n'
+        (tmp_path / "manifests" / f"{family}.toml").write_text(
+            f'[weights."{name}.mine"]\n{more}\n{sources}\n'
+            f'[[weights."{name}.mine".sources]]\nfile = "{file}"\nformat = "safetensors"\n'
         )
         return tmp_path / "mirror" / file
 
@@ -214,7 +218,7 @@ def test_the_second_load_converts_hashes_and_writes_nothing(mirror, cache, monke
     def forbidden(*args, **kwargs):
         raise AssertionError
 
-    for name in ("fetch", "convert", "measured", "locked", "write_state"):
+    for name in ("obtained", "convert", "measured", "locked", "write_state"):
         monkeypatch.setattr(pretrained, name, forbidden)
     monkeypatch.setenv("ZOO_MIRROR", "/nowhere")
     before = {path: path.stat().st_mtime_ns for path in cache.rglob("*")}
@@ -292,9 +296,36 @@ def test_a_tag_without_its_numbers(mirror):
     assert zoo.profile(f"resnet20_cifar10.{TAG}").params == 269_722
 
 
-def test_other_channels_are_refused_in_one_line(mirror):
-    with pytest.raises(UsageError, match="the weights take 3 channels, not in_chans=1") as raised:
-        zoo.create("resnet20_cifar10", pretrained=True, in_chans=1)
+def test_other_channels_are_adapted_as_those_of_a_file(mirror):
+    """A grey image gives what it gave in three channels; with another head as well."""
+    whole, _ = notes(lambda: zoo.create("resnet20_cifar10", pretrained=True))
+    with pytest.warns(ZooWarning) as said:
+        one = zoo.create("resnet20_cifar10", pretrained=True, in_chans=1)
+    assert str(said[-1].message) == (
+        f"resnet20_cifar10.{TAG}: the weights are for images of other channels, and "
+        "features.conv1.conv.weight is adapted: the sum of 3 channels"
+    )
+    table = said[-1].message.details
+    assert table.adapted == {"features.conv1.conv.weight": "the sum of 3 channels"}
+    assert len(table.loaded) == len(whole.state_dict()) - 1
+    grey = torch.rand(2, 1, 32, 32)
+    with torch.no_grad():
+        expected = whole.eval()(grey.expand(-1, 3, -1, -1))
+        torch.testing.assert_close(one.eval()(grey), expected, atol=1e-4, rtol=1e-4)
+    assert (one.in_chans, one.preprocessing.input_size) == (1, (1, 32, 32))
+    assert len(one.preprocessing.mean) == 1
+    wanted = {"in_chans": 4, "num_classes": 7}
+    four, said = notes(lambda: zoo.create("resnet20_cifar10", pretrained=True, **wanted))
+    assert "3 channels in turn as 4, times 0.75; " in said[-1]
+    assert "the weights have 10 classes, 7 are wanted: the body is kept" in said[-1]
+    assert four(torch.rand(2, 4, 32, 32)).shape == (2, 7)
+
+
+def test_channels_of_a_layer_that_is_no_convolution_are_refused(written):
+    written(dict(zoo.create("ciresan_mlp1").state_dict()), name="ciresan_mlp1", family="ciresan")
+    words = "in_chans=3 is not what the weights take, and they have no convolution on the image"
+    with pytest.warns(ZooWarning), pytest.raises(UsageError, match=words) as raised:
+        zoo.create("ciresan_mlp1", pretrained=True, in_chans=3)
     assert "\n" not in str(raised.value)
 
 
@@ -390,6 +421,66 @@ def test_the_second_source_is_taken_where_the_first_is_not_to_be_had(written):
     written(None, sources=unread, file="gone.safetensors")
     words = "other.pth has the key names of nobody, which are not known for lenet5_modern; gone"
     with pytest.raises(WeightsError, match=words):
+        zoo.create("lenet5_modern", pretrained=True)
+
+
+def test_a_file_at_hand_is_taken_before_the_network_is_asked(written, cache, monkeypatch, tmp_path):
+    """In the manifest's order where several are at hand, and where none is."""
+    state = dict(zoo.create("lenet5_modern").state_dict())
+    with serving() as server:
+        monkeypatch.delenv("ZOO_OFFLINE")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        first = (
+            '[[weights."lenet5_modern.mine".sources]]\nformat = "safetensors"\n'
+            f'file = "first.safetensors"\nurls = ["{server.address}/good/first.safetensors"]'
+        )
+        second = written(state, sources=first)
+        server.files["/good/first.safetensors"] = second.read_bytes()
+
+        def taken():
+            model, _ = notes(lambda: zoo.create("lenet5_modern", pretrained=True))
+            assert same(model.state_dict(), state)
+            shutil.rmtree(cache / "converted")
+            return model.pretrained_cfg["file"], server.served["good"]
+
+        assert taken() == ("mine.safetensors", 0)  # from the mirror's folder
+        second.unlink()
+        assert taken() == ("mine.safetensors", 0)  # from the cache
+        shutil.rmtree(cache)
+        assert taken() == ("first.safetensors", 1)
+        save_file(state, second)
+        assert taken() == ("first.safetensors", 1)
+        shutil.rmtree(cache)
+        shutil.copy(second, second.with_name("first.safetensors"))
+        assert taken() == ("first.safetensors", 1)
+
+
+def test_a_cache_that_is_only_read(written, small_disk, monkeypatch):
+    """The published file in it is converted anew each time, without writing; one that
+    is not in it cannot be fetched.
+    """
+    state = dict(zoo.create("lenet5_modern").state_dict())
+    file = written(state)
+    shutil.copy(file, small_disk)
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    for _ in range(2):
+        model, said = notes(lambda: zoo.create("lenet5_modern", pretrained=True, num_classes=3))
+        assert said[0] == (
+            f"lenet5_modern.mine: the cache {small_disk} is read-only and has only the published "
+            "mine.safetensors: it is converted anew each time; ZOO_CACHE names another folder; "
+            "licence: not stated; this project never saw the file"
+        )
+        assert len(said) == 3
+        assert same(
+            model.features.state_dict(), {k[9:]: v for k, v in state.items() if "feat" in k}
+        )
+        assert (model.origin.tag, model.pretrained_cfg["file"]) == ("mine", "mine.safetensors")
+    exported, _ = notes(lambda: zoo.export_state_dict("lenet5_modern.mine"))
+    assert same(exported, state)
+    assert [path.name for path in small_disk.iterdir()] == ["mine.safetensors"]
+    written(state, file="other.safetensors")
+    words = f"lenet5_modern.mine is not in the cache {small_disk}, which is read-only: ZOO_CACHE "
+    with pytest.raises(WeightsError, match=f"^{words}names another folder$"):
         zoo.create("lenet5_modern", pretrained=True)
 
 

@@ -7,18 +7,17 @@ import warnings
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from zoo.api.source import Source, resolve
-from zoo.errors import UsageError, ZooWarning, nearest, warn
+from zoo.errors import UsageError, ZooWarning, nearest
 from zoo.spec import Backbone
+from zoo.weights.loaded import Loaded, differs_in_channels, fitting
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
-
-    from zoo.weights.records import WeightsRecord
 
 PEERS_ARGUMENTS = {  # of torchvision and Keras, whose meaning has another name here
     "weights": "in torchvision: pretrained=True takes the network's own weights, "
@@ -73,7 +72,7 @@ def unfilled(
 ) -> nn.Module:
     """A source's network for numbers that `load_state` gives: on the meta device, so
     that none are made before, where it promises (as a Network) that its state dict
-    holds all of them; else on `device`.
+    holds all of them; else on `device`, newly drawn.
     """
     from zoo.interfaces.network import Network
 
@@ -85,7 +84,15 @@ def unfilled(
         shared = len(names) - len([*model.parameters(), *model.buffers()])
         if not shared and model.state_dict().keys() == set(names):
             return model
-    return construct(source, device, **model_args)
+    return drawn(source, device, **model_args)
+
+
+def drawn(source: Source, device: torch.device | str | None = None, **model_args: Any) -> nn.Module:
+    """A source's network with newly drawn numbers."""
+    model = construct(source, device, **model_args)
+    if callable(draw := getattr(model, "init_weights", None)):
+        draw()
+    return model
 
 
 def filled(
@@ -111,20 +118,18 @@ def build(
     **model_args: Any,
 ) -> nn.Module:
     """A source's network with its numbers: those of its weights, else newly drawn.
-    Published ones bring their number of classes.
+    Published ones bring their number of classes, and what of them was adapted is said.
     """
-    from zoo.files import read_state
-
-    if source.record and source.weights:
-        model = _with_published(source, source.record, source.weights, model_args)
-        model = model.to(device) if device else model
+    if source.published:
+        model, loaded = load_published(source, device, model_args)
+        loaded.say()
     else:
         make = unfilled if source.weights else construct
         model = make(source, device, **model_args)
         if source.num_classes not in (0, getattr(model, "num_classes", None)):
             model = with_classes(model, source, source.num_classes)
         if source.weights:
-            model = filled(model, read_state(source.weights), str(source.weights), device)
+            model = filled(model, source.read_weights(), str(source.weights), device)
         elif callable(draw := getattr(model, "init_weights", None)):
             draw()
     if global_pool is not None:
@@ -132,40 +137,70 @@ def build(
     return model
 
 
-def _with_published(
-    source: Source, record: WeightsRecord, weights: Path, model_args: Mapping[str, Any]
-) -> nn.Module:
-    """The network with published weights, mapped and not copied. What they leave out is
-    newly drawn, which is said. Raises UsageError for other channels.
+def load_published(
+    source: Source, device: torch.device | str | None, model_args: Mapping[str, Any]
+) -> tuple[nn.Module, Loaded]:
+    """The network with published weights, mapped and not copied, and what was loaded,
+    yet to be said. For another `in_chans` the convolutions on the image are adapted;
+    what the weights leave out is newly drawn. Raises UsageError for other channels
+    where no convolution can be adapted.
     """
-    from zoo.files import load_state, read_state
-
+    assert source.record
     args = {key: value for key, value in model_args.items() if key != "num_classes"}
-    if args.get("in_chans") is not None and source.variant and source.variant.image:
-        channels = source.model_args.get("in_chans") or source.variant.image.size[0]
-        if args["in_chans"] != channels:
-            raise UsageError(
-                f"{source.name}: the weights take {channels} channels, not "
-                f"in_chans={args['in_chans']}"
-            )
-    model = construct(source, "meta", **args)
+    model = unfilled(source, device, **args)
     own = model.state_dict()
-    state = read_state(weights)
-    taken = {key: state[key] for key in state if key in own or not key.startswith("aux.")}
-    new = [key for key in own if key not in taken and record.may_lack(key)]
-    saved = {id(each) for each in model.state_dict(keep_vars=True).values()}
-    if new or any(id(each) not in saved for each in model.buffers()):
-        # numbers that only the network itself can make
-        model = construct(source, **args)
-        if callable(draw := getattr(model, "init_weights", None)):
-            draw()
-        drawn = model.state_dict()
-        taken = {**{key: drawn[key] for key in new}, **taken}
-    if new:
+    state = source.read_weights()
+    state = {key: state[key] for key in state if key in own or not key.startswith("aux.")}
+    on_image = convolutions_on_image(source, own, state, args)
+    fit, loaded = fitting(own, state, source.name, on_image)
+    if "in_chans" in args and not on_image and any(key in state for key in loaded.new):
+        raise UsageError(
+            f"{source.name}: in_chans={args['in_chans']} is not what the weights take, and they "
+            "have no convolution on the image that could be adapted"
+        )
+    notes = loaded.channel_notes(source.name, "the weights are")
+    if new := [key for key in loaded.new if source.record.may_lack(key)]:
         parts = " and no ".join(dict.fromkeys(key.partition(".")[0] for key in new))
-        warn(f"{source.name}: the weights have no {parts}: newly drawn")
-    load_state(model, taken, source.name)
-    return model
+        notes.append(f"{source.name}: the weights have no {parts}: newly drawn")
+        if own[new[0]].is_meta:
+            model = drawn(source, device, **args)
+            own = model.state_dict()
+    state |= {key: fit[key] for key in loaded.adapted} | {key: own[key] for key in new}
+    return filled(model, state, source.name, device), replace(loaded, notes=tuple(notes))
+
+
+def convolutions_on_image(
+    source: Source,
+    own: Mapping[str, Tensor],
+    state: Mapping[str, Tensor],
+    model_args: Mapping[str, Any] = MappingProxyType({}),
+) -> list[str]:
+    """The weights that differ from those of a state dict because that is of a network
+    on images of another number of channels; none where anything else differs in this.
+    """
+    keys = [key for key in own if key in state and differs_in_channels(state[key], own[key])]
+    if not keys:
+        return []
+    if source.origin is None:
+        return _first_convolution(source, keys)
+    if not takes(source, "in_chans"):
+        return []
+    channels = state[keys[0]].shape[1]
+    theirs = construct(source, "meta", **{**model_args, "in_chans": channels}).state_dict()
+    same = all(key in theirs and theirs[key].shape == state[key].shape for key in keys)
+    return keys if same else []
+
+
+def _first_convolution(source: Source, keys: list[str]) -> list[str]:
+    """The one of a module that is not ours, if nothing but it differs."""
+    from torch import nn
+
+    from zoo.count.meta import unwrapped
+
+    model = unwrapped(source.module) if source.module is not None else nn.Identity()
+    names = (name for name, each in model.named_modules() if isinstance(each, nn.Conv2d))
+    first = next(names, None)
+    return keys if keys == [f"{first}.weight"] else []
 
 
 def classes_of(model: nn.Module, source: Source) -> int:

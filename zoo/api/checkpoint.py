@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import checkpoints, registry
-from zoo.api.build import construct, filled, takes, unfilled
+from zoo.api.build import construct, convolutions_on_image, filled, takes, unfilled
 from zoo.api.source import Source, layout_of, layouts_of, named_by_peers, resolve
 from zoo.errors import WeightsError, warn
 from zoo.spec import Preprocessing
 from zoo.weights import input_norm
-from zoo.weights.loaded import Loaded, differs_in_channels, fitting
+from zoo.weights.loaded import Loaded, fitting
 from zoo.weights.recognise import fits, in_own_precision, read_as
 
 if TYPE_CHECKING:
@@ -61,13 +61,7 @@ def load_file(
     own = model.state_dict()
     on_image = convolutions_on_image(_with_args(source, args), own, state)
     fit, loaded = fitting(own, state, where, on_image)
-    notes = []
-    if loaded.adapted:
-        names, ways = ", ".join(loaded.adapted), {*loaded.adapted.values()}
-        notes.append(
-            f"{source.name}: {path.name} is for images of {state[on_image[0]].shape[1]} channels, "
-            f"and {names} is adapted: {' and '.join(sorted(ways))}"
-        )
+    notes = loaded.channel_notes(source.name, f"{path.name} is")
     auxiliary = [key for key in loaded.skipped if key.startswith("aux.")]
     if auxiliary and isinstance(model, Classifier) and model.aux is None:
         notes.append(
@@ -107,36 +101,6 @@ def set_preprocessing(preprocessing: Preprocessing, name: str, *models: nn.Modul
         f"{name}: the batch norm on the image, which this network does not have, is in its "
         f"preprocessing now: mean {mean}; std {std}"
     )
-
-
-def convolutions_on_image(
-    source: Source, own: Mapping[str, Tensor], state: Mapping[str, Tensor]
-) -> list[str]:
-    """The weights that differ from those of a state dict because that is of a network
-    on images of another number of channels; none where anything else differs in this.
-    """
-    keys = [key for key in own if key in state and differs_in_channels(state[key], own[key])]
-    if not keys:
-        return []
-    if source.origin is None:
-        return _first_convolution(source, keys)
-    if not takes(source, "in_chans"):
-        return []
-    theirs = construct(source, "meta", in_chans=state[keys[0]].shape[1]).state_dict()
-    same = all(key in theirs and theirs[key].shape == state[key].shape for key in keys)
-    return keys if same else []
-
-
-def _first_convolution(source: Source, keys: list[str]) -> list[str]:
-    """The one of a module that is not ours, if nothing but it differs."""
-    from torch import nn
-
-    from zoo.count.meta import unwrapped
-
-    model = unwrapped(source.module) if source.module is not None else nn.Identity()
-    names = (name for name, each in model.named_modules() if isinstance(each, nn.Conv2d))
-    first = next(names, None)
-    return keys if keys == [f"{first}.weight"] else []
 
 
 def with_own_keys(

@@ -8,9 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import registry
-from zoo.api.build import build, classes_of, construct, set_global_pool, with_classes
-from zoo.api.checkpoint import (
+from zoo.api.build import (
+    build,
+    classes_of,
+    construct,
     convolutions_on_image,
+    load_published,
+    set_global_pool,
+    with_classes,
+)
+from zoo.api.checkpoint import (
     load_file,
     set_preprocessing,
     with_own_keys,
@@ -52,8 +59,8 @@ def create(
     `checkpoint_path` loads a weights file, or a folder with one or an index of several,
     whose key names are those of `layout` (default: ours, or those of the only peer
     whose names and shapes fit). With weights, another `num_classes` keeps the body and
-    gets a new head, and with a file another `in_chans` adapts the convolutions on the
-    image: all that differs is said. A safetensors file is mapped: it is never changed,
+    gets a new head, and another `in_chans` adapts the convolutions on the image: all
+    that differs is said. A safetensors file is mapped: it is never changed,
     and must not be overwritten in place while the network is in use.
 
     `features_only` gives the list of feature maps after the stages `out_indices`
@@ -73,6 +80,8 @@ def create(
         source = published(source)
     if path:
         model, loaded = load_file(source, path, layout, device, model_args)
+    elif source.published:
+        model, loaded = load_published(source, device, model_args)
     else:
         model = build(source, device, **model_args)
         loaded = Loaded(str(source.weights or ""), tuple(model.state_dict()))
@@ -162,12 +171,10 @@ def export_state_dict(what: Any, layout: str = "") -> dict[str, Tensor]:
 
 def _state(source: Source) -> dict[str, Tensor]:
     """The numbers of a network; of a run those of its best epoch."""
-    from zoo.files import read_state
-
     if source.record and not source.weights:
         source = published(source)
     if source.weights:
-        return read_state(source.weights)
+        return source.read_weights()
     if source.module is None:
         return build(source).state_dict()
     return (_whole(source) if source.part else source.module).state_dict()

@@ -239,7 +239,7 @@ def _initial_weights(source: Source, checkpoint: Path | None) -> str:
     """
     if source.module is not None:
         return "the module's own"
-    if source.record and source.weights:
+    if source.published:
         return source.name
     found = checkpoint or source.weights
     return str(found) if found else "random"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,8 +32,9 @@ from zoo.weights.cache import (
     note_receipt,
     offline,
     receipt,
+    writable,
 )
-from zoo.weights.fetch import fetch
+from zoo.weights.fetch import at_hand, from_network
 from zoo.weights.records import Metric, WeightsRecord, WeightsSource
 from zoo.weights.remote import RemoteFile, measured
 
@@ -51,8 +53,23 @@ def published(source: Source, progress: bool = True) -> Source:
     Raises WeightsError where there are none, or they cannot be had.
     """
     tagged = with_default_tag(source)
-    path = converted(tagged, progress)
-    record = _record(tagged)
+    record, folder = _record(tagged), cache_folder()
+    recorded, convert_it = tagged.recorded, None
+    if writable(folder) or in_cache(tagged):
+        path = converted(tagged, progress)
+        about_it = read_about(path) or {}
+        file = about_it.get("source", {}).get("file")
+        if record.input_norm:
+            recorded = Preprocessing.from_dict(about_it["preprocessing"])
+    else:
+        each, path = obtained(tagged, progress)
+        file, convert_it = each.remote.file, partial(_numbers, tagged, each, path)
+        if record.input_norm:
+            recorded = convert(tagged, each, path)[1]
+        warn(
+            f"{tagged.name}: the cache {folder} is read-only and has only the published {file}: "
+            f"it is converted anew each time; ZOO_CACHE names another folder; {record.describe()}"
+        )
     assert tagged.origin is not None
     if tagged is not source:
         _say_better(tagged)
@@ -61,16 +78,14 @@ def published(source: Source, progress: bool = True) -> Source:
         warn(f"{tagged.name}: the network is built with {given}, as these weights need it")
     if record.preprocessing is None:
         warn(f"{tagged.name}: their preprocessing is not known; that of the network is taken")
-    about = read_about(path) or {}
-    file = about.get("source", {}).get("file")
     urls = [url for each in record.sources for url in each.remote.urls if each.remote.file == file]
     known = {"url": next(iter(urls), None), "license": record.licence, "file": file}
-    recorded = Preprocessing.from_dict(about["preprocessing"]) if record.input_norm else None
     return replace(
         tagged,
         origin=replace(tagged.origin, published=known),
         weights=path,
-        recorded=recorded or tagged.recorded,
+        convert=convert_it,
+        recorded=recorded,
     )
 
 
@@ -143,28 +158,42 @@ def converted(source: Source, progress: bool = True, anew: bool = False) -> Path
 
 
 def obtained(source: Source, progress: bool = True) -> tuple[WeightsSource, Path]:
-    """The first published file of a record that can be had and read, and its place in
-    the cache. Raises WeightsError with the reason for each of them.
+    """A published file of a record that can be read, and its place in the cache: the
+    first that is there, else the first in the mirror's folder, else the first that the
+    network gives. Raises WeightsError with the reason for each of them.
     """
     record, folder = _record(source), cache_folder()
-    here = [each for each in record.sources if (folder / each.remote.file).is_file()]
-    others = [each for each in record.sources if each not in here]
-    readable = {"", *layouts_of(source)}
-    reasons: list[str] = []
-    missing = False  # and the network is not to be asked
-    for each in [*here, *others]:
-        if each.layout not in readable:
-            reasons.append(
-                f"{each.remote.file} has the key names of {each.layout}, which are not known for "
-                f"{source.name.partition('.')[0]}"
-            )
-            continue
+    known = {"", *layouts_of(source)}
+    reasons = [
+        f"{each.remote.file} has the key names of {each.layout}, which are not known for "
+        f"{source.name.partition('.')[0]}"
+        for each in record.sources
+        if each.layout not in known
+    ]
+    readable = [each for each in record.sources if each.layout in known]
+    here = [each for each in readable if (folder / each.remote.file).is_file()]
+    absent = []
+    for each in [*here, *(each for each in readable if each not in here)]:
         try:
-            return each, fetch(each.remote, progress=progress)
+            if path := at_hand(each.remote, folder):
+                return each, path
+            absent.append(each)
+        except WeightsError as error:
+            reasons.append(str(error))
+    if absent and not writable(folder):
+        absent = []
+        reasons.append(
+            f"{source.name} is not in the cache {folder}, which is read-only: ZOO_CACHE names "
+            "another folder"
+        )
+    missing = False  # and the network is not to be asked
+    for each in absent:
+        try:
+            return each, from_network(each.remote, folder, progress)
         except WeightsError as error:
             reasons.append(f"nor is {each.remote.file}" if missing else str(error))
             missing = offline()
-    raise WeightsError("; ".join(reasons))
+    raise WeightsError("; ".join(dict.fromkeys(reasons)))
 
 
 def convert(
@@ -201,6 +230,10 @@ def convert(
     if wrong:
         raise WeightsError(f"{where}: {wrong[0]} holds numbers that are not finite")
     return result, preprocessing
+
+
+def _numbers(source: Source, each: WeightsSource, path: Path) -> dict[str, Tensor]:
+    return convert(source, each, path)[0]
 
 
 def about(

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import reprlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from zoo.weights.manifest import Layout
 from zoo.weights.records import WeightsRecord
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from zoo.training.run import Run
 
@@ -36,7 +36,8 @@ class Source:
     `module`: the network itself, where it is at hand; else `weights` is the file with
     its numbers, and without that it is built anew. `num_classes`: of a head that
     replaced the network's own; 0: none did. `record` is of the weights that a tag
-    names; with `weights` too, these are the published ones.
+    names; with `weights` too, these are the published ones: converted, unless `convert`
+    does that.
     """
 
     name: str  # in messages and tables
@@ -47,6 +48,7 @@ class Source:
     record: WeightsRecord | None = None
     module: nn.Module | None = None
     weights: Path | None = None
+    convert: Callable[[], dict[str, Tensor]] | None = None
     run: Run | None = None
     classes: tuple[str, ...] = ()
     num_classes: int = 0
@@ -73,12 +75,24 @@ class Source:
         given = self.origin.model_args if self.origin else {}
         return {**row, **needed, **given}
 
+    def read_weights(self) -> dict[str, Tensor]:
+        """The numbers in its weights file under our names. Raises WeightsError."""
+        from zoo.files import read_state
+
+        assert self.weights is not None
+        return self.convert() if self.convert else read_state(self.weights)
+
     def require_whole(self, verb: str) -> None:
         """Raise UsageError for a part of a network, which gives feature maps."""
         if self.part:
             raise UsageError(
                 f"{verb} takes a whole network, not feature maps of {self.name} (features_only)"
             )
+
+    @property
+    def published(self) -> bool:
+        """Whether `weights` are published ones."""
+        return bool(self.record and self.weights)
 
     @property
     def takes_images(self) -> bool:

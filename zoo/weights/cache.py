@@ -32,6 +32,12 @@ def cache_folder() -> Path:
     return user_cache_path("zoo", appauthor=False) / "weights"
 
 
+def writable(folder: Path) -> bool:
+    """Whether a cache can be written, or made where it is not there yet."""
+    there = next(each for each in (folder, *folder.parents) if each.exists())
+    return os.access(there, os.W_OK)
+
+
 def offline() -> bool:
     return os.environ.get("ZOO_OFFLINE", "").strip().lower() not in ("", "0", "false", "no")
 

@@ -22,6 +22,7 @@ from zoo.weights.cache import (
     note_receipt,
     offline,
     receipt,
+    writable,
 )
 from zoo.weights.download import Download, Patience, Refused
 from zoo.weights.remote import RemoteFile, measured, mismatch
@@ -46,11 +47,49 @@ def fetch(
     Raises WeightsError, in one line, when it cannot be had; the cache then holds
     nothing of it but what a later call goes on from.
     """
-    if there := local(remote):
-        return there
     folder = folder or cache_folder()
-    if found := cached(remote, folder):
+    if found := at_hand(remote, folder):
         return found
+    return from_network(remote, folder, progress, patience)
+
+
+def at_hand(remote: RemoteFile, folder: Path) -> Path | None:
+    """The file without asking the network: beside its manifest, in the cache `folder`,
+    or in the mirror's folder, from where it is copied into a cache that can be written.
+    Raises WeightsError for one that is there and wrong.
+    """
+    if there := local(remote) or cached(remote, folder):
+        return there
+    where = mirror()
+    if not where or _is_address(where) or not writable(folder):
+        return None
+    with _locked_cache(folder, remote.file):
+        if found := cached(remote, folder):  # by the process that had the lock
+            return found
+        return _from_mirror_folder(remote, folder, Path(where).expanduser())
+
+
+def from_network(
+    remote: RemoteFile, folder: Path, progress: bool = True, patience: Patience | None = None
+) -> Path:
+    """The file from the mirror's address, else from the first of its own that gives it.
+    Raises WeightsError.
+    """
+    if offline():
+        size = f" ({remote.size:,} bytes)" if remote.size else ""
+        raise WeightsError(
+            f"{remote.file}{size} is not here, and ZOO_OFFLINE forbids the network: put it into "
+            f"{folder}, or into a folder that ZOO_MIRROR names"
+        )
+    with _locked_cache(folder, remote.file):
+        if found := cached(remote, folder):
+            return found
+        return _first_that_answers(remote, folder, progress, patience or Patience())
+
+
+@contextmanager
+def _locked_cache(folder: Path, file: str) -> Iterator[None]:
+    """The lock of a file in a cache, which is made where it is not there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -58,10 +97,8 @@ def fetch(
             f"the cache {folder} cannot be made ({error.strerror or error}): "
             "ZOO_CACHE names another folder"
         ) from error
-    with locked(folder, remote.file):
-        if found := cached(remote, folder):  # by the process that had the lock
-            return found
-        return _obtain(remote, folder, progress, patience or Patience())
+    with locked(folder, file):
+        yield
 
 
 def local(remote: RemoteFile) -> Path | None:
@@ -82,27 +119,28 @@ def local(remote: RemoteFile) -> Path | None:
     return path
 
 
-def _obtain(remote: RemoteFile, folder: Path, progress: bool, patience: Patience) -> Path:
-    where = mirror()
-    addressed = where.startswith(("http://", "https://"))
-    if where and not addressed:
-        place = Path(where).expanduser()
-        if there := in_mirror_folder(remote, place):
-            return _copied(remote, folder, there)
-        if members := members_in_mirror_folder(remote, place):
-            part = folder / f"{remote.file}.part"
-            _pack(part, members.items())
-            try:
-                return _accepted(remote, folder, part, str(place))
-            except Refused as error:
-                warn(f"the files of {remote.file} in the mirror are left out: {error}")
-    if offline():
-        size = f" ({remote.size:,} bytes)" if remote.size else ""
-        raise WeightsError(
-            f"{remote.file}{size} is not here, and ZOO_OFFLINE forbids the network: put it into "
-            f"{folder}, or into a folder that ZOO_MIRROR names"
-        )
-    bases = [f"{where.rstrip('/')}/{name}" for name in (remote.file, *remote.aliases) if addressed]
+def _is_address(where: str) -> bool:
+    return where.startswith(("http://", "https://"))
+
+
+def _from_mirror_folder(remote: RemoteFile, folder: Path, place: Path) -> Path | None:
+    if there := in_mirror_folder(remote, place):
+        return _copied(remote, folder, there)
+    if members := members_in_mirror_folder(remote, place):
+        part = folder / f"{remote.file}.part"
+        _pack(part, members.items())
+        try:
+            return _accepted(remote, folder, part, str(place))
+        except Refused as error:
+            warn(f"the files of {remote.file} in the mirror are left out: {error}")
+    return None
+
+
+def _first_that_answers(
+    remote: RemoteFile, folder: Path, progress: bool, patience: Patience
+) -> Path:
+    where, names = mirror(), (remote.file, *remote.aliases)
+    bases = [f"{where.rstrip('/')}/{name}" for name in names] if _is_address(where) else []
     reasons = []
     for url in [*bases, *remote.urls]:
         try:

@@ -52,6 +52,15 @@ class Loaded(Printable):
             notes=(*self.notes, note),
         )
 
+    def channel_notes(self, name: str, held_by: str) -> list[str]:
+        """That the convolutions on the image of the network `name` were adapted, where
+        they were.
+        """
+        if not self.adapted:
+            return []
+        names, ways = ", ".join(self.adapted), " and ".join(sorted({*self.adapted.values()}))
+        return [f"{name}: {held_by} for images of other channels, and {names} is adapted: {ways}"]
+
     def say(self) -> None:
         """Warn of its notes; the command line shows the table with them."""
         if self.notes:
