@@ -7,6 +7,7 @@ import json
 import pickle
 import zipfile
 from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -17,9 +18,12 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 import zoo
+from zoo.api.checkpoint import _differences
+from zoo.api.source import layouts_of, resolve
 from zoo.cli import cli
 from zoo.errors import UsageError, WeightsError, ZooWarning
 from zoo.files import load_state, read_state, write_state
+from zoo.weights.manifest import Layout
 
 NAME, ARGS = "squeezenet1_1", {"num_classes": 3}
 
@@ -319,6 +323,47 @@ def test_arguments_that_no_tensor_shows_are_never_guessed():
     with pytest.raises(WeightsError, match=r"fit plain20_cifar10 as well"):
         zoo.load_state_dict(both, state)
     zoo.load_state_dict(both, state, layout="akamaster")
+
+
+def test_a_layout_brings_the_arguments_of_its_networks(tmp_path):
+    """They are said; one that is given stays, and what that means is said."""
+    state = zoo.export_state_dict(zoo.create("resnet20_cifar10"), layout="akamaster")
+    file = saved(tmp_path, state)
+
+    def built(**more):
+        given = {"checkpoint_path": file, "layout": "akamaster", **more}
+        return zoo.create("resnet20_cifar10", **given).origin.model_args
+
+    with pytest.warns(ZooWarning) as said:
+        assert built() == {"shortcut_pad": "both", "num_classes": 10}
+    assert [str(each.message) for each in said] == [
+        "resnet20_cifar10: the network is built with shortcut_pad='both', as those of akamaster are"
+    ]
+    assert built(shortcut_pad="both")["shortcut_pad"] == "both"  # nothing to be said
+    words = r"of akamaster computes something else .* this resnet20_cifar10: .* shortcut_pad='both'"
+    with pytest.warns(ZooWarning, match=words):
+        assert built(shortcut_pad="after")["shortcut_pad"] == "after"
+    with pytest.warns(ZooWarning, match=words):
+        zoo.load_state_dict(zoo.create("resnet20_cifar10"), state, layout="akamaster")
+
+
+def test_a_layout_of_two_networks_takes_either():
+    """Gluon has its 50-layer network with the stride in either convolution."""
+    source = resolve("preresnet50")
+    layout = Layout(also={"stride_in": "3x3"})
+    assert not all(_differences(source, layout))
+    other = replace(source, origin=replace(source.origin, model_args={"stride_in": "3x3"}))
+    assert not all(_differences(other, layout))
+    assert _differences(other, Layout()) == [{}]
+    assert _differences(other, Layout({}, {"stride_in": "1x1"})) == [{"stride_in": "1x1"}]
+
+
+def test_records_have_the_arguments_of_their_layouts():
+    for name in zoo.list_pretrained():
+        source = resolve(name)
+        known = layouts_of(source)
+        for layout in {each.layout for each in source.record.sources} & known.keys():
+            assert not all(_differences(source, known[layout])), (name, layout)
 
 
 def test_layouts_are_listed():

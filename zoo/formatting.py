@@ -244,6 +244,11 @@ def some_of(names: Sequence[str], most: int = 8) -> str:
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
+def as_arguments(values: Mapping[str, Any]) -> str:
+    """As they are written in a call."""
+    return ", ".join(f"{name}={value!r}" for name, value in values.items())
+
+
 def mib(size: int) -> str:
     """Bytes in MiB = 2^20 bytes."""
     return f"{size / 2**20:,.2f}"

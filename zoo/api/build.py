@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.api.source import Source, resolve
 from zoo.errors import UsageError, ZooWarning, nearest
-from zoo.spec import Backbone
+from zoo.spec import Backbone, Family
 from zoo.weights.loaded import Loaded, differs_in_channels, fitting
 
 if TYPE_CHECKING:
@@ -274,6 +274,12 @@ def _backbone(given: Any, own: Backbone) -> nn.Module:
 def takes(source: Source, argument: str) -> bool:
     """Whether its constructor has such an argument."""
     return source.family is not None and argument in _parameters(source.family.build)
+
+
+def defaults(family: Family) -> dict[str, Any]:
+    """The constructor's own values of its arguments."""
+    parameters = _parameters(family.build).items()
+    return {name: each.default for name, each in parameters if each.default is not each.empty}
 
 
 def _parameters(make: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import checkpoints, registry
-from zoo.api.build import construct, convolutions_on_image, filled, takes, unfilled
+from zoo.api.build import construct, convolutions_on_image, defaults, filled, takes, unfilled
 from zoo.api.source import Source, layout_of, layouts_of, named_by_peers, resolve
 from zoo.errors import WeightsError, warn
+from zoo.formatting import as_arguments
 from zoo.spec import Preprocessing
 from zoo.weights import input_norm
 from zoo.weights.loaded import Loaded, fitting
@@ -38,12 +39,15 @@ def load_file(
 ) -> tuple[nn.Module, Loaded]:
     """The network with the weights of a file, and what was loaded, yet to be said. It
     has as many classes as the file, and as many image channels, unless `in_chans` wants
-    others: then the convolutions on the image are adapted.
+    others: then the convolutions on the image are adapted. Arguments that the networks
+    of `layout` have, and that are not given, are those of these, which is said.
     """
     from zoo.files import read_state
     from zoo.interfaces.classifier import Classifier
 
     where = str(path)
+    if layout:
+        model_args = {**_implied(source, layout, model_args), **model_args}
     wanted = _with_args(source, model_args)
     own = _tensors(wanted)
     state = with_own_keys(wanted, own, read_state(path), layout, where)
@@ -115,11 +119,34 @@ def with_own_keys(
 
     Without `layout` the peer whose names fit exactly is taken, which is said. Raises
     WeightsError where several fit, or where the same tensors fit a network that
-    computes something else.
+    computes something else; with `layout` the latter is said.
     """
     if not layout:
         return in_own_precision(_recognised(source, own, state, where), own)
-    return in_own_precision(read_as(state, own, layout_of(source, layout), where), own)
+    known = layout_of(source, layout)
+    differences = _differences(source, known)
+    if all(differences):
+        needed = " or ".join(as_arguments(each) for each in differences)
+        warn(
+            f"{where}: a network of {layout} computes something else with these tensors than "
+            f"this {source.name}: it is built with {needed}"
+        )
+    return in_own_precision(read_as(state, own, known, where), own)
+
+
+def _implied(source: Source, layout: str, model_args: Mapping[str, Any]) -> dict[str, Any]:
+    """The constructor arguments of a layout's networks in place of our row's, where
+    nothing else says them.
+    """
+    differences = _differences(_with_args(source, model_args), layout_of(source, layout))
+    if not all(differences):
+        return {}
+    said = {*model_args, *(source.record.model_args if source.record else ())}
+    implied = {key: value for key, value in differences[0].items() if key not in said}
+    if implied:
+        given = as_arguments(implied)
+        warn(f"{source.name}: the network is built with {given}, as those of {layout} are")
+    return implied
 
 
 def _recognised(
@@ -141,7 +168,8 @@ def _recognised(
         return plain
     twins = _twins(source)
     for peer in fitting:
-        twins += [f"{name} with {each}" for each in _other_arguments(source, known[peer])]
+        others = _differences(source, known[peer])
+        twins += [f"{name} with {as_arguments(each)}" for each in others if each]
     different: dict[str, dict[str, Tensor]] = {}  # layouts may mean the same by a file
     for peer, found in fitting.items():
         if not any(_same(found, other) for other in different.values()):
@@ -163,21 +191,21 @@ def _same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(one[key] is other[key] for key in one)
 
 
-def _other_arguments(source: Source, layout: Layout) -> list[str]:
-    """The constructor arguments of the peer's networks of these tensors, where they are
-    others than the source's.
+def _differences(source: Source, layout: Layout) -> list[dict[str, Any]]:
+    """Per network of the peer with these tensors its constructor arguments that are
+    other ones than the source's; the network that the layout is of is the first.
     """
-    row = source.variant.model_args if source.variant else {}
-    asked = {**layout.model_args, **layout.also}
-    found = []
-    for args in [layout.model_args, layout.also] if layout.also else [layout.model_args]:
-        theirs = {key: args.get(key, row.get(key)) for key in asked}
-        found += [
-            f"{key}={value!r}"
-            for key, value in theirs.items()
-            if source.model_args.get(key) != value
-        ]
-    return found
+    assert source.family is not None
+    row = {**defaults(source.family), **(source.variant.model_args if source.variant else {})}
+    own = {**row, **source.model_args}
+    return [
+        {
+            key: value
+            for key in {**layout.model_args, **layout.also}
+            if (value := args.get(key, row.get(key))) != own.get(key)
+        }
+        for args in ([layout.model_args, layout.also] if layout.also else [layout.model_args])
+    ]
 
 
 def _with_args(source: Source, model_args: Mapping[str, Any]) -> Source:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.api.records import default_tag, nearest_published, weight_records
 from zoo.api.source import layouts_of, named_by_peers, resolve
 from zoo.errors import UsageError
-from zoo.formatting import Printable, Section, figure
+from zoo.formatting import Printable, Section, as_arguments, figure
 from zoo.spec import Paper, Variant
 
 if TYPE_CHECKING:
@@ -126,8 +126,7 @@ def _none(nearest: str) -> str:
 
 
 def _with(args: dict[str, Any]) -> str:
-    given = ", ".join(f"{key}={value!r}" for key, value in args.items())
-    return f" (whose network has {given})" if given else ""
+    return f" (whose network has {as_arguments(args)})" if args else ""
 
 
 def info(what: Any) -> Info:

@@ -21,6 +21,7 @@ from zoo.api.records import default_tag, nearest_published, weight_records
 from zoo.api.source import Source, layouts_of, with_tag
 from zoo.errors import UsageError, WeightsError, warn
 from zoo.files import load_state, read_about, write_state
+from zoo.formatting import as_arguments
 from zoo.spec import Preprocessing
 from zoo.weights import formats, input_norm
 from zoo.weights.cache import (
@@ -74,7 +75,7 @@ def published(source: Source, progress: bool = True) -> Source:
     if tagged is not source:
         _say_better(tagged)
     if record.model_args:
-        given = ", ".join(f"{key}={value!r}" for key, value in record.model_args.items())
+        given = as_arguments(record.model_args)
         warn(f"{tagged.name}: the network is built with {given}, as these weights need it")
     if record.preprocessing is None:
         warn(f"{tagged.name}: their preprocessing is not known; that of the network is taken")
