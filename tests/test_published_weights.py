@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import zoo
-from zoo.errors import UsageError, WeightsError
+from zoo.errors import UsageError, WeightsError, ZooWarning
 from zoo.spec import IMAGENET_MEAN, IMAGENET_STD
 
 FILES = {"resnet20_cifar10": "resnet20-12fca82f.th", "resnet56_cifar10": "resnet56-4bfd9763.th"}
@@ -50,17 +50,21 @@ def accuracy(model, images):
 
 
 @pytest.mark.parametrize(
-    ("name", "least"), [("resnet20_cifar10", 0.77), ("resnet56_cifar10", 0.81)]
+    ("name", "right"), [("resnet20_cifar10", 0.913), ("resnet56_cifar10", 0.926)]
 )
-def test_option_a_with_the_padding_of_the_weights(name, least, images):
-    """The sample has 79.5 and 83.8 % right."""
+def test_option_a_with_the_padding_of_the_weights(name, right, images):
+    """But for an image or two, which rounding may turn; all 10,000 have the published
+    91.73 and 93.39 %.
+    """
     assert len(images[0]) == 1000
-    assert accuracy(published(name, shortcut_pad="both"), images) > least
+    assert accuracy(published(name, shortcut_pad="both"), images) == pytest.approx(right, abs=0.002)
 
 
 def test_the_other_padding_loads_and_is_wrong(images):
-    """13 % right: the argument matters, and no shape tells."""
-    assert accuracy(published("resnet20_cifar10"), images) < 0.3
+    """22.9 % right: the argument matters, and no shape tells."""
+    with pytest.warns(ZooWarning, match="computes something else with these tensors"):
+        model = published("resnet20_cifar10", shortcut_pad="after")
+    assert accuracy(model, images) < 0.3
 
 
 def test_the_layout_is_never_guessed():
