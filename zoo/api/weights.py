@@ -46,10 +46,11 @@ def published_weights(filter: Patterns = ()) -> list[PublishedWeights]:
     tagged = list_pretrained(filter)
     names = dict.fromkeys(each.partition(".")[0] for each in tagged)
     params = {each.name: each.params for each in summaries(names)}
+    records = {key: each for name in names for key, each in weight_records(name).items()}
+    defaults = {f"{name}.{default_tag(name)}" for name in names}
     found = []
     for each in tagged:
-        name, _, tag = each.partition(".")
-        record = weight_records(name)[each]
+        name, record = each.partition(".")[0], records[each]
         metric = record.reported
         found.append(
             PublishedWeights(
@@ -62,7 +63,7 @@ def published_weights(filter: Patterns = ()) -> list[PublishedWeights]:
                 data=metric.data if metric else "",
                 protocol=metric.protocol if metric else "",
                 checked=record.checked,
-                default=tag == default_tag(name),
+                default=each in defaults,
                 cached=_cached(each, record),
             )
         )
