@@ -22,7 +22,7 @@ from torch.utils.data import TensorDataset
 import zoo
 from zoo import registry
 from zoo.api import pretrained, records
-from zoo.api.pretrained import better
+from zoo.api.better import better
 from zoo.cli import cli
 from zoo.errors import UsageError, WeightsError, ZooWarning
 from zoo.files import read_about

@@ -15,9 +15,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.api.better import say_better
 from zoo.api.build import construct, takes
 from zoo.api.checkpoint import with_own_keys
-from zoo.api.records import default_tag, nearest_published, weight_records
+from zoo.api.records import default_tag, nearest_published
 from zoo.api.source import Source, layouts_of, with_tag
 from zoo.errors import UsageError, WeightsError, warn
 from zoo.files import load_state, read_about, write_state
@@ -36,14 +37,13 @@ from zoo.weights.cache import (
     writable,
 )
 from zoo.weights.fetch import at_hand, from_network
-from zoo.weights.records import Metric, WeightsRecord, WeightsSource
+from zoo.weights.records import WeightsRecord, WeightsSource
 from zoo.weights.remote import RemoteFile, measured
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 CONVERTER = 1  # goes up whenever conversion gives other numbers than before
-CLEARLY = 1.0  # points of accuracy by which other weights are better
 
 
 def published(source: Source, progress: bool = True) -> Source:
@@ -73,7 +73,7 @@ def published(source: Source, progress: bool = True) -> Source:
         )
     assert tagged.origin is not None
     if tagged is not source:
-        _say_better(tagged)
+        say_better(tagged)
     if record.model_args:
         given = as_arguments(record.model_args)
         warn(f"{tagged.name}: the network is built with {given}, as these weights need it")
@@ -293,44 +293,3 @@ def _receipt_of(path: Path) -> dict[str, Any]:
     """Of a file in a cache that is only read, where nothing could be noted."""
     digests = measured(path)
     return {"file": path.name, "sha256": digests["sha256"], "digests": digests, "url": ""}
-
-
-# --------------------------------------------------------------------- better ones
-
-
-def _say_better(source: Source) -> None:
-    """Name a variant of the same network whose default weights are clearly better, by
-    the same data and protocol.
-    """
-    assert source.family is not None
-    assert source.origin is not None
-    name = source.origin.architecture
-    for other, variant in source.family.variants.items():
-        if other.startswith(f"{name}_") and (tag := default_tag(other, source.family)):
-            theirs = weight_records(other, source.family)[f"{other}.{tag}"]
-            if found := better(_record(source), theirs):
-                note = f" ({variant.note})" if variant.note else ""
-                warn(f"{source.name}: {other}{note} has better weights: {found}")
-
-
-def better(own: WeightsRecord, theirs: WeightsRecord) -> str:
-    """In words how much better other weights are, where they clearly are, by the same
-    data, protocol and measure; else "".
-    """
-
-    def comparable(metric: Metric) -> tuple[str, str]:
-        return metric.data, metric.protocol.partition(";")[0]
-
-    for one in own.metrics:
-        for other in theirs.metrics:
-            if comparable(one) != comparable(other):
-                continue
-            for kind, ours, them in (
-                ("top-1", one.top1, other.top1),
-                ("top-5", one.top5, other.top5),
-            ):
-                if ours is not None and them is not None:
-                    where = ", ".join(comparable(one))
-                    clearly = them - ours >= CLEARLY
-                    return f"{them:g} % {kind} instead of {ours:g} ({where})" if clearly else ""
-    return ""
