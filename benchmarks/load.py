@@ -91,7 +91,7 @@ def write_files(name: str, plain: str, peer: str) -> None:
     folder = cache_folder() / CONVERTED
     folder.mkdir()
     file = folder / f"{source.name}-{digest[:12]}.safetensors"
-    write_state(file, state, about(source, first, original))
+    write_state(file, state, about(source, first, original, source.record.preprocessing))
     save_file(state, plain)
     torch.save(getattr(torchvision.models, name)().state_dict(), peer)
 
