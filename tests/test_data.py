@@ -14,11 +14,13 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, Tenso
 
 import zoo
 from zoo import registry
-from zoo.data.datasets import from_dataset, stratified_split, transformed
+from zoo.data.datasets import from_dataset, transformed
 from zoo.data.digits import export_digits, open_digits
-from zoo.data.folder import open_folder, scan
+from zoo.data.files import scan
+from zoo.data.folder import open_folder
 from zoo.data.image import EvalTransform, convert, inspect_image, open_image, trim
 from zoo.data.open import open_data
+from zoo.data.splits import stratified_split
 from zoo.data.transforms import build_transform, preprocessing_of
 from zoo.errors import DataError, InputError, UsageError, ZooWarning
 from zoo.spec import Preprocessing
@@ -265,13 +267,15 @@ def test_one_folder_is_split_reproducibly(digit_folder):
 
 
 def test_train_without_val_is_split_and_said(digit_folder):
-    digit_folder("photos/train", {"a": 10, "b": 10})
-    root = digit_folder("photos/test", {"a": 2, "b": 2}).parent
-    with pytest.warns(
-        ZooWarning, match=r"no val/: a part of train/ is for validation, test/ is not used"
-    ):
+    root = digit_folder("photos/train", {"a": 10, "b": 10}).parent
+    with pytest.warns(ZooWarning, match="no val/: a part of train/ is for validation$"):
         data = open_folder(root)
-    assert (len(data.train), len(data.val)) == (16, 4)
+    assert (len(data.train), len(data.val), data.test) == (16, 4, None)
+    flat = root / "test" / "test"  # of a competition: without labels
+    flat.mkdir(parents=True)
+    Image.new("L", (8, 8)).save(flat / "1.png")
+    with pytest.warns(ZooWarning, match="a part of train/ is for validation, test/ is not used"):
+        assert open_folder(root).test is None
 
 
 @pytest.mark.parametrize(
@@ -300,17 +304,56 @@ def test_parts_by_their_usual_names(digit_folder, tmp_path, train, val):
 def test_a_test_part_is_not_for_validation(digit_folder, tmp_path, train, test):
     """It reports; what selects is a part of the training data."""
     digit_folder(f"photos/{train}", {"a": 10, "b": 10})
-    digit_folder(f"photos/{test}", {"a": 2, "b": 2})
-    outer, other = train.split("/")[0], test.split("/")[0]
-    with pytest.warns(
-        ZooWarning, match=f"has {outer}/ but no val/: a part of {outer}/ .*, {other}/ is not used"
-    ):
+    digit_folder(f"photos/{test}", {"a": 2, "b": 3})
+    with pytest.warns(ZooWarning, match=f"has {train.split('/')[0]}/ but no val/: a part of "):
         data = open_folder(tmp_path / "photos")
     assert (data.classes, len(data.train), len(data.val)) == (("a", "b"), 16, 4)
+    assert data.test.targets == [0] * 2 + [1] * 3
+    assert data.split == f"{train}/ and {test}/; of {train}/ stratified, 20% for validation, seed 0"
     digit_folder("photos/val", {"a": 1, "b": 1})
-    with pytest.warns(ZooWarning, match=f": {other}/ is not used"):
-        data = open_folder(tmp_path / "photos")
-    assert (len(data.train), len(data.val)) == (20, 2)
+    data = open_folder(tmp_path / "photos")
+    assert [len(part) for part in (data.train, data.val, data.test)] == [20, 2, 5]
+    assert data.split == f"{train}/, val/ and {test}/"
+    with pytest.raises(UsageError, match="its own images to test on: leave test_fraction out"):
+        open_folder(tmp_path / "photos", test_fraction=0.1)
+    (tmp_path / "photos" / "val" / "c").mkdir()
+    assert "class 'c' is in val/ but not in" in message(tmp_path / "photos")
+
+
+def test_a_third_part_on_request(digit_folder):
+    root = digit_folder("photos", {"a": 10, "b": 20, "rare": 3})
+    data = open_folder(root, test_fraction=0.2, seed=4)
+    parts = [data.train, data.val, data.test]
+    files = [file for part in parts for file in part.images]
+    assert len(files) == len(set(files)) == 33
+    assert [Counter(part.targets) for part in parts] == [
+        {0: 6, 1: 12, 2: 1}, {0: 2, 1: 4, 2: 1}, {0: 2, 1: 4, 2: 1},
+    ]  # fmt: skip
+    assert data.split == "stratified, 20% for validation, 20% to test on, seed 4"
+    again = open_folder(root, test_fraction=0.2, seed=4)
+    assert again.test.images == data.test.images
+    pairs = from_dataset(Pairs(20), None, None, val_fraction=0.1, test_fraction=0.5, seed=0)
+    assert [len(part) for part in (pairs.train, pairs.val, pairs.test)] == [8, 2, 10]
+    given = from_dataset(Pairs(), Pairs(4), None, val_fraction=None, test_fraction=0.2, seed=0)
+    assert [len(part) for part in (given.train, given.val, given.test)] == [8, 4, 2]
+    for fractions, error in (((0.5, 0.5), "leave nothing to train on"), ((0.2, 2), "between 0")):
+        with pytest.raises(InputError, match=error):
+            open_folder(root, val_fraction=fractions[0], test_fraction=fractions[1])
+    with pytest.raises(UsageError, match="a DataLoader is not divided"):
+        loader = DataLoader(Pairs())
+        from_dataset(loader, loader, None, val_fraction=None, test_fraction=0.1, seed=0)
+    few = digit_folder("few", {"a": 5, "b": 2})
+    assert "class 'b' has 2 readable images in" in message(few, test_fraction=0.2)
+
+
+def test_a_fraction_is_one_of_the_whole():
+    """5,000 of MNIST's 60,000, whose classes are of ten sizes."""
+    sizes = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    targets = [number for number, size in enumerate(sizes) for _ in range(size)]
+    rest, part = stratified_split(targets, 1 / 12, seed=0)
+    assert (len(rest), len(part)) == (55_000, 5_000)
+    counts = Counter(targets[index] for index in part)
+    assert all(abs(counts[number] - size / 12) < 1 for number, size in enumerate(sizes))
 
 
 @pytest.mark.parametrize("others", [("bus", "car"), ("bus", "test"), ("invalid", "valid")])

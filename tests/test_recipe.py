@@ -13,7 +13,7 @@ import torch
 from click.testing import CliRunner
 
 from zoo.cli import cli
-from zoo.data.datasets import DEFAULT_VAL_FRACTION
+from zoo.data.splits import DEFAULT_VAL_FRACTION
 from zoo.data.transforms import AUGMENTATIONS
 from zoo.errors import InputError, UsageError
 from zoo.optimizers import OPTIMIZERS, STEPWISE

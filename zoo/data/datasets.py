@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,13 +13,13 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from zoo.data.image import open_image
 from zoo.data.labels import known_targets, whole
+from zoo.data.splits import Fractions
 from zoo.errors import InputError, UsageError, warn
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 SMALL = 40  # pixels: images up to here (digits, CIFAR) are stretched to the input size, not cropped
-DEFAULT_VAL_FRACTION = 0.2
 
 
 class ImageDataset(Dataset[tuple[Any, int]]):
@@ -64,8 +63,10 @@ class TransformedDataset(Dataset[tuple[Any, int]]):
 
 @dataclass(frozen=True, kw_only=True)
 class DataSplit:
-    """Data to train on and data for validation, with how they were split; of images
-    also their classes and what was left out.
+    """Data to train on, data for validation and, where there are such, data to test on,
+    with how they were split; of images also their classes and what was left out.
+
+    What `val` chooses (epoch, penalty, strategy) is reported on `test`.
     """
 
     name: str  # for the run folder
@@ -73,6 +74,7 @@ class DataSplit:
     split: str  # how it was split, in words
     train: Any  # what the task's loaders take: a Dataset, a DataLoader, …
     val: Any
+    test: Any = None
     classes: tuple[str, ...] = ()
     size: tuple[int, int] | None = (
         None  # median (width, height) before preprocessing; None: tensors
@@ -101,80 +103,57 @@ def transformed(dataset: Dataset[Any], transform: Callable[[Any], Any]) -> Datas
     return TransformedDataset(dataset, transform)
 
 
-def stratified_split(
-    targets: Sequence[int], fraction: float, seed: int
-) -> tuple[list[int], list[int]]:
-    """Indices for training and for validation: of each class about `fraction` goes to
-    validation, at least one and not all. Depends on the seed alone.
-    """
-    generator = random.Random(seed)
-    by_class: dict[int, list[int]] = {}
-    for index, target in enumerate(targets):
-        by_class.setdefault(target, []).append(index)
-    train, val = [], []
-    for target in sorted(by_class):
-        indices = by_class[target]
-        generator.shuffle(indices)
-        count = min(max(round(fraction * len(indices)), 1), len(indices) - 1)
-        val += indices[:count]
-        train += indices[count:]
-    return sorted(train), sorted(val)
-
-
-def check_fraction(val_fraction: float | None) -> float:
-    """The fraction for validation, by default a fifth. Raises InputError."""
-    if val_fraction is not None and not 0 < val_fraction < 1:
-        raise InputError(f"val_fraction={val_fraction}: needs a number between 0 and 1, e.g. 0.2")
-    return DEFAULT_VAL_FRACTION if val_fraction is None else val_fraction
-
-
 def from_dataset(
     data: Dataset[Any] | DataLoader[Any],
     val: Dataset[Any] | DataLoader[Any] | None,
     classes: Sequence[str] | None,
     *,
     val_fraction: float | None,
+    test_fraction: float | None = None,
     seed: int,
 ) -> DataSplit:
     """A Dataset of (image, class number) pairs, or a DataLoader of such batches with
     validation data `val`.
 
-    Without `val` a part of a Dataset becomes the validation data. Images are tensors,
-    or PIL images, which then get the network's preprocessing.
+    Without `val` a part of a Dataset becomes the validation data, and one of
+    `test_fraction` those to test on. Images are tensors, or PIL images, which then get
+    the network's preprocessing.
     """
-    fraction = check_fraction(val_fraction)
     if val is not None and val_fraction is not None:
         raise UsageError("val_fraction and val= exclude each other: the validation data are given")
+    fractions = Fractions.checked(val_fraction, test_fraction, own=() if val is None else ["val"])
     loader = isinstance(data, DataLoader)
     if loader != isinstance(val, DataLoader) and (loader or val is not None):
         raise UsageError(
             "a DataLoader needs the validation data as a DataLoader too, "
             "a Dataset as a Dataset: val=…"
         )
+    if loader and test_fraction is not None:
+        raise UsageError("test_fraction: a DataLoader is not divided; give a Dataset")
     data_set: Any = data.dataset if isinstance(data, DataLoader) else data
     for part, title in ((data, "data"), (val, "val")):
         if part is not None and not _length(part):
             raise UsageError(f"{title} is empty")
     targets = known_targets(data_set)
-    split, train = "given", data
-    if val is None:
-        if len(data_set) < 2:
+    parts: dict[str, Any] = {"train": data, "val": val}
+    split = "given"
+    if fractions.parts > 1:
+        if len(data_set) < fractions.parts:
             raise UsageError(
-                f"{type(data_set).__name__} has {len(data_set)} images: 2 are needed to split them"
+                f"{type(data_set).__name__} has {len(data_set)} images: {fractions.parts} are "
+                "needed to split them"
             )
-        indices = stratified_split(targets or [0] * len(data_set), fraction, seed)
-        train, val = (Subset(data_set, part) for part in indices)
-        way = "stratified" if targets else "random"
-        split = f"{way}, {fraction:.0%} for validation, seed {seed}"
+        indices = fractions.divide(targets or [0] * len(data_set), seed)
+        parts |= {part: Subset(data_set, chosen) for part, chosen in indices.items()}
+        split = fractions.words(seed, "stratified" if targets else "random")
     title = type(root_of(data_set)).__name__
     return DataSplit(
         name=title.lower(),
         source=title,
         split=split,
-        train=train,
-        val=val,
+        **parts,
         classes=_class_names(data_set, classes, targets),
-        size=None if loader else median_size(train),
+        size=None if loader else median_size(parts["train"]),
     )
 
 

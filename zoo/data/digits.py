@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.data.datasets import DataSplit, ImageDataset
+from zoo.data.splits import Fractions
 from zoo.errors import UsageError
 
 
@@ -37,20 +38,30 @@ def _load() -> tuple[tuple[Any, ...], tuple[int, ...], tuple[tuple[int, ...], ..
     )
 
 
-def open_digits() -> DataSplit:
+def open_digits(
+    val_fraction: float | None = None, test_fraction: float | None = None, seed: int = 0
+) -> DataSplit:
     """1,437 digits for training and 360 for validation: always the same stratified
-    fifth, so that accuracies compare.
+    fifth, so that accuracies compare. A part of the 1,437 to test on is on request.
     """
-    images, digits, parts = _load()
-    train, val = (
-        ImageDataset([images[i] for i in part], [digits[i] for i in part]) for part in parts
-    )
+    if val_fraction is not None:
+        raise UsageError(
+            "val_fraction: digits has a fixed fifth for validation, so that accuracies compare"
+        )
+    fractions = Fractions.checked(None, test_fraction, own=["val"])
+    images, digits, (train, val) = _load()
+    chosen = fractions.divide([digits[index] for index in train], seed)
+    parts: dict[str, Any] = {"val": val}
+    parts |= {part: [train[index] for index in indices] for part, indices in chosen.items()}
+    for part, indices in parts.items():
+        parts[part] = ImageDataset([images[i] for i in indices], [digits[i] for i in indices])
+    words = fractions.words(seed)
     return DataSplit(
         name="digits",
         source="digits (scikit-learn)",
-        split="a fixed stratified fifth for validation",
-        train=train,
-        val=val,
+        split="a fixed stratified fifth for validation"
+        + (f"; of the others {words}" if words else ""),
+        **parts,
         classes=tuple(map(str, range(10))),
         size=(8, 8),
     )

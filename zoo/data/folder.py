@@ -1,91 +1,54 @@
-"""Folders of images, one folder per class: torchvision's ImageFolder layout, or a
-single set that is split here.
+"""Folders of images, one folder per class: torchvision's ImageFolder layout, with parts
+or in one.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from pathlib import Path
-from statistics import median
 
-from zoo.data.datasets import DataSplit, ImageDataset, check_fraction, stratified_split
-from zoo.data.image import EXTENSIONS, inspect_image, is_image_name
+from zoo.data.datasets import DataSplit
+from zoo.data.files import FileParts, class_names, open_files
+from zoo.data.image import is_image_name
 from zoo.data.parts import find_parts, find_test_part
+from zoo.data.splits import Fractions
 from zoo.data.walk import Listing, Walk
 from zoo.errors import DataError, UsageError, warn
 
 
 def open_folder(
-    folder: str | Path, *, val_fraction: float | None = None, seed: int = 0, progress: bool = True
+    folder: str | Path,
+    *,
+    val_fraction: float | None = None,
+    test_fraction: float | None = None,
+    seed: int = 0,
+    progress: bool = True,
 ) -> DataSplit:
-    """Read a folder with `train/` and `val/` (or as such are usually called: Training,
-    seg_train, valid), or with the class folders themselves, of which a part then
-    becomes the validation data.
+    """Read a folder with `train/`, `val/` and `test/` (or as such are usually called:
+    Training, seg_train, valid), or with the class folders themselves. Without val/ a
+    part of the training images is for validation; without test/ one of `test_fraction`
+    is to test on.
 
-    Every image is decoded once, and each file is used once, whatever links lead to it,
-    for training or for validation. Unreadable ones are left out and said; whatever
-    makes training impossible raises DataError (UsageError for a wrong path) here,
-    before it starts.
+    Each file is used once, whatever links lead to it, in one part.
     """
     root = _existing(folder)
-    fraction = check_fraction(val_fraction)
     parts = find_parts(root)
-    if len(parts) == 2 and val_fraction is not None:
-        raise UsageError(
-            f"{root} has its own validation images in {parts[1].name}/: leave val_fraction out"
-        )
-    walk = Walk(root, parts)
-    listings = walk.listings
-    for part, listing, others in zip(parts, listings, walk.others, strict=True):
+    fractions = Fractions.checked(val_fraction, test_fraction, source=str(root), own=parts)
+    walk = Walk(root, list(parts.values()))
+    for part, listing, others in zip(parts.values(), walk.listings, walk.others, strict=True):
         _say_left_out(part, listing, others)
     _say_repeats(root, walk.repeats)
-    _check_classes(root, parts, listings)
-    files = [file for listing in listings for files in listing.values() for file in files]
-    found, skipped = scan(files, progress=progress)
-    _say_skipped(skipped, len(files))
-    classes = tuple(listings[0])
-    needed = 1 if len(parts) == 2 else 2
-    samples: list[tuple[list[Path], list[int]]] = []
-    for part, listing in zip(parts, listings, strict=True):
-        images, targets = [], []
-        for target, name in enumerate(classes):
-            readable = [file for file in listing[name] if file in found]
-            if len(readable) < needed:
-                count = f"{len(readable)} readable image" if readable else "no readable image"
-                raise DataError(
-                    f"class {name!r} has {count} in {part}: "
-                    f"needs {needed} or more, or remove that folder"
-                )
-            images += readable
-            targets += [target] * len(readable)
-        samples.append((images, targets))
-    if len(parts) == 2:
-        train, val = (ImageDataset(*sample) for sample in samples)
-        split = " and ".join(f"{part.relative_to(root)}/" for part in parts)
-    else:
-        images, targets = samples[0]
-        train, val = (
-            ImageDataset([images[i] for i in part], [targets[i] for i in part])
-            for part in stratified_split(targets, fraction, seed)
-        )
-        split = f"stratified, {fraction:.0%} for validation, seed {seed}"
-    widths, heights = zip(*(size for _, size in found.values()), strict=True)
-    return DataSplit(
+    given = FileParts(
         name=root.resolve().name or "images",
         source=str(root.resolve()),
-        classes=classes,
-        train=train,
-        val=val,
-        split=split,
-        size=(int(median(widths)), int(median(heights))),
-        skipped={
-            str(file.relative_to(root)): reason for file, reason in (skipped | walk.repeats).items()
-        },
-        image_modes=Counter(mode for mode, _ in found.values()),
+        root=root,
+        listings=dict(zip(parts, walk.listings, strict=True)),
+        titles={name: str(part) for name, part in parts.items()},
+        words={name: f"{part.relative_to(root)}/" for name, part in parts.items()},
+        left_out=walk.repeats,
     )
+    return open_files(given, fractions, seed=seed, progress=progress)
 
 
 def list_test_part(folder: str | Path) -> tuple[Path, Listing]:
@@ -104,7 +67,7 @@ def list_test_part(folder: str | Path) -> tuple[Path, Listing]:
     if not found:
         raise DataError(f"there are no images in {part}")
     if empty := [name for name in listing if name not in found]:
-        warn(f"{part}: there are no images of class {_names(empty)}")
+        warn(f"{part}: there are no images of class {class_names(empty)}")
     return part, found
 
 
@@ -147,71 +110,3 @@ def _say_repeats(root: Path, repeats: Mapping[Path, str]) -> None:
             f"links in {root} lead to what is there already: each file is used once, "
             f"without {named}{more}"
         )
-
-
-def _check_classes(root: Path, parts: list[Path], listings: list[Listing]) -> None:
-    if not any(files for listing in listings for files in listing.values()):
-        raise DataError(
-            f"there are no images in {root}: "
-            f"its folders hold no file named {' '.join(sorted(EXTENSIONS))}"
-        )
-    for part, other, listing, rest in zip(
-        parts, parts[::-1], listings, listings[::-1], strict=True
-    ):
-        if only := [name for name in listing if name not in rest]:
-            raise DataError(
-                f"class {_names(only)} is in {part.name}/ but not in {other.name}/ of {root}: "
-                "every class needs images in both"
-            )
-        if len(listing) == 1:
-            raise DataError(
-                f"{part} has only one class, {next(iter(listing))!r}: "
-                "needs two or more class folders"
-            )
-
-
-def scan(
-    files: list[Path], *, progress: bool = True
-) -> tuple[dict[Path, tuple[str, tuple[int, int]]], dict[Path, str]]:
-    """Decode every file: mode and size of the readable ones, the reason for the
-    others.
-    """
-    from rich.console import Console
-    from rich.progress import track
-
-    found, skipped = {}, {}
-    with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
-        # Pillow's remarks on odd metadata; set here, as it is not safe in threads
-        warnings.simplefilter("ignore")
-        console = Console(stderr=True)
-        hidden = not (progress and console.is_terminal)
-        results: Iterable[tuple[str, tuple[int, int]] | DataError] = pool.map(_try_inspect, files)
-        results = track(
-            results, "checking images", len(files), console=console, transient=True, disable=hidden
-        )
-        for file, result in zip(files, results, strict=True):
-            if isinstance(result, DataError):
-                skipped[file] = str(result)
-            else:
-                found[file] = result
-    return found, skipped
-
-
-def _try_inspect(file: Path) -> tuple[str, tuple[int, int]] | DataError:
-    try:
-        return inspect_image(file)
-    except DataError as error:
-        return error
-
-
-def _say_skipped(skipped: dict[Path, str], total: int) -> None:
-    if skipped:
-        named = ", ".join(f"{file} ({reason})" for file, reason in list(skipped.items())[:5])
-        rest = len(skipped) - 5
-        more = f" and {rest} more, all named in the run's config.json" if rest > 0 else ""
-        warn(f"{len(skipped)} of {total} images cannot be read and are skipped: {named}{more}")
-
-
-def _names(names: list[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(map(repr, names[:5])) + more

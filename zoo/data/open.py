@@ -21,25 +21,23 @@ def open_data(
     val: Dataset[Any] | DataLoader[Any] | None = None,
     classes: Sequence[str] | None = None,
     val_fraction: float | None = None,
+    test_fraction: float | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> DataSplit:
     """`digits`, a folder of images, a Dataset or a DataLoader; `val` and `classes` go
     with the last two only. A folder of the name `digits` is `./digits`.
     """
+    fractions: Any = {"val_fraction": val_fraction, "test_fraction": test_fraction}
     if not isinstance(data, (str, os.PathLike)):
-        return from_dataset(data, val, classes, val_fraction=val_fraction, seed=seed)
+        return from_dataset(data, val, classes, **fractions, seed=seed)
     if val is not None or classes is not None:
         raise UsageError(
             "val= and classes= belong to a Dataset or DataLoader: "
             "a folder has its own val/ and class folders"
         )
     if data != "digits":
-        return open_folder(os.fspath(data), val_fraction=val_fraction, seed=seed, progress=progress)
-    if val_fraction is not None:
-        raise UsageError(
-            "val_fraction: digits has a fixed fifth for validation, so that accuracies compare"
-        )
+        return open_folder(os.fspath(data), **fractions, seed=seed, progress=progress)
     if os.path.isdir(data):
         warn("'digits' is the built-in set of that name; the folder is ./digits")
-    return open_digits()
+    return open_digits(**fractions, seed=seed)

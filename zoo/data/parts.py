@@ -38,9 +38,9 @@ def folders_in(folder: Path) -> list[Path]:
     )
 
 
-def find_parts(root: Path) -> list[Path]:
-    """The folders that hold the class folders: those for training and validation, or
-    one that is to be split.
+def find_parts(root: Path) -> dict[str, Path]:
+    """The folders that hold the class folders, by part: train, where there are such val
+    and test, in this order; or all in one, as train.
 
     A part holds folders; a folder called `train` with images in it, beside others, is a
     class. Raises DataError where it could be either, saying what is there.
@@ -49,30 +49,31 @@ def find_parts(root: Path) -> list[Path]:
     named = [folder for folder in folders if role(folder.name)]
     if not _are_parts(folders, named):
         _check_classes_alike(root, folders)
-        return [root]
+        return {"train": root}
     groups = {part: [each for each in named if role(each.name) == part] for part in ROLES}
-    for group in (groups["train"], groups["val"]):
+    flat = [each for each in groups["test"] if not folders_in(_inner(each))]  # without classes
+    groups["test"] = [each for each in groups["test"] if each not in flat]
+    for group in groups.values():
         if len(group) > 1:
             raise DataError(
                 f"{root} has {_listed(group)}: which of them is meant is not clear; leave one there"
             )
-    train, val = groups["train"], groups["val"]
     others = [folder for folder in folders if not role(folder.name) and _holds_images(folder)]
-    if train and val:
-        if unused := groups["test"] + others:
-            warn(f"{root}: {_not_used(unused)}")
-        return [_inner(train[0]), _inner(val[0])]
-    if others:
+    if others and not (groups["train"] and groups["val"]):
         raise DataError(
             f"{root} has {_listed(named)} with folders in it, beside {_listed(others)}: parts or "
             "classes? Parts are train/ and val/, each with all classes; a class holds its images"
         )
-    if not train:
-        raise DataError(f"{root} has {_listed(val or named)} but no train/")
-    (part,) = train
-    rest = f", {_not_used(groups['test'])}" if groups["test"] else ""
-    warn(f"{root} has {part.name}/ but no val/: a part of {part.name}/ is for validation{rest}")
-    return [_inner(part)]
+    if not groups["train"]:
+        raise DataError(f"{root} has {_listed(groups['val'] or named)} but no train/")
+    unused = flat + others
+    if not groups["val"]:
+        train = groups["train"][0].name
+        rest = f", {_not_used(unused)}" if unused else ""
+        warn(f"{root} has {train}/ but no val/: a part of {train}/ is for validation{rest}")
+    elif unused:
+        warn(f"{root}: {_not_used(unused)}")
+    return {part: _inner(group[0]) for part, group in groups.items() if group}
 
 
 def find_test_part(root: Path) -> Path:

@@ -15,10 +15,10 @@ Listing = dict[str, list[Path]]  # class: its image files
 
 
 class Walk:
-    """Lists the class folders of one or two parts.
+    """Lists the class folders of one part or several.
 
-    Files and folders come before links to them, and the last part (validation) before
-    the first, so that nothing is in both. `repeats` says what was left out and why;
+    Files and folders come before links to them, and the last part (to test on) before
+    the others, so that nothing is in two. `repeats` says what was left out and why;
     `others` counts, per part, the files that are no images by their names.
     """
 
