@@ -144,7 +144,7 @@ class Writing(Task):
     name = "writing"
     unit = "words"
 
-    def open(self, data, *, val=None, classes=None, val_fraction=None, seed=0, progress=True):
+    def open(self, data, **options):
         cut = len(data[0]) * 3 // 4
         parts = [
             TensorDataset(*(each[part] for each in data)) for part in (slice(cut), slice(cut, None))

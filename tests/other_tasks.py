@@ -109,7 +109,7 @@ class LanguageTask(Task):
     def __init__(self) -> None:
         self.state: tuple[Tensor, Tensor] | None = None
 
-    def open(self, data, *, val=None, classes=None, val_fraction=None, seed=0, progress=True):
+    def open(self, data, *, val_fraction=None, **options):
         words = Path(data).read_text().split()
         if len(words) < 4 * LENGTH:
             raise DataError(f"{data} has only {len(words)} words")

@@ -29,7 +29,7 @@ from zoo.api.build import structure
 from zoo.api.source import resolve
 from zoo.cli import cli
 from zoo.data.digits import export_digits, open_digits
-from zoo.data.folder import scan
+from zoo.data.files import scan
 from zoo.data.transforms import build_transform, preprocessing_of
 from zoo.errors import (
     DataError,
@@ -1153,3 +1153,12 @@ def test_photos(tmp_path):
     assert len(run.config["classes"]) == 3
     (prediction,) = zoo.predict(run.path, sorted(source.glob("val/*/*"))[0], top=2)
     assert {name for name, _ in prediction.scores} <= set(run.config["classes"])
+
+
+def test_a_test_part_is_counted_and_prepared(tmp_path):
+    result = zoo.finetune(
+        "lenet5_modern", "digits", epochs=1, test_fraction=0.1, progress=False, cpu=True
+    )
+    data = result.config["data"]
+    assert [data[f"{part}_images"] for part in ("train", "val", "test")] == [1293, 360, 144]
+    assert data["split"].endswith("of the others stratified, 10% to test on, seed 0")

@@ -178,6 +178,7 @@ def test_options_of_the_command_line(called):
         "ema": ("0.9", 0.9),
         "patience": ("5", 5),
         "val_fraction": ("0.5", 0.5),
+        "test_fraction": ("0.1", 0.1),
         "input_size": ("3x32x32", "3x32x32"),
         "augment": ("none", "none"),
         "workers": ("0", 0),

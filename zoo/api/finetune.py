@@ -137,6 +137,7 @@ def _train(
         val=val,
         classes=classes,
         val_fraction=job.recipe.val_fraction,
+        test_fraction=job.recipe.test_fraction,
         seed=job.seed,
         progress=progress,
     )

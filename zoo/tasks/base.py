@@ -67,11 +67,13 @@ class Task:
         val: Any = None,
         classes: Any = None,
         val_fraction: float | None = None,
+        test_fraction: float | None = None,
         seed: int = 0,
         progress: bool = True,
     ) -> DataSplit:
-        """Open what names or holds the data, split for training and validation. Raises
-        UsageError and DataError.
+        """Open what names or holds the data, split for training, validation and, where
+        there is such a part or `test_fraction` asks for it, a test. Raises UsageError
+        and DataError.
         """
         raise UsageError(f"the task {self.name} opens no data")
 

@@ -66,12 +66,19 @@ class Classify(Task):
         val: Any = None,
         classes: Sequence[str] | None = None,
         val_fraction: float | None = None,
+        test_fraction: float | None = None,
         seed: int = 0,
         progress: bool = True,
     ) -> DataSplit:
         """`digits`, a folder of images, a Dataset or a DataLoader."""
         return open_data(
-            data, val=val, classes=classes, val_fraction=val_fraction, seed=seed, progress=progress
+            data,
+            val=val,
+            classes=classes,
+            val_fraction=val_fraction,
+            test_fraction=test_fraction,
+            seed=seed,
+            progress=progress,
         )
 
     def model_args(self, split: DataSplit) -> dict[str, Any]:
@@ -87,12 +94,12 @@ class Classify(Task):
         training all that are at hand, else some, and the others when their batch
         comes.
         """
-        parts = {"training": split.train, "validation": split.val}
+        parts = {"training": split.train, "validation": split.val, "test": split.test}
         count = len(split.classes)
         known = [
             check_labels(part, count, title, images=split.size is not None)
             for title, part in parts.items()
-            if not isinstance(part, ImageDataset)  # numbered here
+            if part is not None and not isinstance(part, ImageDataset)  # numbered here
         ]
         self._checked_in_batches = 0 if all(known) else count
 
@@ -112,6 +119,7 @@ class Classify(Task):
             split,
             train=transformed(split.train, train),
             val=transformed(split.val, evaluation),
+            test=transformed(split.test, evaluation) if split.test else None,
         )
         return Prepared(ready, preprocessing)
 

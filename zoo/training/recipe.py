@@ -80,6 +80,9 @@ class Recipe:
     val_fraction: float | None = option(
         None, "Part for validation, of data that bring none.", kind=float, default_words="0.2"
     )
+    test_fraction: float | None = option(
+        None, "Part to report on, of data that bring none.", kind=float, default_words="none"
+    )
     input_size: int | str | tuple[int, ...] | None = option(
         None, "Size of the images.", metavar="224|3x224x224", default_words="the network's own"
     )
@@ -109,8 +112,10 @@ class Recipe:
             raise InputError(f"clip={self.clip}: needs a number above 0")
         if self.ema is not None and not 0 < self.ema < 1:
             raise InputError(f"ema={self.ema}: needs a number between 0 and 1, e.g. 0.999")
-        if self.val_fraction is not None and not 0 < self.val_fraction < 1:
-            raise InputError(f"val_fraction={self.val_fraction}: needs a number between 0 and 1")
+        for name in ("val_fraction", "test_fraction"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < 1:
+                raise InputError(f"{name}={value}: needs a number between 0 and 1")
 
     def changed(self, changes: Mapping[str, Any]) -> Recipe:
         """The same with other values. Raises InputError for a key that it does not
@@ -154,6 +159,7 @@ class RecipeChanges(TypedDict, total=False):
     ema: float | None
     patience: int | None
     val_fraction: float | None
+    test_fraction: float | None
     input_size: int | str | tuple[int, ...] | None
     augment: str
     workers: int | None

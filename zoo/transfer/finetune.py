@@ -117,6 +117,7 @@ def train_network(
             **split.record(),
             f"train_{task.unit}": task.count(train),
             f"val_{task.unit}": task.count(val),
+            **({f"test_{task.unit}": len(split.test)} if split.test else {}),
         },
         "recipe": chosen.to_dict(),
         "seed": seed,
