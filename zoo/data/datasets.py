@@ -81,6 +81,7 @@ class DataSplit:
     )
     image_modes: Counter[str] = field(default_factory=Counter)  # colour, grey, palette, 16 bit, …
     skipped: dict[str, str] = field(default_factory=dict)  # file that is left out: reason
+    cached: bool = False  # whether the images are decoded and in memory
 
     @property
     def small(self) -> bool:

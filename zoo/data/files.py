@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from zoo.data.datasets import DataSplit, ImageDataset
 from zoo.data.image import EXTENSIONS, inspect_image
@@ -61,7 +62,7 @@ def open_files(
         for part, each in given.listings.items()
     }
     images, targets = samples.pop("train")
-    parts = {part: ImageDataset(*each) for part, each in samples.items()} | {
+    parts: dict[str, Any] = {part: ImageDataset(*each) for part, each in samples.items()} | {
         part: ImageDataset([images[i] for i in chosen], [targets[i] for i in chosen])
         for part, chosen in fractions.divide(targets, seed).items()
     }

@@ -35,8 +35,12 @@ class EvalTransform:
         self.preprocessing = preprocessing
 
     def __call__(self, image: Image) -> Tensor:
+        return self.tensor(self.crop(image))
+
+    def crop(self, image: Image) -> Image:
+        """In 8-bit RGB or grey and of the input's size."""
         _, height, width = self.preprocessing.input_size
-        return self.tensor(centre(self.resized(image), width, height))
+        return centre(self.resized(image), width, height)
 
     def resized(self, image: Image) -> Image:
         """As the crop is cut out of it: in 8-bit RGB or grey, and of the size that
@@ -116,15 +120,20 @@ def open_image(path: str | Path) -> Image:
 
     Raises DataError, with the file's name and the reason.
     """
+    with warnings.catch_warnings():
+        # Pillow's remarks on odd metadata; what matters is an error
+        warnings.simplefilter("ignore")
+        return decode(path)
+
+
+def decode(path: str | Path) -> Image:
+    """`open_image` for threads, in which warnings cannot be held back."""
     from PIL import Image
 
     try:
-        with warnings.catch_warnings():
-            # Pillow's remarks on odd metadata; what matters is an error
-            warnings.simplefilter("ignore")
-            with Image.open(path) as image:
-                image.load()
-                return _upright(image)
+        with Image.open(path) as image:
+            image.load()
+            return _upright(image)
     except Exception as error:  # decoders fed with garbage raise anything
         raise DataError(f"{path}: {_reason(error)}") from error
 

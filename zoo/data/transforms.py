@@ -39,35 +39,39 @@ class Channels:
 
 
 class RandomAffineBorder:
-    """Turn by up to `degrees`, move by up to `shift` of the size and scale by up to
-    `zoom` at random; (C, H, W) floating point.
+    """`affine_border` at random; (C, H, W) floating point."""
+
+    def __call__(self, image: Tensor) -> Tensor:
+        import torch
+
+        return affine_border(image[None], torch.rand(1, 4))[0]
+
+    def __repr__(self) -> str:
+        return "RandomAffineBorder()"
+
+
+def affine_border(
+    images: Tensor, draws: Tensor, degrees: float = 10, shift: float = 0.08, zoom: float = 0.1
+) -> Tensor:
+    """Turn each image (N, C, H, W) by up to `degrees`, scale it by up to `zoom` and
+    move it by up to `shift` of the size; `draws` (N, 4) in [0, 1) say how much.
 
     What comes in from outside has the colour of the border, whatever it is:
     torchvision's RandomAffine brings in black.
     """
+    import torch
+    import torch.nn.functional as F
 
-    def __init__(self, degrees: float = 10, shift: float = 0.08, zoom: float = 0.1) -> None:
-        # shifts are in units of half the size
-        self.ranges = (math.radians(degrees), zoom, 2 * shift, 2 * shift)
-
-    def __call__(self, image: Tensor) -> Tensor:
-        import torch
-        import torch.nn.functional as F
-
-        drawn = 2 * torch.rand(4) - 1
-        angle, zoom, right, down = (
-            value * most for value, most in zip(drawn.tolist(), self.ranges, strict=True)
-        )
-        cos, sin = math.cos(angle) / (1 + zoom), math.sin(angle) / (1 + zoom)
-        height, width = image.shape[-2:]
-        back = torch.tensor(
-            [[cos, -sin * height / width, right], [sin * width / height, cos, down]]
-        )
-        grid = F.affine_grid(back[None], [1, *image.shape], align_corners=False)
-        return F.grid_sample(image[None], grid, padding_mode="border", align_corners=False)[0]
-
-    def __repr__(self) -> str:
-        return "RandomAffineBorder()"
+    # shifts are in units of half the size
+    most = draws.new_tensor((math.radians(degrees), zoom, 2 * shift, 2 * shift))
+    angle, scale, right, down = ((2 * draws - 1) * most).unbind(1)
+    cos, sin = angle.cos() / (1 + scale), angle.sin() / (1 + scale)
+    height, width = images.shape[-2:]
+    back = torch.stack(
+        [cos, -sin * (height / width), right, sin * (width / height), cos, down], 1
+    ).view(-1, 2, 3)
+    grid = F.affine_grid(back, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
 def build_transform(
