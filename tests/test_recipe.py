@@ -181,6 +181,7 @@ def test_options_of_the_command_line(called):
         "test_fraction": ("0.1", 0.1),
         "input_size": ("3x32x32", "3x32x32"),
         "augment": ("none", "none"),
+        "cache": ("off", "off"),
         "workers": ("0", 0),
         "mixed_precision": ("bf16", "bf16"),
     }

@@ -13,14 +13,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from zoo.data.cache import prepared
 from zoo.data.classes import Classes
-from zoo.data.datasets import SMALL, DataSplit, ImageDataset, transformed
+from zoo.data.datasets import SMALL, DataSplit, ImageDataset
 from zoo.data.image import EvalTransform
 from zoo.data.labelled import open_labelled
 from zoo.data.labels import check_batch, check_labels, first_batch
 from zoo.data.open import open_data
 from zoo.data.order import Order, OrderedLoader
-from zoo.data.transforms import build_transform, preprocessing_of
+from zoo.data.pixels import PixelDataset
+from zoo.data.transforms import preprocessing_of
 from zoo.data.views import Views
 from zoo.errors import DataError, UsageError, warn
 from zoo.spec import ImageInput, Preprocessing
@@ -99,7 +101,7 @@ class Classify(Task):
         known = [
             check_labels(part, count, title, images=split.size is not None)
             for title, part in parts.items()
-            if part is not None and not isinstance(part, ImageDataset)  # numbered here
+            if part is not None and not isinstance(part, (ImageDataset, PixelDataset))
         ]
         self._checked_in_batches = 0 if all(known) else count
 
@@ -113,15 +115,7 @@ class Classify(Task):
         augment = recipe.augment
         if augment == "auto":
             augment = "small" if split.small else "photo"
-        train = build_transform(preprocessing, train=True, augment=augment)
-        evaluation = EvalTransform(preprocessing)
-        ready = replace(
-            split,
-            train=transformed(split.train, train),
-            val=transformed(split.val, evaluation),
-            test=transformed(split.test, evaluation) if split.test else None,
-        )
-        return Prepared(ready, preprocessing)
+        return Prepared(prepared(split, preprocessing, augment, cache=recipe.cache), preprocessing)
 
     def loaders(
         self,
@@ -137,7 +131,8 @@ class Classify(Task):
             if current_process().daemon and (split.train.num_workers or split.val.num_workers):
                 raise UsageError(f"{DAEMONIC}: give the DataLoaders num_workers=0")
             return split.train, split.val
-        workers = _workers(bool(split.image_modes), recipe.workers)
+        files = bool(split.image_modes) and not isinstance(split.train, PixelDataset)
+        workers = _workers(files, recipe.workers)
         options: dict[str, Any] = {
             "num_workers": workers,
             "persistent_workers": workers > 0,

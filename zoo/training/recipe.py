@@ -92,6 +92,10 @@ class Recipe:
         "to 40 pixels.",
         choices=("auto", "photo", "small", "none"),
     )
+    cache: str = option(
+        "auto", "Hold the decoded images in memory; auto: in a quarter of what is free.",
+        choices=("auto", "on", "off"),
+    )  # fmt: skip
     workers: int | None = option(
         None, "Processes that read the data.", kind=int, least=0, default_words="by the cores"
     )
@@ -162,6 +166,7 @@ class RecipeChanges(TypedDict, total=False):
     test_fraction: float | None
     input_size: int | str | tuple[int, ...] | None
     augment: str
+    cache: str
     workers: int | None
     cpu: bool
     mixed_precision: str | None

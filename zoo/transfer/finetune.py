@@ -106,6 +106,7 @@ def train_network(
         weight_decay=optimizer.defaults["weight_decay"],
         mixed_precision=str(accelerator.mixed_precision),
         workers=getattr(train, "num_workers", recipe.workers),
+        cache="on" if prepared.split.cached else "off",
     )
     config = {
         **identity,
@@ -115,6 +116,7 @@ def train_network(
         "classes": list(classes),
         "data": {
             **split.record(),
+            "skipped": prepared.split.skipped,
             f"train_{task.unit}": task.count(train),
             f"val_{task.unit}": task.count(val),
             **({f"test_{task.unit}": len(split.test)} if split.test else {}),
