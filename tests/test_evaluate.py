@@ -360,15 +360,6 @@ def test_the_command_line(tmp_path):
         zoo.evaluate("lenet5", "digits")
 
 
-def test_cifar10_says_where_it_looks(monkeypatch, tmp_path):
-    monkeypatch.delenv("ZOO_DATA", raising=False)
-    with pytest.raises(UsageError, match="cifar10: ZOO_DATA is not set: ZOO_DATA names the folder"):
-        open_labelled("cifar10")
-    monkeypatch.setenv("ZOO_DATA", str(tmp_path))
-    with pytest.raises(UsageError, match="has no folder cifar10"):
-        open_labelled("cifar10")
-
-
 # ----------------------------------------------------------------------------- compared
 
 

@@ -1,5 +1,6 @@
-"""Where the package's data lie. Standard library only."""
+"""Where the package's data lie, and the user's. Standard library only."""
 
+import os
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
@@ -11,6 +12,17 @@ def weights_folder() -> Path:
     """
     packed = PACKAGE / "weights" / "data"
     return packed if packed.is_dir() else PACKAGE.parent / "weights"
+
+
+def data_folder() -> Path | None:
+    """`ZOO_DATA`, the folder with a folder per data set; None where it is not set."""
+    chosen = os.environ.get("ZOO_DATA")
+    return Path(chosen).expanduser() if chosen else None
+
+
+def offline() -> bool:
+    """Whether `ZOO_OFFLINE` forbids the network."""
+    return os.environ.get("ZOO_OFFLINE", "").strip().lower() not in ("", "0", "false", "no")
 
 
 def picture(family: str) -> str:

@@ -23,6 +23,7 @@ from zoo.api.source import Source, layouts_of, with_tag
 from zoo.errors import UsageError, WeightsError, warn
 from zoo.files import load_state, read_about, write_state
 from zoo.formatting import as_arguments
+from zoo.paths import offline
 from zoo.spec import Preprocessing
 from zoo.weights import formats, input_norm
 from zoo.weights.cache import (
@@ -32,7 +33,6 @@ from zoo.weights.cache import (
     converted_files,
     locked,
     note_receipt,
-    offline,
     receipt,
     writable,
 )

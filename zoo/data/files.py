@@ -53,19 +53,17 @@ def open_files(
     found, skipped = scan(checked, progress=progress)
     _say_skipped(skipped, len(checked))
     classes = tuple(given.listings["train"])
-    samples = {
-        part: _samples(
+    parts: dict[str, Any] = {
+        part: _checked(
             {name: [file for file in files if file not in skipped] for name, files in each.items()},
             given.titles[part],
             needed=fractions.parts if part == "train" else 1,
         )
         for part, each in given.listings.items()
     }
-    images, targets = samples.pop("train")
-    parts: dict[str, Any] = {part: ImageDataset(*each) for part, each in samples.items()} | {
-        part: ImageDataset([images[i] for i in chosen], [targets[i] for i in chosen])
-        for part, chosen in fractions.divide(targets, seed).items()
-    }
+    images, targets = parts["train"].images, parts["train"].targets
+    for part, chosen in fractions.divide(targets, seed).items():
+        parts[part] = ImageDataset([images[i] for i in chosen], [targets[i] for i in chosen])
     if not found:
         raise DataError(f"none of the {len(checked):,} images that were checked can be read")
     widths, heights = zip(*(size for _, size in found.values()), strict=True)
@@ -84,14 +82,22 @@ def open_files(
     )
 
 
+def from_listing(listing: Listing) -> ImageDataset:
+    """All its files, which are not opened."""
+    images = [file for files in listing.values() for file in files]
+    return ImageDataset(
+        images, [number for number, files in enumerate(listing.values()) for _ in files]
+    )
+
+
 def class_names(names: Sequence[str]) -> str:
     """The first few, quoted."""
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return ", ".join(map(repr, names[:5])) + more
 
 
-def _samples(listing: Listing, title: str, *, needed: int) -> tuple[list[Path], list[int]]:
-    """Files and class numbers. Raises DataError for a class with too few."""
+def _checked(listing: Listing, title: str, *, needed: int) -> ImageDataset:
+    """Raises DataError for a class with too few."""
     for name, files in listing.items():
         if len(files) < needed:
             count = f"{len(files) or 'no'} readable image{'s' if len(files) > 1 else ''}"
@@ -99,8 +105,7 @@ def _samples(listing: Listing, title: str, *, needed: int) -> tuple[list[Path], 
                 f"class {name!r} has {count} in {title}: "
                 f"needs {needed} or more, or remove that class"
             )
-    images = [file for files in listing.values() for file in files]
-    return images, [number for number, files in enumerate(listing.values()) for _ in files]
+    return from_listing(listing)
 
 
 def _split_in_words(given: FileParts, fractions: Fractions, seed: int) -> str:

@@ -74,9 +74,7 @@ def list_test_part(folder: str | Path) -> tuple[Path, Listing]:
 def _existing(folder: str | Path) -> Path:
     root = Path(folder)
     if not root.exists():
-        raise UsageError(
-            f"there is no folder {str(folder)!r}; data is a folder of images, or `digits`"
-        )
+        raise UsageError(f"there is no folder {str(folder)!r}")
     if not root.is_dir():
         raise UsageError(
             f"{str(folder)!r} is a file: data is a folder with one folder of images per class"

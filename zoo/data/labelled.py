@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Sized
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
 
-from zoo.data.datasets import ImageDataset, median_size, root_of
+from zoo.data.csv_list import is_csv, read_csv
+from zoo.data.datasets import median_size, root_of
 from zoo.data.digits import open_digits
+from zoo.data.files import from_listing
 from zoo.data.folder import list_test_part
+from zoo.data.named import SETS, find_path, find_set, open_test_part
 from zoo.errors import UsageError, warn
-
-CIFAR10_FOLDERS = ("cifar10", "cifar10_full")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,36 +32,32 @@ class LabelledData:
 
 
 def open_labelled(data: Any) -> LabelledData:
-    """`digits` (its fifth for validation), `cifar10` (the test images in a folder of
-    ZOO_DATA), a folder with a folder of images per class (of parts test/, else val/), a
-    Dataset or a DataLoader. Raises UsageError and DataError.
+    """`digits` (its fifth for validation), the official test images of a data set by
+    name, a folder with a folder of images per class, here or in ZOO_DATA (of parts
+    test/, else val/), a CSV file (of parts as well), a Dataset or a DataLoader. Raises
+    UsageError and DataError.
     """
     if not isinstance(data, (str, os.PathLike)):
         return _from_dataset(data)
-    if data in ("digits", "cifar10") and os.path.isdir(data):
+    name = "digits" if data == "digits" else find_set(data)
+    if name and os.path.isdir(data):
         warn(f"{data!r} is the data set of that name; the folder is ./{data}")
-    if data == "digits":
+    if name == "digits":
         digits = open_digits()
         source = "the 360 validation digits of scikit-learn"
         return LabelledData(source=source, data=digits.val, classes=digits.classes)
-    folder, listing = list_test_part(_cifar10() if data == "cifar10" else data)
-    files = [file for each in listing.values() for file in each]
-    targets = [number for number, each in enumerate(listing.values()) for _ in each]
-    source = "CIFAR-10 test" if data == "cifar10" else str(folder)
-    return LabelledData(source=source, data=ImageDataset(files, targets), classes=tuple(listing))
-
-
-def _cifar10() -> Path:
-    place = os.environ.get("ZOO_DATA")
-    folders = [Path(place, name) for name in CIFAR10_FOLDERS] if place else []
-    for folder in folders:
-        if folder.is_dir():
-            return folder
-    where = f"ZOO_DATA={place} has no folder cifar10" if place else "ZOO_DATA is not set"
-    raise UsageError(
-        f"cifar10: {where}: ZOO_DATA names the folder with cifar10/test/CLASS/*.png; or give "
-        "any folder of class folders"
-    )
+    if name:
+        images, classes = open_test_part(name)
+        return LabelledData(source=f"{SETS[name].title} test", data=images, classes=classes)
+    path = find_path(data)
+    if is_csv(path):
+        parts = read_csv(path)
+        part = next(part for part in ("test", "val", "train") if part in parts)
+        listing, source = parts[part], f"the {part} rows of {path}" if len(parts) > 1 else str(path)
+    else:
+        folder, listing = list_test_part(path)
+        source = str(folder)
+    return LabelledData(source=source, data=from_listing(listing), classes=tuple(listing))
 
 
 def _from_dataset(data: Any) -> LabelledData:
@@ -69,8 +65,8 @@ def _from_dataset(data: Any) -> LabelledData:
     dataset = data.dataset if loader else data
     if not loader and not (hasattr(data, "__getitem__") and isinstance(data, Sized)):
         raise UsageError(
-            f"{type(data).__name__} is no data to evaluate on: expected a folder, digits, cifar10, "
-            "a Dataset with __getitem__ and __len__, or a DataLoader"
+            f"{type(data).__name__} is no data to evaluate on: expected a folder, a CSV file, the "
+            "name of a data set, a Dataset with __getitem__ and __len__, or a DataLoader"
         )
     if isinstance(data, Sized) and not len(data):
         raise UsageError("data is empty")

@@ -38,10 +38,6 @@ def writable(folder: Path) -> bool:
     return os.access(there, os.W_OK)
 
 
-def offline() -> bool:
-    return os.environ.get("ZOO_OFFLINE", "").strip().lower() not in ("", "0", "false", "no")
-
-
 def cached(remote: RemoteFile, folder: Path) -> Path | None:
     """The file, when it is there whole. One that a user has put there is checked, and
     its receipt written where that is possible.

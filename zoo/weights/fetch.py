@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.errors import WeightsError, warn
+from zoo.paths import offline
 from zoo.weights.cache import (
     cache_folder,
     cached,
@@ -20,7 +21,6 @@ from zoo.weights.cache import (
     members_in_mirror_folder,
     mirror,
     note_receipt,
-    offline,
     receipt,
     writable,
 )
