@@ -16,6 +16,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from zoo.data.datasets import ImageDataset, root_of
+from zoo.data.pixels import PixelBatches, PixelDataset
 from zoo.errors import DataError
 
 Place = tuple[int, int]  # epoch and index
@@ -106,7 +107,10 @@ class OrderedLoader(DataLoader[Any]):
     def __init__(self, dataset: Any, order: Order, **options: Any) -> None:
         self.order = order
         self.names = getattr(dataset, "images", None)
-        data = PlacedDataset(dataset, order.seed if order.shuffle else None)
+        seed = order.seed if order.shuffle else None
+        data: Dataset[Any] = PlacedDataset(dataset, seed)
+        if isinstance(dataset, PixelDataset):
+            data, options["collate_fn"] = PixelBatches(dataset, seed), PixelBatches.collate
         # with a generator of its own, it draws nothing from the process's
         super().__init__(data, batch_sampler=order, generator=torch.Generator(), **options)
 

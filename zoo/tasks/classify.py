@@ -21,7 +21,7 @@ from zoo.data.labelled import open_labelled
 from zoo.data.labels import check_batch, check_labels, first_batch
 from zoo.data.open import open_data
 from zoo.data.order import Order, OrderedLoader
-from zoo.data.pixels import PixelDataset
+from zoo.data.pixels import PixelBatch, PixelDataset
 from zoo.data.transforms import preprocessing_of
 from zoo.data.views import Views
 from zoo.errors import DataError, UsageError, warn
@@ -58,6 +58,7 @@ class Classify(Task):
 
     def __init__(self) -> None:
         self._checked_in_batches = 0  # classes, where the labels are not all known before
+        self._transforms: dict[bool, Any] = {}  # of images held in memory: training or not
 
     # ------------------------------------------------------------------------- the data
 
@@ -131,6 +132,11 @@ class Classify(Task):
             if current_process().daemon and (split.train.num_workers or split.val.num_workers):
                 raise UsageError(f"{DAEMONIC}: give the DataLoaders num_workers=0")
             return split.train, split.val
+        self._transforms = {
+            training: part.transform
+            for training, part in ((True, split.train), (False, split.val))
+            if isinstance(part, PixelDataset)
+        }
         files = bool(split.image_modes) and not isinstance(split.train, PixelDataset)
         workers = _workers(files, recipe.workers)
         options: dict[str, Any] = {
@@ -153,6 +159,12 @@ class Classify(Task):
         return batch[0] if _is_labelled(batch) else None
 
     # ------------------------------------------------------------------------ one batch
+
+    def on_device(self, batch: Any, training: bool) -> Any:
+        """Images that are held in memory are prepared here, many at once."""
+        if isinstance(batch, PixelBatch):
+            return self._transforms[training](batch.data, batch.draws), batch.targets
+        return batch
 
     def forward(self, model: nn.Module, batch: Any) -> Any:
         if self._checked_in_batches:
