@@ -17,7 +17,8 @@ from zoo.data.splits import DEFAULT_VAL_FRACTION
 from zoo.data.transforms import AUGMENTATIONS
 from zoo.errors import InputError, UsageError
 from zoo.optimizers import OPTIMIZERS, STEPWISE
-from zoo.training.recipe import FOLDER, Recipe, RecipeChanges, load_recipe
+from zoo.training.recipe import OF_OPTIMIZER, OF_SCHEDULE, SCHEDULES, Recipe, RecipeChanges
+from zoo.training.recipe_files import FOLDER, load_recipe
 
 NAMES = [field.name for field in fields(Recipe)]
 OPTIONS = {field.name: field.metadata["option"] for field in fields(Recipe)}
@@ -57,8 +58,29 @@ def test_the_default_recipe():
 
 
 def test_config_json_gives_the_recipe_again():
-    recipe = Recipe(epochs=2, batch_size="auto", input_size=(3, 32, 64), lr=0.1, cpu=True)
+    recipe = Recipe(
+        epochs=2, batch_size="auto", input_size=(3, 32, 64), lr=0.1, cpu=True, schedule="step",
+        lr_milestones=(0.5, 0.75), lr_factor=(0.1, 0.5),
+    )  # fmt: skip
     assert Recipe().changed(json.loads(json.dumps(recipe.to_dict()))) == recipe
+
+
+def test_another_optimizer_or_schedule_brings_its_own_defaults():
+    assert {*OF_SCHEDULE} == {option for known in SCHEDULES.values() for option in known}
+    assert {*OF_OPTIMIZER, *OF_SCHEDULE} <= {*NAMES}
+    recipe = Recipe(
+        optimizer="nesterov", lr=0.2, momentum=0.8, schedule="step", lr_milestones=(0.5, 0.75),
+        lr_factor=(10.0, 0.1), warmup=0.05,
+    )  # fmt: skip
+    kept = Recipe(schedule="step", lr_milestones=(0.5, 0.75), lr_factor=(10.0, 0.1), warmup=0.05)
+    assert recipe.changed({"optimizer": "adamw"}) == kept
+    assert recipe.changed({"optimizer": "nesterov"}) == recipe
+    assert recipe.changed({"optimizer": "sgd", "lr": 0.3}).lr == 0.3
+    changed = recipe.changed({"schedule": "linear"})
+    assert changed == Recipe(optimizer="nesterov", lr=0.2, momentum=0.8, schedule="linear")
+    changed = recipe.changed({"lr_every": 3, "lr_factor": 0.5})
+    assert (changed.lr_every, changed.lr_milestones, changed.warmup) == (3, None, 0.05)
+    assert changed.changed({"lr_milestones": 0.5}).lr_milestones == (0.5,)
 
 
 def test_files(tmp_path):
@@ -100,6 +122,34 @@ def test_files(tmp_path):
         ({"weight_decay": -1e-9}, "weight_decay=-1e-09: needs a number from 0 on"),
         ({"val_fraction": 1.0}, "val_fraction=1.0: needs a number between 0 and 1"),
         ({"val_fraction": 0}, "between 0 and 1"),
+        ({"momentum": 1.0}, "momentum=1.0: needs a number from 0 to below 1"),
+        ({"momentum": 0.5}, "momentum=0.5: adamw has none"),
+        ({"optimizer": "nesterov", "momentum": 0.0}, "momentum=0: nesterov needs more"),
+        ({"rms_decay": 0.9}, "rms_decay=0.9: adamw has none"),
+        ({"optimizer": "sgd", "eps": 1.0}, "eps=1.0: sgd has none"),
+        ({"eps": 0.0}, "eps=0.0: needs a number above 0"),
+        ({"schedule": "poly"}, "schedule='poly': expected 'cosine', 'one-cycle'"),
+        ({"schedule": "step"}, "schedule='step': needs either lr_milestones or lr_every"),
+        ({"schedule": "step", "lr_milestones": (0.5,), "lr_every": 3}, "needs either"),
+        ({"schedule": "step", "lr_milestones": (0.5, 0.5)}, "needs rising parts"),
+        ({"schedule": "step", "lr_milestones": (0.0, 0.5)}, "needs rising parts"),
+        ({"schedule": "step", "lr_milestones": ()}, "needs rising parts"),
+        ({"schedule": "step", "lr_milestones": (32.0, 48.0)}, "from 0 to below 1"),
+        ({"schedule": "step", "lr_milestones": (0.5,), "lr_factor": (0.1, 0.1)}, "one per milest"),
+        ({"schedule": "step", "lr_every": 2, "lr_factor": (0.1, 0.1)}, "one per milestone"),
+        ({"lr_milestones": (0.5,)}, r"lr_milestones=\(0.5,\): schedule='cosine' has none"),
+        ({"schedule": "plateau", "lr_every": 2}, "lr_every=2: schedule='plateau' has none"),
+        ({"cycle_momentum": True}, "cycle_momentum=True: schedule='cosine' has none"),
+        ({"schedule": "one-cycle", "cycle_momentum": True}, "adamw has no momentum to cycle"),
+        ({"warmup": -0.1}, "warmup=-0.1: needs a number from 0 to below 1"),
+        ({"clip": 0}, "clip=0: needs a number above 0"),
+        ({"ema": 1.0}, "ema=1.0: needs a number from 0 to below 1"),
+        ({"ema": 0.0}, "ema=0.0: needs a number above 0"),
+        ({"accumulation": 0}, "accumulation=0: needs a whole number from 1 on"),
+        ({"accumulation": 64}, "accumulation=64: a batch of 32 has fewer parts"),
+        ({"label_smoothing": 1}, "label_smoothing=1: needs a number from 0 to below 1"),
+        ({"mixup": -1.0}, "mixup=-1.0: needs a number from 0"),
+        ({"cutmix": "yes"}, "cutmix='yes': needs a number"),
         ({"input_size": 0}, "input_size=0: expected the side in pixels"),
         ({"input_size": "3x2x2x2"}, "input_size='3x2x2x2'"),
         ({"augment": "flip"}, "augment='flip': expected 'auto', 'photo'"),
@@ -169,14 +219,26 @@ def test_options_of_the_command_line(called):
     assert called("--recipe", "mine.toml") == {"recipe": "mine.toml"}
     values = {
         "epochs": ("3", 3),
+        "momentum": ("0.8", 0.8),
+        "rms_decay": ("0.9", 0.9),
+        "eps": ("1", 1.0),
+        "schedule": ("step", "step"),
+        "warmup": ("0.2", 0.2),
+        "lr_milestones": ("0.5,0.75", (0.5, 0.75)),
+        "lr_every": ("2", 2),
+        "lr_factor": ("0.94", 0.94),
+        "lr_patience": ("4", 4),
+        "clip": ("2", 2.0),
+        "accumulation": ("4", 4),
+        "ema": ("0.99", 0.99),
+        "patience": ("7", 7),
+        "label_smoothing": ("0.1", 0.1),
+        "mixup": ("0.2", 0.2),
+        "cutmix": ("1", 1.0),
         "batch_size": ("auto", "auto"),
-        "accumulation": ("2", 2),
         "optimizer": ("nesterov", "nesterov"),
         "lr": ("0.1", 0.1),
         "weight_decay": ("0", 0.0),
-        "clip": ("1", 1.0),
-        "ema": ("0.9", 0.9),
-        "patience": ("5", 5),
         "val_fraction": ("0.5", 0.5),
         "test_fraction": ("0.1", 0.1),
         "input_size": ("3x32x32", "3x32x32"),
@@ -185,11 +247,11 @@ def test_options_of_the_command_line(called):
         "workers": ("0", 0),
         "mixed_precision": ("bf16", "bf16"),
     }
-    assert {*values, "cpu"} == set(NAMES), "every field has an option"
+    assert {*values, "cpu", "cycle_momentum"} == set(NAMES), "every field has an option"
     args = [part for name, (text, _) in values.items() for part in (_flag(name), text)]
     expected = {name: value for name, (_, value) in values.items()}
-    assert called(*args, "--cpu") == {"recipe": "finetune", "cpu": True, **expected}
-    assert Recipe(**expected).batch_size == "auto"
+    flags = {"cpu": True, "cycle_momentum": True}
+    assert called(*args, *map(_flag, flags)) == {"recipe": "finetune", **flags, **expected}
     assert called("--batch-size", "8", "--no-cpu") == {
         "recipe": "finetune",
         "batch_size": 8,

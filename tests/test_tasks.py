@@ -23,7 +23,7 @@ from zoo.training.metrics import Mean
 from zoo.training.parameters import decay_groups
 from zoo.training.recipe import Recipe
 from zoo.training.run import Run
-from zoo.training.schedule import warmup_cosine
+from zoo.training.schedule import make_schedule
 
 SENTENCE = "the cat sat on the mat and the dog sat on the log and so they sat"
 WORDS = SENTENCE.split()
@@ -92,7 +92,7 @@ def test_training_is_what_a_loop_by_hand_gives(text):
     torch.manual_seed(3)
     model = zoo.create("tiny_language_model", **task.model_args(split)).train()
     optimizer = make_optimizer("adamw", decay_groups(model), 0.02)
-    scheduler = warmup_cosine(optimizer, 2 * len(train_strips))
+    scheduler = make_schedule(Recipe(), optimizer, 2 * len(train_strips), len(train_strips))
     for record in run.history:
         state, total, count = None, 0.0, 0
         for batch in train_strips:

@@ -36,9 +36,10 @@ from zoo.training.metrics import Mean, MetricAverager
 from zoo.training.parameters import decay_groups
 from zoo.training.place import check_free, check_place
 from zoo.training.progress import Progress
+from zoo.training.recipe import Recipe
 from zoo.training.run import Run
 from zoo.training.run_folder import RunFolder
-from zoo.training.schedule import warmup_cosine
+from zoo.training.schedule import make_schedule
 from zoo.training.step import Step
 
 X = torch.randn(50, 4, generator=torch.Generator().manual_seed(1))
@@ -62,7 +63,7 @@ def train(
         pairs, batch_size=16, shuffle=True, generator=torch.Generator().manual_seed(0)
     )
     optimizer = make_optimizer("adamw", decay_groups(model), lr=lr)
-    scheduler = warmup_cosine(optimizer, epochs * len(loader))
+    scheduler = make_schedule(Recipe(), optimizer, epochs * len(loader), len(loader))
     with Progress(epochs, len(pairs), metrics=CURVES, show=show) as bar:
         return Loop(
             model,
@@ -243,21 +244,6 @@ def test_what_the_loss_of_classification_cannot_take():
 
 
 # --------------------------------------------------------------------------- optimizers
-
-
-def test_schedule():
-    optimizer = make_optimizer("nesterov", decay_groups(nn.Linear(2, 2)))
-    scheduler = warmup_cosine(optimizer, 100)
-    rates = []
-    for _ in range(100):
-        rates.append(scheduler.get_last_lr()[0])
-        optimizer.step()
-        scheduler.step()
-    assert rates[:10] == pytest.approx([0.01 * (i + 1) / 10 for i in range(10)])
-    assert rates[10] == pytest.approx(0.01)
-    assert rates[55] == pytest.approx(0.005)
-    assert rates[10:] == sorted(rates[10:], reverse=True)
-    assert 0 < rates[-1] < 1e-5
 
 
 def test_only_weights_decay():

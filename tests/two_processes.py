@@ -11,7 +11,8 @@ from zoo.optimizers import make_optimizer
 from zoo.tasks.classify import Classify
 from zoo.training.loop import Loop
 from zoo.training.progress import Progress
-from zoo.training.schedule import warmup_cosine
+from zoo.training.recipe import Recipe
+from zoo.training.schedule import make_schedule
 
 NETWORKS = {
     "resnet110_sd_cifar10": {"blocks": (2, 1, 1), "survival": 0.1},
@@ -33,7 +34,7 @@ if __name__ == "__main__":
                 loader,
                 loader,
                 optimizer,
-                warmup_cosine(optimizer, len(loader)),
+                make_schedule(Recipe(), optimizer, len(loader), len(loader)),
                 step=Classify().step(None),
                 epochs=1,
                 accelerator=accelerator,

@@ -34,6 +34,11 @@ OPTIMIZERS = {
     "adamw": OptimizerSpec("AdamW", 1e-3, 0.01),
     "lbfgs": OptimizerSpec("LBFGS", 1.0, 0.0),
 }
+TAKES = {  # options beside the rates, by torch's names
+    "momentum": ("momentum", "nesterov", "rmsprop"),
+    "alpha": ("rmsprop",),
+    "eps": ("adagrad", "rmsprop", "adam", "adamw"),
+}
 STEPWISE = tuple(name for name in OPTIMIZERS if name != "lbfgs")  # that take a step per batch
 
 
@@ -48,6 +53,16 @@ def check_rates(name: str, lr: float | None, weight_decay: float | None) -> None
         raise InputError(f"weight_decay={weight_decay}: lbfgs has none, add it to the loss")
 
 
+def check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Raises InputError for an option of TAKES that the optimizer does not have."""
+    for option, value in options.items():
+        if option in TAKES and name not in TAKES[option]:
+            shown = "rms_decay" if option == "alpha" else option
+            raise InputError(f"{shown}={value}: {name} has none")
+    if name == "nesterov" and options.get("momentum") == 0:
+        raise InputError("momentum=0: nesterov needs more")
+
+
 def make_optimizer(
     name: str,
     parameters: Iterable[Any],
@@ -56,11 +71,13 @@ def make_optimizer(
     **options: Any,
 ) -> torch.optim.Optimizer:
     """An optimizer of OPTIMIZERS over parameters, or groups of them; a group that names
-    its own rate or weight decay keeps it. None is the default above. Raises InputError.
+    its own rate or weight decay keeps it. None is the default above, `options` are
+    torch's. Raises InputError.
     """
     import torch
 
     check_rates(name, lr, weight_decay)
+    check_options(name, options)
     spec = OPTIMIZERS[name]
     options = {**spec.options, **options, "lr": spec.lr if lr is None else lr}
     if name != "lbfgs":

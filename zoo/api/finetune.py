@@ -86,7 +86,8 @@ def finetune(
     starts; WeightsError when published weights cannot be had; ZooError when the loss is
     no longer finite.
     """
-    from zoo.training.recipe import load_recipe, plain
+    from zoo.training.recipe import plain
+    from zoo.training.recipe_files import load_recipe
 
     if resume is not None:
         given = [name for name, value in (

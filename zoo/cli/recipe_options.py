@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from zoo.training.recipe import Option, Recipe
+from zoo.training.option import Option
+from zoo.training.recipe import Recipe
 
 Command = Callable[..., Any]
 
@@ -25,6 +26,19 @@ class NumberOrWord(click.ParamType):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> int | str:
         return value if value in self.words else click.INT.convert(value, param, ctx)
+
+
+class Numbers(click.ParamType):
+    """A number, or several with commas between them."""
+
+    name = "numbers"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | tuple[float, ...]:
+        parts: list[Any] = str(value).split(",")
+        found = tuple(click.FLOAT.convert(part, param, ctx) for part in parts)
+        return found if len(found) > 1 else found[0]
 
 
 def recipe_options(command: Command) -> Command:
@@ -64,4 +78,6 @@ def _type(known: Option) -> click.ParamType | type:
         return click.Choice(known.choices)
     if known.words:
         return NumberOrWord(known.words)
+    if known.many:
+        return Numbers()
     return known.kind

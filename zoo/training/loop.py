@@ -18,6 +18,7 @@ from zoo.training.interrupts import Interrupts, Stopped
 from zoo.training.metrics import MetricAverager, Record
 from zoo.training.progress import Progress
 from zoo.training.random_state import random_state, set_random_state
+from zoo.training.schedule import Schedule
 from zoo.training.step import Step
 from zoo.training.update import Updater
 
@@ -51,7 +52,7 @@ class Loop:
         train: Iterable[Any],
         val: Iterable[Any],
         optimizer: torch.optim.Optimizer,
-        schedule: Any,
+        schedule: Schedule,
         *,
         step: Step,
         epochs: int,

@@ -4,39 +4,28 @@ recipes/ and the entry in config.json are made from its fields.
 
 from __future__ import annotations
 
-import os
-import tomllib
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass, fields, replace
+from itertools import pairwise
 from typing import Any, TypedDict
 
-from zoo.errors import InputError, UsageError, check_choice, nearest
-from zoo.optimizers import OPTIMIZERS, STEPWISE, check_rates
-from zoo.paths import PACKAGE
+from zoo.errors import InputError, nearest
+from zoo.optimizers import OPTIMIZERS, STEPWISE, check_options, check_rates
 from zoo.spec import image_shape
+from zoo.training.option import check, option
 
-FOLDER = PACKAGE / "recipes"
-
-
-@dataclass(frozen=True)
-class Option:
-    """What is known of a field: its `help`, what it may be, how it reads on the command
-    line.
-    """
-
-    help: str
-    kind: type = str  # of its values on the command line
-    choices: tuple[str, ...] = ()  # the only values
-    words: tuple[str, ...] = ()  # values besides numbers
-    least: int | None = None  # of whole numbers
-    metavar: str | None = None
-    default_words: str = ""  # where None stands for what depends on the rest
-
-
-def option(default: Any, help: str, **known: Any) -> Any:
-    """A field of Recipe."""
-    return field(default=default, metadata={"option": Option(help, **known)})
+SCHEDULES = {  # the options that each has
+    "cosine": ("warmup",),
+    "one-cycle": ("warmup", "cycle_momentum"),
+    "step": ("warmup", "lr_milestones", "lr_every", "lr_factor"),
+    "plateau": ("warmup", "lr_factor", "lr_patience"),
+    "linear": ("warmup",),
+    "constant": ("warmup",),
+}
+# what goes back to its default where another schedule or optimizer is chosen
+OF_SCHEDULE = ("warmup", "lr_milestones", "lr_every", "lr_factor", "lr_patience", "cycle_momentum")
+OF_OPTIMIZER = ("lr", "weight_decay", "momentum", "rms_decay", "eps", "cycle_momentum")
 
 
 def _per_optimizer(attribute: str) -> str:
@@ -55,27 +44,80 @@ class Recipe:
         32, "Examples per step; auto: what fits.", kind=int, least=1, words=("auto",),
         metavar="N|auto",
     )  # fmt: skip
-    accumulation: int = option(1, "Batches whose gradients make one step.", kind=int, least=1)
     optimizer: str = option(
         "adamw", "momentum and nesterov are SGD with momentum 0.9.", choices=STEPWISE
     )
     lr: float | None = option(
-        None, "Highest learning rate.", kind=float, default_words=_per_optimizer("lr")
-    )
+        None, "Highest learning rate; step: that of the start.", kind=float,
+        default_words=_per_optimizer("lr"),
+    )  # fmt: skip
     weight_decay: float | None = option(
         None, "Of weights, not of biases and norms.", kind=float,
         default_words=_per_optimizer("weight_decay"),
     )  # fmt: skip
-    clip: float | None = option(
-        None, "Largest norm of the gradients.", kind=float, default_words="none"
+    momentum: float | None = option(
+        None, "Of momentum, nesterov and rmsprop.", kind=float, between=(0, 1),
+        default_words="0.9, rmsprop 0",
+    )  # fmt: skip
+    rms_decay: float | None = option(
+        None, "Of rmsprop's mean of squared gradients.", kind=float, between=(0, 1),
+        default_words="0.99",
+    )  # fmt: skip
+    eps: float | None = option(
+        None, "Added to the divisor of adagrad, rmsprop, adam and adamw.", kind=float, above=0,
+        default_words="the optimizer's: 1e-8, adagrad 1e-10",
+    )  # fmt: skip
+    schedule: str = option(
+        "cosine",
+        "Course of the learning rate; step: times lr_factor at lr_milestones or every lr_every "
+        "epochs; plateau: where validation stalls; linear: down to 0.",
+        choices=tuple(SCHEDULES),
     )
-    ema: float | None = option(
-        None, "Decay of the weights' moving average, which is evaluated.", kind=float,
+    warmup: float | None = option(
+        None, "Part of the training in which the learning rate rises.", kind=float,
+        between=(0, 1), default_words="0.1 cosine, 0.3 one-cycle, 0 the others",
+    )  # fmt: skip
+    lr_milestones: tuple[float, ...] | None = option(
+        None, "Parts of the training after which the learning rate changes.", kind=float,
+        many=True, between=(0, 1), metavar="0.5,0.75", default_words="none",
+    )  # fmt: skip
+    lr_every: int | None = option(
+        None, "Epochs between two changes of the learning rate.", kind=int, least=1,
         default_words="none",
     )  # fmt: skip
+    lr_factor: float | tuple[float, ...] | None = option(
+        None, "The learning rate is multiplied by this; one number, or one per milestone.",
+        kind=float, many=True, above=0, metavar="0.1", default_words="0.1",
+    )  # fmt: skip
+    lr_patience: int | None = option(
+        None, "Epochs without a better validation after which a plateau is one.", kind=int,
+        least=1, default_words="5",
+    )  # fmt: skip
+    cycle_momentum: bool = option(
+        False, "one-cycle: momentum falls from 0.95 to 0.85 and rises again.", kind=bool
+    )
+    clip: float | None = option(
+        None, "Largest norm of all gradients together.", kind=float, above=0, default_words="none"
+    )
+    accumulation: int = option(1, "Parts that a batch is computed in.", kind=int, least=1)
+    ema: float | None = option(
+        None, "Decay of the running average of the weights, which is what is evaluated and saved.",
+        kind=float, above=0, between=(0, 1), default_words="none",
+    )  # fmt: skip
     patience: int | None = option(
-        None, "Stop after so many epochs without a better one.", kind=int, least=1,
-        default_words="never",
+        None, "Epochs without a better validation after which training stops.", kind=int, least=1,
+        default_words="none",
+    )  # fmt: skip
+    label_smoothing: float = option(
+        0.0, "Part of a label that is spread over all classes.", kind=float, between=(0, 1)
+    )
+    mixup: float = option(
+        0.0, "Blend pairs of images by a share from Beta(a, a); 0: none.", kind=float,
+        between=(0, math.inf), metavar="A",
+    )  # fmt: skip
+    cutmix: float = option(
+        0.0, "Paste a part of another image, its area from Beta(a, a); 0: none; with mixup: one "
+        "of them by even chance.", kind=float, between=(0, math.inf), metavar="A",
     )  # fmt: skip
     val_fraction: float | None = option(
         None, "Part for validation, of data that bring none.", kind=float, default_words="0.2"
@@ -107,31 +149,71 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for each in fields(self):
-            object.__setattr__(self, each.name, plain(getattr(self, each.name)))
-            _check(each.name, getattr(self, each.name), each.metadata["option"], each.default)
+            value = plain(getattr(self, each.name))
+            if isinstance(value, list):
+                value = tuple(value)
+            elif each.name == "lr_milestones" and isinstance(value, (int, float)):
+                value = (value,)
+            object.__setattr__(self, each.name, value)
+            check(each.name, value, each.metadata["option"], each.default)
         check_rates(self.optimizer, self.lr, self.weight_decay)
+        check_options(self.optimizer, self.optimizer_options())
+        self._check_schedule()
+        if isinstance(self.batch_size, int) and self.accumulation > self.batch_size:
+            raise InputError(
+                f"accumulation={self.accumulation}: a batch of {self.batch_size} has fewer parts"
+            )
         if self.input_size is not None:
             image_shape(self.input_size)
-        if self.clip is not None and not self.clip > 0:
-            raise InputError(f"clip={self.clip}: needs a number above 0")
-        if self.ema is not None and not 0 < self.ema < 1:
-            raise InputError(f"ema={self.ema}: needs a number between 0 and 1, e.g. 0.999")
         for name in ("val_fraction", "test_fraction"):
             value = getattr(self, name)
             if value is not None and not 0 < value < 1:
                 raise InputError(f"{name}={value}: needs a number between 0 and 1")
 
     def changed(self, changes: Mapping[str, Any]) -> Recipe:
-        """The same with other values. Raises InputError for a key that it does not
-        have.
+        """The same with other values. Another optimizer or schedule brings its own
+        defaults. Raises InputError for a key that it does not have.
         """
         known = [each.name for each in fields(self)]
         for key in changes:
             if key not in known:
                 near = nearest(key, known) or f"; its options: {', '.join(known)}"
                 raise InputError(f"a recipe has no option {key!r}{near}")
-        lists = {key: tuple(value) for key, value in changes.items() if isinstance(value, list)}
-        return replace(self, **{**changes, **lists})
+        base: dict[str, Any] = {}
+        for key, belonging in (("optimizer", OF_OPTIMIZER), ("schedule", OF_SCHEDULE)):
+            if changes.get(key, getattr(self, key)) != getattr(self, key):
+                base |= {each.name: each.default for each in fields(self) if each.name in belonging}
+        for key, other in (("lr_every", "lr_milestones"), ("lr_milestones", "lr_every")):
+            if changes.get(key) is not None:
+                base[other] = None
+        return replace(self, **{**base, **changes})
+
+    def optimizer_options(self) -> dict[str, float]:
+        """What `make_optimizer` takes beside the rates, by torch's names."""
+        found = {"momentum": self.momentum, "alpha": self.rms_decay, "eps": self.eps}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def _check_schedule(self) -> None:
+        """Raises InputError for options that the schedule does not have, lacks, or that
+        contradict each other.
+        """
+        name, milestones, factor = self.schedule, self.lr_milestones, self.lr_factor
+        for key in OF_SCHEDULE:
+            value = getattr(self, key)
+            if value not in (None, False) and key not in SCHEDULES[name]:
+                raise InputError(f"{key}={value!r}: schedule={name!r} has none")
+        if name == "step" and (milestones is None) == (self.lr_every is None):
+            raise InputError("schedule='step': needs either lr_milestones or lr_every")
+        if milestones is not None:
+            rising = all(early < late for early, late in pairwise((0.0, *milestones)))
+            if not (milestones and rising):
+                raise InputError(
+                    f"lr_milestones={milestones!r}: needs rising parts of the training above 0"
+                )
+        if isinstance(factor, tuple) and len(factor) != len(milestones or ()):
+            raise InputError(f"lr_factor={factor!r}: needs one number, or one per milestone")
+        if self.cycle_momentum and self.optimizer not in ("momentum", "nesterov"):
+            raise InputError(f"cycle_momentum=True: {self.optimizer} has no momentum to cycle")
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -155,13 +237,26 @@ class RecipeChanges(TypedDict, total=False):
 
     epochs: int
     batch_size: int | str
-    accumulation: int
     optimizer: str
     lr: float | None
     weight_decay: float | None
+    momentum: float | None
+    rms_decay: float | None
+    eps: float | None
+    schedule: str
+    warmup: float | None
+    lr_milestones: tuple[float, ...] | None
+    lr_every: int | None
+    lr_factor: float | tuple[float, ...] | None
+    lr_patience: int | None
+    cycle_momentum: bool
     clip: float | None
+    accumulation: int
     ema: float | None
     patience: int | None
+    label_smoothing: float
+    mixup: float
+    cutmix: float
     val_fraction: float | None
     test_fraction: float | None
     input_size: int | str | tuple[int, ...] | None
@@ -170,47 +265,3 @@ class RecipeChanges(TypedDict, total=False):
     workers: int | None
     cpu: bool
     mixed_precision: str | None
-
-
-def load_recipe(name: str | os.PathLike[str] | Recipe = "finetune") -> Recipe:
-    """The recipe of a name or of a TOML file; what it leaves out has Recipe's default.
-
-    Raises UsageError for a name or file that there is not, InputError for what it says
-    wrongly.
-    """
-    if isinstance(name, Recipe):
-        return name
-    path = Path(name)
-    if path.suffix != ".toml":
-        path = FOLDER / f"{name}.toml"
-        if not path.is_file():
-            known = sorted(file.stem for file in FOLDER.glob("*.toml"))
-            near = nearest(str(name), known) or f": expected {', '.join(known)} or a TOML file"
-            raise UsageError(f"there is no recipe {str(name)!r}{near}")
-    try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror or error}") from error
-    except ValueError as error:  # of TOML and of UTF-8
-        raise InputError(f"{path} is no TOML file: {error}") from error
-    try:
-        return Recipe().changed(found)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-
-
-def _check(name: str, value: Any, known: Option, default: Any) -> None:
-    """The type of a value, and its bounds where they are whole numbers."""
-    if (value is None and default is None) or value in known.words:
-        return
-    if known.choices:
-        check_choice("recipe", name, value, known.choices)
-    elif known.kind is bool:
-        check_choice("recipe", name, value, (True, False))
-    elif known.kind is int:
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if not whole or value < (known.least or 0):
-            other = "".join(f", or {word!r}" for word in known.words)
-            raise InputError(f"{name}={value!r}: needs a whole number from {known.least} on{other}")
-    elif known.kind is float and (isinstance(value, bool) or not isinstance(value, (int, float))):
-        raise InputError(f"{name}={value!r}: needs a number")

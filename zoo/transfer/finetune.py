@@ -29,7 +29,7 @@ from zoo.training.progress import Progress
 from zoo.training.recipe import Recipe
 from zoo.training.run import Run, early_stop
 from zoo.training.run_folder import RunFolder
-from zoo.training.schedule import warmup_cosine
+from zoo.training.schedule import make_schedule
 from zoo.training.shared_folder import folder_of
 from zoo.training.step import Loss
 from zoo.transfer.batch_size import DEFAULT_BATCH, auto_batch_size
@@ -80,7 +80,7 @@ def train_network(
     train, val = task.loaders(
         prepared.split,
         recipe,
-        batch_size=batch_size * recipe.accumulation,
+        batch_size=batch_size,
         seed=seed,
         rank=accelerator.process_index,
         world=accelerator.num_processes,
@@ -97,7 +97,18 @@ def train_network(
     if prepared.preprocessing and isinstance(getattr(model, "preprocessing", None), Preprocessing):
         model.preprocessing = prepared.preprocessing  # type: ignore[assignment]
     optimizer = make_optimizer(
-        recipe.optimizer, decay_groups(model), recipe.lr, recipe.weight_decay
+        recipe.optimizer,
+        decay_groups(model),
+        recipe.lr,
+        recipe.weight_decay,
+        **recipe.optimizer_options(),
+    )
+    schedule = make_schedule(
+        recipe,
+        optimizer,
+        recipe.epochs * len(train),
+        len(train),
+        higher_is_better=task.higher_is_better,
     )
     chosen = replace(
         recipe,
@@ -149,6 +160,9 @@ def train_network(
 
     def after_epoch(record: Record, module: nn.Module) -> None:
         folder.epoch(record, module)
+        # a loss of the user's own may measure nothing else
+        other = -record["val_loss"] if task.higher_is_better else record["val_loss"]
+        schedule.end_epoch(record.get(f"val_{task.metric}", other))
         if callback:
             callback(record, module)
 
@@ -160,7 +174,7 @@ def train_network(
             train,
             val,
             optimizer,
-            warmup_cosine(optimizer, recipe.epochs * len(train)),
+            schedule,
             step=task.step(prepared.split, loss or family_loss),
             epochs=recipe.epochs,
             accelerator=accelerator,
@@ -170,7 +184,7 @@ def train_network(
             stop=early_stop(folder.config, recipe.patience),
             unit=task.unit,
             metric=task.metric,
-            limit=batch_size if recipe.accumulation > 1 else 0,
+            limit=-(-batch_size // recipe.accumulation),
             clip=recipe.clip,
             ema=recipe.ema,
         )
