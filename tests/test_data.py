@@ -753,7 +753,7 @@ def test_small_images_are_never_mirrored_and_photos_are():
     assert all(white(Image.new("L", (8, 8), 255)).abs().max() < 1e-5 for _ in range(20)), (
         "turning brings in black corners"
     )
-    with pytest.raises(InputError, match="'photo', 'small' or 'none'"):
+    with pytest.raises(InputError, match="augment='flip': expected 'photo', 'inception'"):
         build_transform(CFG, train=True, augment="flip")
 
 

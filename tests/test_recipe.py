@@ -13,8 +13,8 @@ import torch
 from click.testing import CliRunner
 
 from zoo.cli import cli
+from zoo.data.augment import AUGMENTATIONS
 from zoo.data.splits import DEFAULT_VAL_FRACTION
-from zoo.data.transforms import AUGMENTATIONS
 from zoo.errors import InputError, UsageError
 from zoo.optimizers import OPTIMIZERS, STEPWISE
 from zoo.training.recipe import OF_OPTIMIZER, OF_SCHEDULE, SCHEDULES, Recipe, RecipeChanges

@@ -16,7 +16,7 @@ import torch
 
 from zoo.data.datasets import DataSplit, ImageDataset, transformed
 from zoo.data.image import EvalTransform, convert, decode
-from zoo.data.pixels import AUGMENTS, PixelDataset, PixelTransform, to_image
+from zoo.data.pixels import PixelDataset, PixelTransform, fits_pixels, to_image
 from zoo.data.transforms import build_transform
 from zoo.errors import DataError, warn
 from zoo.spec import Preprocessing
@@ -30,19 +30,21 @@ def prepared(
     augment: str,
     *,
     cache: str = "auto",
+    colours: torch.Tensor | None = None,
     progress: bool = True,
 ) -> DataSplit:
-    """The split with the preprocessing of a network, in training with `augment`.
+    """The split with the preprocessing of a network, in training with `augment`;
+    `colours`: see `build_transform`.
 
     `cache`: "on" holds the decoded images in memory, "auto" where they fit into a
     quarter of what is free; `split.cached` says which it became. The images are the
     same either way; what is drawn for them is not.
     """
-    whole = AUGMENTS.keys() >= {augment}
+    whole = fits_pixels(augment)
     size = _bytes(split, preprocessing, whole)
     if cache == "off" or not size or (cache == "auto" and size > SHARE * free_memory()):
         evaluate = EvalTransform(preprocessing)
-        train = build_transform(preprocessing, train=True, augment=augment)
+        train = evaluate if augment == "none" else _varied(preprocessing, augment, colours)
         return replace(
             split,
             train=transformed(split.train, train),
@@ -64,11 +66,18 @@ def prepared(
         transform = PixelTransform(preprocessing, augment)
         held["train"] = _pixels(split.train, geometry, transform, **options)
     else:
-        held["train"] = _decoded(split.train, preprocessing, augment, **options)
+        train = _varied(preprocessing, augment, colours)
+        held["train"] = _decoded(split.train, preprocessing, train, **options)
     if skipped:
         named = ", ".join(f"{file} ({reason})" for file, reason in list(skipped.items())[:5])
         warn(f"{len(skipped)} images cannot be read and are skipped: {named}")
     return replace(split, **held, skipped={**split.skipped, **skipped}, cached=True)
+
+
+def _varied(
+    preprocessing: Preprocessing, augment: str, colours: torch.Tensor | None
+) -> Callable[[Any], Any]:
+    return build_transform(preprocessing, train=True, augment=augment, colours=colours)
 
 
 def free_memory() -> int:
@@ -127,15 +136,13 @@ def _pixels(
 
 
 def _decoded(
-    dataset: Any, preprocessing: Preprocessing, augment: str, **options: Any
+    dataset: Any, preprocessing: Preprocessing, transform: Callable[[Any], Any], **options: Any
 ) -> ImageDataset:
     """All images as they are, in the network's colours."""
     channels = preprocessing.input_size[0]
     pairs = list(_images(dataset, lambda image: convert(image, channels), **options))
     images, targets = zip(*pairs, strict=True)
-    return ImageDataset(
-        images, targets, build_transform(preprocessing, train=True, augment=augment)
-    )
+    return ImageDataset(images, targets, transform)
 
 
 def _bytes_of(image: Any) -> torch.Tensor:

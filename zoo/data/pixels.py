@@ -4,21 +4,20 @@ it and prepared at once, on whatever device they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from zoo.data.transforms import affine_border
+from zoo.data.augment import AUGMENTATIONS, DRAWS
 from zoo.errors import check_choice
 from zoo.spec import Preprocessing
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Augment = Callable[[Tensor, Tensor], Tensor]
 MASK = 0xFFFFFFFF  # of 32 bits
 
 
@@ -91,34 +90,52 @@ class PixelTransform:
     """(N, C, H, W) uint8 of the input's size to input tensors, on the same device: to
     [0, 1], augmented, minus the mean, over the standard deviation.
 
-    `augment`: "none", "small" (turned, moved and scaled a little) or "cifar" (padded
-    with 4 black pixels, cut out at random and mirrored by half; He et al. 2015, section
-    4.2). `draws` numbers in [0, 1) are needed for an image; those that are not given
-    come from torch's global generator.
+    `augment`: one of AUGMENTATIONS that `fits_pixels`. `draws` numbers in [0, 1) are
+    needed for an image; those that are not given come from torch's global generator.
     """
 
     def __init__(self, preprocessing: Preprocessing, augment: str = "none") -> None:
-        check_choice("PixelTransform", "augment", augment, AUGMENTS)
+        known = [each for each in AUGMENTATIONS if fits_pixels(each)]
+        check_choice("PixelTransform", "augment", augment, known)
         self.preprocessing = preprocessing
-        self.draws, self.before, self.after = AUGMENTS[augment]
+        self.augmentation = AUGMENTATIONS[augment]
+        height, width = preprocessing.input_size[1:]
+        self.draws = 3 if self.augmentation.pad else 0
+        if distortion := self.augmentation.distortion:
+            self.draws = DRAWS + (2 * height * width if distortion.alpha else 0)
 
     def __call__(self, data: Tensor, draws: Tensor | None = None) -> Tensor:
         if draws is None:
             draws = torch.rand(len(data), self.draws, device=data.device)
-        if self.before and draws.shape[1]:
-            data = self.before(data, draws)
+        chosen = self.augmentation if draws.shape[1] else AUGMENTATIONS["none"]
+        if chosen.pad:
+            padding = round(chosen.pad * min(data.shape[2:]) / 32)
+            data = pad_crop_mirror(data, draws, padding, reflect=chosen.reflect)
         scaled = data.to(torch.float32).mul_(1 / 255)
-        if self.after and draws.shape[1]:
-            scaled = self.after(scaled, draws)
+        if chosen.distortion:
+            drawn = 2 * draws - 1
+            field = (
+                drawn[:, DRAWS:].view(-1, 2, *data.shape[2:]) if chosen.distortion.alpha else None
+            )
+            scaled = chosen.distortion.distorted(scaled, drawn[:, :DRAWS], field)
         wanted = self.preprocessing
         mean, std = (scaled.new_tensor(each).view(-1, 1, 1) for each in (wanted.mean, wanted.std))
         return scaled.sub_(mean).div_(std)
 
 
-def pad_crop_mirror(data: Tensor, draws: Tensor, padding: int = 4) -> Tensor:
+def fits_pixels(augment: str) -> bool:
+    """Whether an augmentation begins with images of the input's size."""
+    chosen = AUGMENTATIONS[augment]
+    return not (chosen.part or chosen.scale or chosen.jitter or chosen.colours)
+
+
+def pad_crop_mirror(
+    data: Tensor, draws: Tensor, padding: int = 4, *, reflect: bool = False
+) -> Tensor:
     """Cut images of the same size out of the padded ones, and mirror half of them."""
     count, channels, height, width = data.shape
-    padded = torch.nn.functional.pad(data, (padding,) * 4).flatten(2)
+    mode = "reflect" if reflect else "constant"
+    padded = torch.nn.functional.pad(data, (padding,) * 4, mode=mode).flatten(2)
     top, left = (draws[:, :2] * (2 * padding + 1)).long().unbind(1)
     columns = torch.arange(width, device=data.device).expand(count, width)
     columns = torch.where(draws[:, 2:3] < 0.5, columns.flip(1), columns) + left[:, None]
@@ -126,14 +143,6 @@ def pad_crop_mirror(data: Tensor, draws: Tensor, padding: int = 4) -> Tensor:
     places = (rows[:, :, None] * (width + 2 * padding) + columns[:, None]).flatten(1)
     found = padded.gather(2, places[:, None].expand(-1, channels, -1))
     return found.view(count, channels, height, width)
-
-
-# draws per image, on bytes, on numbers
-AUGMENTS: dict[str, tuple[int, Augment | None, Augment | None]] = {
-    "none": (0, None, None),
-    "small": (4, None, affine_border),
-    "cifar": (3, pad_crop_mirror, None),
-}
 
 
 def uniform(indices: Tensor, count: int, seed: int, epoch: int) -> Tensor:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from zoo.data.augment import AUGMENTATIONS, RandomColourShift, geometry
 from zoo.data.image import INTERPOLATIONS, convert, resized_side, stretched_sides, trim
-from zoo.errors import check_choice
+from zoo.errors import InputError, check_choice
 from zoo.spec import Preprocessing
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-AUGMENTATIONS = ("photo", "small", "none")
+COLOUR_SAMPLE = 300  # images that the principal colours are computed from
 
 
 class Channels:
@@ -38,51 +38,18 @@ class Channels:
         return f"Channels({self.channels})"
 
 
-class RandomAffineBorder:
-    """`affine_border` at random; (C, H, W) floating point."""
-
-    def __call__(self, image: Tensor) -> Tensor:
-        import torch
-
-        return affine_border(image[None], torch.rand(1, 4))[0]
-
-    def __repr__(self) -> str:
-        return "RandomAffineBorder()"
-
-
-def affine_border(
-    images: Tensor, draws: Tensor, degrees: float = 10, shift: float = 0.08, zoom: float = 0.1
-) -> Tensor:
-    """Turn each image (N, C, H, W) by up to `degrees`, scale it by up to `zoom` and
-    move it by up to `shift` of the size; `draws` (N, 4) in [0, 1) say how much.
-
-    What comes in from outside has the colour of the border, whatever it is:
-    torchvision's RandomAffine brings in black.
-    """
-    import torch
-    import torch.nn.functional as F
-
-    # shifts are in units of half the size
-    most = draws.new_tensor((math.radians(degrees), zoom, 2 * shift, 2 * shift))
-    angle, scale, right, down = ((2 * draws - 1) * most).unbind(1)
-    cos, sin = angle.cos() / (1 + scale), angle.sin() / (1 + scale)
-    height, width = images.shape[-2:]
-    back = torch.stack(
-        [cos, -sin * (height / width), right, sin * (width / height), cos, down], 1
-    ).view(-1, 2, 3)
-    grid = F.affine_grid(back, list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
-
-
 def build_transform(
-    preprocessing: Preprocessing, *, train: bool = False, augment: str = "photo"
+    preprocessing: Preprocessing,
+    *,
+    train: bool = False,
+    augment: str = "photo",
+    colours: Tensor | None = None,
 ) -> Callable[[Any], Any]:
     """torchvision v2 transform, image to tensor (C, H, W), as `preprocessing` says; in
     evaluation of PIL images it gives what `zoo.data.image.EvalTransform` gives.
 
-    In training, by `augment`: "photo" cuts out a random part (8 to 100 % of the area)
-    and mirrors half of them; "small" turns, moves and scales a little and mirrors
-    nothing, as mirrored digits are no digits; "none" is as in evaluation. Raises
+    In training, as an entry of AUGMENTATIONS says; "none" is as in evaluation.
+    `colours` are the `principal_colours` of the data, for those that shift them. Raises
     InputError for another one.
     """
     import torch
@@ -90,28 +57,54 @@ def build_transform(
 
     check_choice("transforms", "augment", augment, AUGMENTATIONS)
     check_choice("transforms", "interpolation", preprocessing.interpolation, INTERPOLATIONS)
+    chosen = AUGMENTATIONS[augment if train else "none"]
     channels, *size = preprocessing.input_size
     how = InterpolationMode(preprocessing.interpolation)
-    small = train and augment == "small"
-    if train and augment == "photo":
-        geometry = [v2.RandomResizedCrop(size, interpolation=how), v2.RandomHorizontalFlip()]
-    elif small:
-        geometry = [v2.Resize(size, how)]
+    side = resized_side(preprocessing)
+    if chosen != AUGMENTATIONS["none"]:
+        steps = geometry(chosen, size, side, how)
     elif preprocessing.crop_mode == "squash":
         sides = stretched_sides(preprocessing)[::-1]  # (H, W)
-        geometry = [v2.Resize(sides, how), v2.CenterCrop(size)]
+        steps = [v2.Resize(sides, how), v2.CenterCrop(size)]
     else:
-        geometry = [trim, v2.Resize(resized_side(preprocessing), how), v2.CenterCrop(size)]
+        steps = [trim, v2.Resize(side, how), v2.CenterCrop(size)]
     steps = [
         Channels(channels),
-        *geometry,
+        *steps,
         v2.ToImage(),
         v2.ToPureTensor(),
         v2.ToDtype(torch.float32, scale=True),
     ]
-    if small:
-        steps.append(RandomAffineBorder())
+    if chosen.distortion:
+        steps.append(chosen.distortion)
+    if chosen.colours:
+        if colours is None:
+            raise InputError(
+                f"augment={augment!r}: needs colours=principal_colours(data, channels)"
+            )
+        steps.append(RandomColourShift(colours))
     return v2.Compose([*steps, v2.Normalize(preprocessing.mean, preprocessing.std)])
+
+
+def principal_colours(dataset: Any, channels: int) -> Tensor:
+    """(C, C), a column per principal component of the pixels of a data set of (image,
+    label), times its variance; of images in [0, 1], as on 0..255 the shifts would be
+    larger than the range. From the pixels of some hundred images spread over the set.
+    """
+    import torch
+    from torchvision.transforms.v2 import functional
+
+    count = min(len(dataset), COLOUR_SAMPLE)
+    pixels = []
+    for number in range(count):
+        image = Channels(channels)(dataset[number * len(dataset) // count][0])
+        flat = functional.to_dtype(functional.to_image(image), torch.float64, scale=True).flatten(1)
+        pixels.append(flat[:, :: max(flat.shape[1] // 1000, 1)])
+    covariance = torch.cov(torch.cat(pixels, 1)).reshape(channels, channels)
+    variances, vectors = torch.linalg.eigh(covariance)
+    largest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
+    vectors = vectors * largest.sign()  # which of both is a library's choice
+    return (vectors * variances.clamp(min=0)).float()
 
 
 def preprocessing_of(model: nn.Module) -> Preprocessing:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from zoo.data.augment import AUGMENTATIONS
 from zoo.data.cache import prepared
 from zoo.data.classes import Classes
 from zoo.data.datasets import SMALL, DataSplit, ImageDataset
@@ -22,7 +23,7 @@ from zoo.data.labels import check_batch, check_labels, first_batch
 from zoo.data.open import open_data
 from zoo.data.order import Order, OrderedLoader
 from zoo.data.pixels import PixelBatch, PixelDataset
-from zoo.data.transforms import preprocessing_of
+from zoo.data.transforms import preprocessing_of, principal_colours
 from zoo.data.views import Views
 from zoo.errors import DataError, UsageError, warn
 from zoo.spec import ImageInput, Preprocessing
@@ -116,7 +117,11 @@ class Classify(Task):
         augment = recipe.augment
         if augment == "auto":
             augment = "small" if split.small else "photo"
-        return Prepared(prepared(split, preprocessing, augment, cache=recipe.cache), preprocessing)
+        colours = None
+        if AUGMENTATIONS[augment].colours:
+            colours = principal_colours(split.train, preprocessing.input_size[0])
+        ready = prepared(split, preprocessing, augment, cache=recipe.cache, colours=colours)
+        return Prepared(ready, preprocessing)
 
     def loaders(
         self,

@@ -23,6 +23,10 @@ SCHEDULES = {  # the options that each has
     "linear": ("warmup",),
     "constant": ("warmup",),
 }
+AUGMENTATIONS = (
+    "auto", "photo", "inception", "crop", "crop-mirror", "alexnet", "vgg", "resnet", "cifar",
+    "cifar-reflect", "small", "affine", "elastic", "none",
+)  # fmt: skip
 # what goes back to its default where another schedule or optimizer is chosen
 OF_SCHEDULE = ("warmup", "lr_milestones", "lr_every", "lr_factor", "lr_patience", "cycle_momentum")
 OF_OPTIMIZER = ("lr", "weight_decay", "momentum", "rms_decay", "eps", "cycle_momentum")
@@ -130,9 +134,13 @@ class Recipe:
     )
     augment: str = option(
         "auto",
-        "photo: random crops, mirrored; small: shifted and turned, not mirrored; auto: small up "
-        "to 40 pixels.",
-        choices=("auto", "photo", "small", "none"),
+        "photo: random parts, mirrored; inception: the same with other colours; crop: of the "
+        "enlarged image; crop-mirror; alexnet, vgg and resnet: crop-mirror, enlarged at random in "
+        "the latter two, with a shift of colours; cifar: moved by up to 4 of 32 pixels, mirrored; "
+        "cifar-reflect: its border reflected; small: shifted and turned, not mirrored; affine and "
+        "elastic: distorted digits of LeNet-5 and Ciresan; auto: small up to 40 pixels, else "
+        "photo.",
+        choices=AUGMENTATIONS,
     )
     cache: str = option(
         "auto", "Hold the decoded images in memory; auto: in a quarter of what is free.",
