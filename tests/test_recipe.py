@@ -146,7 +146,6 @@ def test_files(tmp_path):
         ({"ema": 1.0}, "ema=1.0: needs a number from 0 to below 1"),
         ({"ema": 0.0}, "ema=0.0: needs a number above 0"),
         ({"accumulation": 0}, "accumulation=0: needs a whole number from 1 on"),
-        ({"accumulation": 64}, "accumulation=64: a batch of 32 has fewer parts"),
         ({"label_smoothing": 1}, "label_smoothing=1: needs a number from 0 to below 1"),
         ({"mixup": -1.0}, "mixup=-1.0: needs a number from 0"),
         ({"cutmix": "yes"}, "cutmix='yes': needs a number"),

@@ -220,9 +220,10 @@ class LeNet5(Classifier):
 
 def discriminative_loss(logits: Tensor, labels: Tensor, j: float = J) -> Tensor:
     """Eq. 9, the mean over the batch of y_D + log(exp(-j) + sum over i of exp(-y_i)),
-    for logits -y (N, K) and labels D (N,).
+    for logits -y (N, K) and labels D (N,), or shares of the classes (N, K).
     """
     extended = F.pad(logits, (0, 1), value=-j)  # j: the penalty of one more, always wrong class
+    labels = F.pad(labels, (0, 1)) if labels.ndim == 2 else labels
     return F.cross_entropy(extended, labels)
 
 

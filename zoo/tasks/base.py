@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from zoo.data.classes import Classes
 from zoo.data.datasets import DataSplit
-from zoo.errors import UsageError
+from zoo.errors import InputError, UsageError
 from zoo.spec import Preprocessing
 from zoo.training.metrics import ChartMetric, Mean
 from zoo.training.step import Loss, Step
@@ -89,7 +89,11 @@ class Task:
         """
 
     def prepare(self, model: nn.Module, split: DataSplit, recipe: Recipe) -> Prepared:
-        """The data as `model` takes them. Raises InputError."""
+        """The data as `model` takes them. Raises InputError for what the recipe asks of
+        images and their classes.
+        """
+        if recipe.label_smoothing or recipe.mixup or recipe.cutmix:
+            raise InputError(f"label_smoothing, mixup and cutmix: the task {self.name} has none")
         return Prepared(split)
 
     def loaders(

@@ -20,12 +20,13 @@ from zoo.data.datasets import SMALL, DataSplit, ImageDataset
 from zoo.data.image import EvalTransform
 from zoo.data.labelled import open_labelled
 from zoo.data.labels import check_batch, check_labels, first_batch
+from zoo.data.mixing import Mixing
 from zoo.data.open import open_data
 from zoo.data.order import Order, OrderedLoader
 from zoo.data.pixels import PixelBatch, PixelDataset
 from zoo.data.transforms import preprocessing_of, principal_colours
 from zoo.data.views import Views
-from zoo.errors import DataError, UsageError, warn
+from zoo.errors import DataError, InputError, UsageError, warn
 from zoo.spec import ImageInput, Preprocessing
 from zoo.tasks.base import EvaluationOptions, Prepared, Task
 from zoo.tasks.classify_files import Files, classify_files
@@ -60,6 +61,7 @@ class Classify(Task):
     def __init__(self) -> None:
         self._checked_in_batches = 0  # classes, where the labels are not all known before
         self._transforms: dict[bool, Any] = {}  # of images held in memory: training or not
+        self._mixing, self._classes = Mixing(), 0
 
     # ------------------------------------------------------------------------- the data
 
@@ -109,8 +111,16 @@ class Classify(Task):
 
     def prepare(self, model: nn.Module, split: DataSplit, recipe: Recipe) -> Prepared:
         """Images get the preprocessing of the network, in training with augmentation;
-        tensors stay as they are.
+        tensors stay as they are. Raises InputError where labels are to be shared among
+        an unknown number of classes.
         """
+        self._mixing = Mixing(recipe.label_smoothing, recipe.mixup, recipe.cutmix)
+        self._classes = len(split.classes)
+        if self._mixing and not self._classes:
+            raise InputError(
+                "label_smoothing, mixup and cutmix need the number of classes: name them with "
+                "classes=…"
+            )
         if not split.size:
             return Prepared(split)
         preprocessing = fit_preprocessing(model, split, recipe.input_size)
@@ -166,16 +176,23 @@ class Classify(Task):
     # ------------------------------------------------------------------------ one batch
 
     def on_device(self, batch: Any, training: bool) -> Any:
-        """Images that are held in memory are prepared here, many at once."""
+        """Images that are held in memory are prepared here, many at once. With label
+        smoothing, mixup or cutmix a batch for training has, instead of class numbers,
+        the shares of the classes (N, classes).
+        """
         if isinstance(batch, PixelBatch):
-            return self._transforms[training](batch.data, batch.draws), batch.targets
-        return batch
-
-    def forward(self, model: nn.Module, batch: Any) -> Any:
+            batch = self._transforms[training](batch.data, batch.draws), batch.targets
         if self._checked_in_batches:
-            part = "training" if model.training else "validation"
-            check_batch(batch[1], self._checked_in_batches, part)
-        return super().forward(model, batch)
+            check_batch(
+                batch[1], self._checked_in_batches, "training" if training else "validation"
+            )
+        if not (training and self._mixing):
+            return batch
+        if not _is_labelled(batch):
+            raise UsageError(
+                "label_smoothing, mixup and cutmix need batches of images and class numbers"
+            )
+        return self._mixing(batch[0], batch[1], self._classes)
 
     def loss(self, outputs: Any, batch: Any, model: nn.Module) -> Tensor:
         """Cross-entropy. Raises UsageError for outputs that are no logits, DataError
@@ -195,11 +212,15 @@ class Classify(Task):
             ) from error
 
     def metrics(self, outputs: Any, batch: Any) -> Mapping[str, Mean]:
-        """Accuracy, where the batch has class numbers and the output logits."""
+        """Accuracy, where the batch has class numbers, or shares of which the largest
+        counts, and the output logits.
+        """
         logits = outputs[0] if isinstance(outputs, tuple) else outputs  # (logits, aux1, …)
-        if not _is_labelled(batch) or not isinstance(logits, Tensor) or logits.ndim != 2:
+        if not isinstance(logits, Tensor) or logits.ndim != 2:
             return {}
-        if batch[1].shape != logits.shape[:1]:
+        if self._mixing and batch[1].shape == logits.shape:
+            batch = batch[0], batch[1].argmax(1)
+        if not _is_labelled(batch) or batch[1].shape != logits.shape[:1]:
             return {}
         right = (logits.detach().argmax(1) == batch[1]).float().mean()
         return {"accuracy": Mean(right, len(logits))}

@@ -103,7 +103,7 @@ class Recipe:
     clip: float | None = option(
         None, "Largest norm of all gradients together.", kind=float, above=0, default_words="none"
     )
-    accumulation: int = option(1, "Parts that a batch is computed in.", kind=int, least=1)
+    accumulation: int = option(1, "Batches whose gradients make one step.", kind=int, least=1)
     ema: float | None = option(
         None, "Decay of the running average of the weights, which is what is evaluated and saved.",
         kind=float, above=0, between=(0, 1), default_words="none",
@@ -167,10 +167,6 @@ class Recipe:
         check_rates(self.optimizer, self.lr, self.weight_decay)
         check_options(self.optimizer, self.optimizer_options())
         self._check_schedule()
-        if isinstance(self.batch_size, int) and self.accumulation > self.batch_size:
-            raise InputError(
-                f"accumulation={self.accumulation}: a batch of {self.batch_size} has fewer parts"
-            )
         if self.input_size is not None:
             image_shape(self.input_size)
         for name in ("val_fraction", "test_fraction"):
