@@ -246,11 +246,13 @@ def test_options_of_the_command_line(called):
         "workers": ("0", 0),
         "mixed_precision": ("bf16", "bf16"),
     }
-    assert {*values, "cpu", "cycle_momentum"} == set(NAMES), "every field has an option"
+    switches = {"check", "cpu", "cycle_momentum"}
+    assert {*values, *switches} == set(NAMES), "every field has an option"
     args = [part for name, (text, _) in values.items() for part in (_flag(name), text)]
     expected = {name: value for name, (_, value) in values.items()}
-    flags = {"cpu": True, "cycle_momentum": True}
-    assert called(*args, *map(_flag, flags)) == {"recipe": "finetune", **flags, **expected}
+    flags = {"cpu": True, "cycle_momentum": True, "check": False}
+    given = called(*args, "--cpu", "--cycle-momentum", "--no-check")
+    assert given == {"recipe": "finetune", **flags, **expected}
     assert called("--batch-size", "8", "--no-cpu") == {
         "recipe": "finetune",
         "batch_size": 8,

@@ -149,6 +149,12 @@ class Recipe:
     workers: int | None = option(
         None, "Processes that read the data.", kind=int, least=0, default_words="by the cores"
     )
+    check: bool = option(
+        True,
+        "Before the run: first loss, gradients, a few examples fitted, dead ReLUs; in at most a "
+        "twentieth of its time.",
+        kind=bool,
+    )
     cpu: bool = option(False, "Use no GPU.", kind=bool)
     mixed_precision: str | None = option(
         None, "Compute in a lower precision.", choices=("no", "bf16", "fp16"),
@@ -267,5 +273,6 @@ class RecipeChanges(TypedDict, total=False):
     augment: str
     cache: str
     workers: int | None
+    check: bool
     cpu: bool
     mixed_precision: str | None
