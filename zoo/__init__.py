@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from zoo.api.check import check as check
+    from zoo.api.check import check_gradients as check_gradients
     from zoo.api.compare import compare as compare
     from zoo.api.create import create as create
     from zoo.api.create import create as create_model
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from zoo.tasks import register_task as register_task
 
 _PUBLIC = {
+    "check": "zoo.api.check",
+    "check_gradients": "zoo.api.check",
     "compare": "zoo.api.compare",
     "create": "zoo.api.create",
     "cross_check": "zoo.api.cross_check",

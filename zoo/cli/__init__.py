@@ -27,6 +27,7 @@ VERBS = {
     "memory": "memory of a training step, predicted; and which batch fits",
     "compare": "many networks in one table",
     "verify": "the figures that a paper prints against the computed ones",
+    "check": "whether a network can be trained: before, and its gradients",
     "finetune": "train a network on your images, with a new head",
     "eval": "accuracy of a trained network on labelled images",
     "predict": "classify image files with a trained network",
@@ -43,7 +44,6 @@ LATER = {  # verbs that are planned: what serves now
     "tune": "`zoo finetune` takes each option by hand",
     "export": "zoo.export_state_dict(WHAT, layout=…) gives the weights in Python",
     "cite": "`zoo info WHAT` shows the paper",
-    "check": "`zoo verify WHAT` holds a network to its paper",
 }
 
 

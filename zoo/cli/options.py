@@ -42,6 +42,21 @@ INPUT_SIZE = click.option(
     help="Images of this size instead of the network's own.",
 )
 
+PRETRAINED = click.option(
+    "--pretrained/--from-scratch",
+    default=None,
+    help="Start from the published weights, or from random ones.  [default: published ones "
+    "where there are some]",
+)
+
+SEED = click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all that is drawn."
+)
+
+
+def data(required: bool, help: str = "Handwritten digits, or a folder of images.") -> Decorator:
+    return click.option("--data", required=required, metavar="digits|FOLDER", help=help)
+
 
 def batch_size(help: str, default: int | None = 1) -> Decorator:
     return click.option(
