@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.utils.data import DataLoader, Dataset
 
-    from zoo.training.checks import Checked
+    from zoo.training.findings import Checked
     from zoo.training.gradient_check import GradientCheck
     from zoo.training.metrics import Mean
     from zoo.training.recipe import Recipe, RecipeChanges

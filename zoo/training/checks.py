@@ -11,7 +11,6 @@ import random
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from itertools import chain, islice, repeat
 from time import perf_counter
 from typing import Any
@@ -21,9 +20,10 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from zoo.errors import ZooError
-from zoo.formatting import Printable, Section, Table, some_of
+from zoo.formatting import some_of
 from zoo.training.dead_units import DeadUnits
 from zoo.training.environment import seeded
+from zoo.training.findings import Checked, Finding
 from zoo.training.loop import Step
 
 TOLERANCE = 0.1  # of the loss of guessing: how far the first loss may lie from it
@@ -35,49 +35,6 @@ FITTED, FALLING = 0.5, 0.8  # of the first loss: from here on it is fitted, or a
 DEAD = 0.8  # share of a layer; an untrained deep network without batch norm may reach a half
 
 MakeOptimizer = Callable[[nn.Module], torch.optim.Optimizer]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """`ok` is None where there is nothing to judge by, or no time was left."""
-
-    check: str
-    ok: bool | None
-    text: str
-
-
-@dataclass(frozen=True, repr=False)
-class Checked(Printable):
-    """What was found, check by check. `dead_relus`: the share of each ReLU module's
-    units that gave 0 for all examples; those that are functions are not seen.
-    """
-
-    findings: tuple[Finding, ...]
-    dead_relus: Mapping[str, float]
-    seconds: float
-
-    @property
-    def ok(self) -> bool:
-        return not self.problems
-
-    @property
-    def problems(self) -> list[str]:
-        """What a user should know of before the run, a line each."""
-        return [f"{each.check}: {each.text}" for each in self.findings if each.ok is False]
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"ok": self.ok, **asdict(self)}
-
-    def sections(self) -> list[Section]:
-        words = {True: "ok", False: "look", None: ""}
-        rows = [[each.check, words[each.ok], each.text] for each in self.findings]
-        found: list[Section] = [
-            Table(["check", "", "found"], rows, ["check", "", "found"], "found")
-        ]
-        if self.dead_relus:
-            shares = [[path or "(whole)", f"{dead:.1%}"] for path, dead in self.dead_relus.items()]
-            found.append(Table(["ReLU", "dead"], shares, ["ReLU"]))
-        return found
 
 
 def check_before(
