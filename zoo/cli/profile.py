@@ -9,6 +9,7 @@ import click
 import zoo
 from zoo.cli import options
 from zoo.errors import UsageError
+from zoo.optimizers import STEPWISE
 
 if TYPE_CHECKING:
     from zoo.count.profile import Profile
@@ -23,7 +24,15 @@ if TYPE_CHECKING:
 @click.option(
     "--stats",
     is_flag=True,
-    help="Run a random batch: mean and deviation of each output, dead ReLUs.",
+    help="Run a random batch: mean and deviation of each output, dead ReLUs; with --mode "
+    "train also norms of gradients and what a step does to the weights.",
+)
+@click.option(
+    "--optimizer",
+    type=click.Choice(STEPWISE),
+    default="momentum",
+    show_default=True,
+    help="With --stats --mode train: whose step.",
 )
 @click.option(
     "--operators",
@@ -46,6 +55,7 @@ def command(
     mode: str,
     depth: int,
     stats: bool,
+    optimizer: str,
     operators: bool,
     engine: str | None,
     form: str | None,
@@ -70,7 +80,9 @@ def command(
         emit(found, form)
         return
     with status_after(f"counting {what}"):
-        profile = zoo.profile(what, input_size, batch_size, mode=mode, stats=stats)
+        profile = zoo.profile(
+            what, input_size, batch_size, mode=mode, stats=stats, optimizer=optimizer
+        )
     if operators and form != "json":
         emit(profile.operator_table(), form, lambda _: _show_operators(profile))
     elif form == "markdown":
@@ -83,7 +95,8 @@ def _show_modules(profile: Profile, depth: int) -> None:
     from zoo.cli.console import on_terminal, show_sections
 
     shown = profile.table(depth)
-    show_sections([*shown.sections(bars=on_terminal()), "\n".join(profile.totals())])
+    tables = [*shown.sections(bars=on_terminal()), *profile.step_tables()]
+    show_sections([*tables, "\n".join(profile.totals())])
     if hidden := len(profile.rows) - len(shown.rows):
         deepest = max(row.level for row in profile.rows)
         click.echo(f"note: {hidden} modules lie deeper: --depth {deepest} shows all", err=True)

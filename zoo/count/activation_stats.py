@@ -1,10 +1,10 @@
 """What a network makes of a batch of real numbers: mean and standard deviation of each
-output, and dead ReLUs.
+output, and dead ReLUs; and what a training step on it does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from math import sqrt
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from zoo.count.formulas import MACS
+from zoo.count.gradient_stats import MakeOptimizer, StateGradients, with_gradients
 from zoo.count.isolation import first_line, is_own_fault, own_fault
 from zoo.count.meta import tensors
 from zoo.count.module_table import Row
@@ -90,9 +91,17 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return -1 if output.ndim < 3 or (output.ndim == 3 and self._sequence) else 1
 
 
-def with_stats(profile: Profile, workload: Workload) -> Profile:
+def with_stats(
+    profile: Profile,
+    workload: Workload,
+    *,
+    loss: Callable[[Any], Tensor] | None = None,
+    make_optimizer: MakeOptimizer,
+) -> Profile:
     """The profile with `mean`, `std` and `dead` of every row, from one pass with real
-    numbers. The workload's module is modified in place; pass a copy.
+    numbers, and in mode "train" with `gradient` and `update`, from a step with `loss`
+    (None: `default_loss`) and the optimizer that `make_optimizer` gives for the module.
+    The workload's module is modified in place; pass a copy.
 
     Raises UsageError for a module without numbers, InputError when it does not take
     these.
@@ -103,15 +112,21 @@ def with_stats(profile: Profile, workload: Workload) -> Profile:
         )
     model = workload.module
     set_mode(model, profile.mode)
+    training = profile.mode == "train"
+    states = StateGradients(model) if training else None
     watch = Watch(model)
     try:
-        with torch.no_grad(), watch:
-            plain_call(model, *workload.args, **workload.kwargs)
+        with torch.set_grad_enabled(training), watch:
+            output = plain_call(model, *workload.args, **workload.kwargs)
     except Exception as error:
         if is_own_fault(error):
             raise own_fault(profile.name, error) from error
         raise InputError(f"{profile.name} does not take this batch: {first_line(error)}") from error
-    return replace(profile, rows=tuple(_row(row, watch.records) for row in profile.rows))
+    profile = replace(profile, rows=tuple(_row(row, watch.records) for row in profile.rows))
+    if states is None:
+        return profile
+    with torch.enable_grad():
+        return with_gradients(profile, model, output, states, loss, make_optimizer)
 
 
 def _row(row: Row, records: Mapping[str, Record]) -> Row:

@@ -40,6 +40,8 @@ class Row:
     depends on; None: all, or no image. `mean` and `std`: of the output's values over a
     batch of real numbers, None when not asked for; `dead`: the share of the ReLUs'
     units (of maps: channels) that gave 0 for all of that batch, None without ReLU.
+    `gradient`: in training the norm of its parameters' gradient for that batch, and
+    `update`: the norm of an optimizer's first step over that of the weights.
     """
 
     path: str  # "" is the whole network
@@ -59,6 +61,8 @@ class Row:
     mean: float | None = None
     std: float | None = None
     dead: float | None = None
+    gradient: float | None = None
+    update: float | None = None
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,9 @@ class ModuleTable(Printable):
             found["mean"] = lambda row: "" if row.mean is None else f"{row.mean:.3g}"
             found["std"] = lambda row: "" if row.std is None else f"{row.std:.3g}"
             found["dead"] = lambda row: "" if row.dead is None else f"{row.dead:.1%}"
+        if self.stats and self.backward:
+            found["gradient"] = lambda row: "" if row.gradient is None else f"{row.gradient:.3g}"
+            found["update/weights"] = lambda row: "" if row.update is None else f"{row.update:.2g}"
         return found
 
     def _share(self, row: Row, bars: bool) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -18,9 +18,10 @@ from zoo.count.torch_internals import own_parameters
 from zoo.count.tracker import Tracker
 from zoo.count.workload import Workload, say_frozen, set_mode
 from zoo.errors import warn
-from zoo.formatting import Printable, Section, figure, mib
+from zoo.formatting import Printable, Section, Table, figure, mib
 
 DEPTH = 3  # levels of the module tree that are shown
+STEPS_SHOWN = 12
 
 
 @dataclass(frozen=True, repr=False)
@@ -31,7 +32,10 @@ class Profile(Printable):
     = 2 x `macs`; `other`: all other operations, by kind. The `backward_…` ones are 0
     unless mode is "train". `expected_macs`: of networks that leave parts out at random
     in training, the mean of a training step's forward pass, while all else counts every
-    part as kept; None for others. `depth`: the most convolutions and matrix products on
+    part as kept; None for others. `state_gradients`: of statistics of a training step,
+    per recurrent module the norm of the gradient of its (last layer's) hidden state at
+    each time step.
+    `depth`: the most convolutions and matrix products on
     any path from input to output. `uncounted`: operators that nothing is known of, with
     their number of calls: the counts lack theirs.
     """
@@ -52,6 +56,7 @@ class Profile(Printable):
     uncounted: Mapping[str, int]
     operators: tuple[OperatorRow, ...]
     rows: tuple[Row, ...]  # in tree order
+    state_gradients: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -102,7 +107,19 @@ class Profile(Printable):
             deepest = max(row.level for row in self.rows)
             if hidden := sum(row.level > depth for row in self.rows):
                 lines.append(f"{hidden} modules lie deeper: .table({deepest}) has them all")
-        return [*self.table(depth).sections(), "\n".join(lines)]
+        return [*self.table(depth).sections(), *self.step_tables(), "\n".join(lines)]
+
+    def step_tables(self) -> list[Table]:
+        """The gradient per time step, of long sequences at STEPS_SHOWN of them; a table
+        per recurrent layer.
+        """
+        found = []
+        for path, norms in self.state_gradients.items():
+            last = len(norms) - 1
+            shown = sorted({round(last * k / (STEPS_SHOWN - 1)) for k in range(STEPS_SHOWN)})
+            rows = [[str(step + 1), f"{norms[step]:.3g}"] for step in shown]
+            found.append(Table(["step", f"gradient of the state, {path or self.name}"], rows))
+        return found
 
     def summary(self) -> str:
         """The totals in one line."""
