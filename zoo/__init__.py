@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from zoo.api.list_models import is_model as is_model
     from zoo.api.list_models import list_models as list_models
     from zoo.api.list_models import list_pretrained as list_pretrained
+    from zoo.api.lr_find import lr_find as lr_find
     from zoo.api.memory import max_batch_size as max_batch_size
     from zoo.api.memory import memory as memory
     from zoo.api.predict import predict as predict
@@ -47,6 +48,7 @@ _PUBLIC = {
     "list_models": "zoo.api.list_models",
     "list_pretrained": "zoo.api.list_models",
     "load_state_dict": "zoo.api.create",
+    "lr_find": "zoo.api.lr_find",
     "max_batch_size": "zoo.api.memory",
     "memory": "zoo.api.memory",
     "model_entrypoint": "zoo.api.create",

@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
-import random
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from itertools import chain, islice, repeat
 from time import perf_counter
 from typing import Any
@@ -22,9 +19,9 @@ from torch.utils._pytree import tree_map_only
 from zoo.errors import ZooError
 from zoo.formatting import some_of
 from zoo.training.dead_units import DeadUnits
-from zoo.training.environment import seeded
 from zoo.training.findings import Checked, Finding
 from zoo.training.loop import Step
+from zoo.training.untouched import as_before
 
 TOLERANCE = 0.1  # of the loss of guessing: how far the first loss may lie from it
 WIDE = 0.3  # standard deviation of logits from which on they explain a higher first loss
@@ -60,7 +57,7 @@ def check_before(
     Raises what the network or the loss raises for these batches.
     """
     started = perf_counter()
-    with torch.inference_mode(False), torch.enable_grad(), _as_before(batches):
+    with torch.inference_mode(False), torch.enable_grad(), as_before(batches):
         try:
             tried, step = copy.deepcopy((model, step))
         except Exception as error:
@@ -261,21 +258,3 @@ def _first(batch: Any, count: int) -> Any:
         return tensor[:count] if tensor.ndim and len(tensor) == size else tensor
 
     return tree_map_only(Tensor, cut, batch)
-
-
-@contextmanager
-def _as_before(batches: Any) -> Iterator[None]:
-    """Every generator that a pass over the data and the network may draw from."""
-    numpy = sys.modules.get("numpy.random")
-    states = random.getstate(), numpy.get_state() if numpy else None
-    found = getattr(batches, "generator", None)  # of a DataLoader
-    own = found if isinstance(found, torch.Generator) else torch.Generator()
-    kept = own.get_state()
-    try:
-        with seeded(0):
-            yield
-    finally:
-        random.setstate(states[0])
-        if numpy:
-            numpy.set_state(states[1])
-        own.set_state(kept)
