@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from zoo.api.predict import predict as predict
     from zoo.api.profile import profile as profile
     from zoo.api.transforms import transforms as transforms
+    from zoo.api.tune import tune as tune
     from zoo.api.verify import verify as verify
     from zoo.count.costs import register_formula as register_formula
     from zoo.registry import register_family as register_family
@@ -58,6 +59,7 @@ _PUBLIC = {
     "register_formula": "zoo.count.costs",
     "register_task": "zoo.tasks",
     "transforms": "zoo.api.transforms",
+    "tune": "zoo.api.tune",
     "verify": "zoo.api.verify",
 }
 

@@ -29,6 +29,7 @@ VERBS = {
     "verify": "the figures that a paper prints against the computed ones",
     "check": "whether a network can be trained: before, and its gradients",
     "lr-find": "which learning rate: the range test, with its curve",
+    "tune": "random search for learning rate, weight decay, …",
     "finetune": "train a network on your images, with a new head",
     "eval": "accuracy of a trained network on labelled images",
     "predict": "classify image files with a trained network",
@@ -41,7 +42,6 @@ LATER = {  # verbs that are planned: what serves now
     "caption": "there are no captioners yet",
     "sample": "there are no language models yet",
     "similar": "zoo.create(WHAT, num_classes=0) gives the features of an image",
-    "tune": "`zoo finetune` takes each option by hand",
     "export": "zoo.export_state_dict(WHAT, layout=…) gives the weights in Python",
     "cite": "`zoo info WHAT` shows the paper",
 }
