@@ -79,12 +79,24 @@ def test_a_corner_is_none():
     assert found.ok
 
 
-def test_a_wrong_gradient_beside_a_corner_is_still_wrong():
-    def half(x):
-        return torch.relu(x) + Square.apply(x, 3.0)
+class Steep(torch.autograd.Function):
+    """ReLU, whose backward pass says 5 everywhere."""
 
-    found = zoo.check_gradients(nn.Sequential(nn.Linear(5, 4), Do(half)), inputs=INPUTS)
-    assert found.rows[0].wrong
+    @staticmethod
+    def forward(ctx, x):
+        return x.relu()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return 5 * gradient
+
+
+def test_a_wrong_gradient_at_a_corner_is_still_wrong():
+    """It is 0 on one side and 1 on the other, and 5 is not between them."""
+    found = zoo.check_gradients(Do(Steep.apply), inputs=torch.zeros(2, 2), loss=torch.sum)
+    assert (found.rows[0].wrong, found.rows[0].kinks) == (4, 0)
+    right = zoo.check_gradients(Do(torch.relu), inputs=torch.zeros(2, 2), loss=torch.sum)
+    assert (right.rows[0].wrong, right.rows[0].kinks) == (0, 4)
 
 
 def test_a_gradient_below_the_rounding_of_the_loss_is_too_small_to_tell():
