@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from zoo.data.fingerprint import fingerprint
 from zoo.data.image import open_image
 from zoo.data.labels import known_targets, whole
 from zoo.data.splits import Fractions
@@ -82,15 +83,26 @@ class DataSplit:
     image_modes: Counter[str] = field(default_factory=Counter)  # colour, grey, palette, 16 bit, …
     skipped: dict[str, str] = field(default_factory=dict)  # file that is left out: reason
     cached: bool = False  # whether the images are decoded and in memory
+    reopen: str = ""  # what the task's `open` takes to open them again; "": objects in memory
 
     @property
     def small(self) -> bool:
         return self.size is not None and max(self.size) <= SMALL
 
+    @property
+    def reported(self) -> tuple[str, Any]:
+        """The part whose figures a run reports, by its word and as it is: the test
+        data, where there are some.
+        """
+        test = getattr(self, "test", None)
+        return ("validation", self.val) if test is None else ("test", test)
+
     def record(self) -> dict[str, Any]:
         """What config.json says of the data."""
         return {
             "source": self.source,
+            "reopen": self.reopen,
+            "fingerprint": fingerprint([self.train, self.val, getattr(self, "test", None)]),
             "split": self.split,
             "image_modes": dict(self.image_modes),
             "skipped": self.skipped,
