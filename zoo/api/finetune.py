@@ -142,6 +142,9 @@ def _train(
         seed=job.seed,
         progress=progress,
     )
+    if isinstance(job.data, (str, os.PathLike)):
+        kept = split.source if os.path.isabs(split.source) else os.fspath(job.data)
+        split = replace(split, reopen=kept)
     if loss is None:
         with seeded(job.seed):
             task.check(split)
@@ -169,6 +172,7 @@ def _train(
                 "model_args": dict(origin.model_args),
                 "initial_weights": _initial_weights(source, checkpoint),
                 "begun": job.begun(loss),
+                "initial_licence": _initial_licence(source),
             },
             seed=job.seed,
             family_loss=source.family.loss if source.family else None,
@@ -245,3 +249,12 @@ def _initial_weights(source: Source, checkpoint: Path | None) -> str:
         return source.name
     found = checkpoint or source.weights
     return str(found) if found else "random"
+
+
+def _initial_licence(source: Source) -> str:
+    """The licence of published weights that a run starts from, also through another
+    run; "" where it is not known.
+    """
+    if source.record and source.weights:
+        return source.record.licence
+    return str(source.run.config.get("initial_licence", "")) if source.run else ""

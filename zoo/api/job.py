@@ -45,7 +45,6 @@ class Job:
 
         return {
             "what": self.what if isinstance(self.what, str) else named(self.what),
-            "data": named(self.data),
             "pretrained": self.pretrained,
             "checkpoint_path": named(self.checkpoint_path),
             "layout": self.layout,
@@ -77,7 +76,8 @@ def resumed(
     begun = run.config.get("begun")
     if begun is None:
         raise DataError(f"{run.path} is of another version of zoo: it cannot be gone on with")
-    for word, value, known in (("data", data, begun["data"]), ("a module", what, begun["what"])):
+    reopened = run.config["data"]["reopen"] or None
+    for word, value, known in (("data", data, reopened), ("a module", what, begun["what"])):
         if value is None and known is None:
             raise UsageError(f"{run.path} was begun with {word} that is an object: give it again")
     if begun["own_loss"] and not own_loss:
@@ -85,7 +85,7 @@ def resumed(
     state = run.checkpoint()
     return Job(
         what if what is not None else begun["what"],
-        data if data is not None else begun["data"],
+        data if data is not None else reopened,
         Recipe().changed(run.config["recipe"]),
         run.config["seed"],
         pretrained=begun["pretrained"],
