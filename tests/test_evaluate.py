@@ -29,8 +29,10 @@ from zoo.data.labelled import open_labelled
 from zoo.data.transforms import build_transform
 from zoo.data.views import Views
 from zoo.errors import DataError, InputError, UsageError, ZooWarning
+from zoo.files import write_state
 from zoo.spec import Preprocessing
 from zoo.tasks.scores import wilson
+from zoo.training.run import Run
 from zoo.weights.records import Metric
 
 IMAGENET = known_classes("imagenet")
@@ -345,6 +347,91 @@ def test_a_run_is_evaluated_on_the_data_it_knows(tmp_path, digit_folder):
     other = digit_folder("other", {"zero": 2, "one": 2})
     with pytest.raises(DataError, match="'one', 'zero': no class of the network is called so"):
         zoo.evaluate(run, other)
+
+
+# ------------------------------------------------------------------------------ several
+
+
+class Constant(nn.Module):
+    """The same logits for every image but the white ones."""
+
+    def __init__(self, dark, white, size=8):
+        super().__init__()
+        self.dark, self.white = nn.Parameter(torch.tensor(dark)), torch.tensor(white)
+        self.preprocessing = Preprocessing((3, size, size), (0.0,) * 3, (1.0,) * 3, 1.0)
+
+    def forward(self, x):
+        return torch.where((x.mean((1, 2, 3)) > 0.9)[:, None], self.white, self.dark)
+
+
+def test_the_average_of_several_is_that_of_their_softmax():
+    """By hand: the mean of the logits, or a vote, would give other classes."""
+    data = [(grey(0), 0), (grey(0), 0), (grey(9), 2)]
+    first = Constant([9.0, 0.0, -9.0], [0.0, 1.0, 0.0])
+    second = Constant([0.0, 1.0, 0.9], [0.0, 0.0, 8.0], size=6)  # an own size of image
+    third = Constant([-90.0, 0.5, 0.0], [0.0, 0.0, 1.0])
+    networks = [first, second, third]
+    assert sum(each.dark for each in networks).argmax() == 1
+    found = zoo.evaluate(networks, data, classes=list("abc"), batch_size=2)
+    assert [each.right for each in found.rows] == [2, 1, 1]
+    assert found.average.right == 3
+    assert [zoo.evaluate(each, data, classes=list("abc")).right for each in networks] == [2, 1, 1]
+    assert "each network with its own preprocessing; softmax averaged over 3" in str(found)
+    assert found.to_dict()["average"]["top1"]["right"] == 3
+    assert first.training
+    views = zoo.evaluate([second, second], data, classes=list("abc"), crops=10, scales=(9, 12))
+    assert "20 views; softmax averaged over 2 networks" in views.average.protocol
+    assert views.average.right == 1
+
+
+def test_several_that_have_no_average(tmp_path):
+    data = TensorDataset(torch.rand(4, 3, 8, 8), torch.zeros(4, dtype=torch.long))
+    with pytest.raises(UsageError, match="Brightness gives 10 outputs, Brightness 3: they cannot"):
+        zoo.evaluate([Brightness(), Brightness(outputs=3)], data)
+    with pytest.raises(UsageError, match="the list is empty"):
+        zoo.evaluate([], data)
+    snapshots = [tmp_path / f"{classes}.safetensors" for classes in ("xy", "yx", "xyz")]
+    for path in snapshots:
+        about = {"architecture": "lenet5_modern", "classes": list(path.stem)}
+        about["num_classes"] = len(path.stem)
+        model = zoo.create("lenet5_modern", num_classes=len(path.stem))
+        write_state(path, model.state_dict(), about)
+    with pytest.raises(UsageError, match=r"xy.*and .*yx.* have other classes, 'x' and 'y': only"):
+        zoo.evaluate(snapshots[:2], data)
+    with pytest.raises(UsageError, match="have 2 and 3 classes"):
+        zoo.evaluate(snapshots[::2], data)
+    with pytest.raises(UsageError, match="the classes of Brightness are not known, so that"):
+        zoo.evaluate([snapshots[0], Brightness()], data)
+    config = {"architecture": "lenet5_modern", "data": {"source": "TensorDataset", "reopen": ""}}
+    with pytest.raises(UsageError, match=r"were objects of its process \(TensorDataset\)"):
+        zoo.evaluate(Run(tmp_path, config, []))
+    with pytest.raises(UsageError, match="lenet5 is no run, whose own data are known: data=…"):
+        zoo.evaluate("lenet5")
+
+
+def test_runs_on_their_own_data(tmp_path, digit_folder):
+    folder = digit_folder("photos", {"a": 6, "b": 6})
+    options = {"epochs": 1, "cpu": True, "progress": False, "val_fraction": 0.5, "workers": 0}
+    runs = [tmp_path / "first", tmp_path / "second"]
+    history = [zoo.finetune("lenet5_modern", folder, out=run, **options).best for run in runs]
+    found = zoo.evaluate(runs[0])
+    assert (found.images, found.data) == (6, f"{folder}, its validation images")
+    assert found.top1 == pytest.approx(100 * history[0]["val_accuracy"])
+    done = CliRunner().invoke(cli, ["eval", *map(str, runs), "--json"], catch_exceptions=False)
+    assert [each["network"] for each in json.loads(done.stdout)["networks"]] == [*map(str, runs)]
+    snapshots = [str(runs[0] / "best.safetensors"), str(runs[1] / "last.safetensors")]
+    found = zoo.evaluate(snapshots, folder, among=True)
+    assert found.average.images == 12
+    with pytest.raises(UsageError, match=r"best.safetensors is no run, whose own data are known"):
+        zoo.evaluate(snapshots)
+    first = Run.open(runs[0])
+    divided = first.config["data"] | {"split": "stratified, 50% for validation, seed 1"}
+    other = Run(runs[1], first.config | {"data": divided}, first.history)
+    with pytest.raises(UsageError, match="have different data, or split them differently"):
+        zoo.evaluate([runs[0], other])
+    (folder / "a" / "000.png").unlink()
+    with pytest.warns(ZooWarning, match="photos has changed since .*first was trained on it"):
+        zoo.evaluate(runs[0])
 
 
 def test_the_command_line(tmp_path):

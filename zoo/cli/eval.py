@@ -16,13 +16,13 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str) -> tuple[in
 
 
 @click.command("eval", short_help="accuracy of a trained network on labelled images")
-@click.argument("what", metavar="WHAT", type=options.NETWORK)
+@click.argument("what", nargs=-1, required=True, metavar="WHAT...", type=options.NETWORK)
 @click.option(
     "--data",
-    required=True,
     metavar="FOLDER|cifar10|digits",
     help="A folder with a folder of images per class (named by WordNet id or class name), "
-    "CIFAR-10's test images in ZOO_DATA, or the embedded digits.",
+    "CIFAR-10's test images in ZOO_DATA, or the embedded digits.  [default: the part of a "
+    "run's own data that it reports on]",
 )
 @click.option(
     "--crops",
@@ -49,8 +49,8 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str) -> tuple[in
 @click.option("--workers", type=click.IntRange(0), help="Processes that read images.")
 @options.forms("json")
 def command(
-    what: str,
-    data: str,
+    what: tuple[str, ...],
+    data: str | None,
     crops: str,
     scales: tuple[int, ...],
     resize: str | None,
@@ -60,8 +60,9 @@ def command(
     workers: int | None,
     form: str | None,
 ) -> None:
-    """Top-1 and top-5 accuracy of WHAT, a name (with its published weights) or a run
-    folder, with 95 % confidence intervals and the protocol in words.
+    """Top-1 and top-5 accuracy of WHAT, a name (with its published weights), a run
+    folder or a weights file of one, with 95 % confidence intervals and the protocol in
+    words. Of several WHAT the softmax is averaged: a row for each, and the average.
 
     Classes are matched by WordNet id or name, never by position. A folder with ten of
     the 1,000 classes of ImageNet is scored over all 1,000 outputs, unless --among says
@@ -70,12 +71,13 @@ def command(
     \b
     Example: zoo eval resnet56_cifar10 --data cifar10
              zoo eval squeezenet1_0 --data imagenette/val --crops 10
+             zoo eval runs/resnet18-photos-1 runs/resnet18-photos-2
              zoo eval runs/resnet18-photos-1 --data photos/test --json
     """
     from zoo.cli.console import emit
 
     found = zoo.evaluate(
-        what,
+        what[0] if len(what) == 1 else what,
         data,
         crops=int(crops),
         scales=scales,

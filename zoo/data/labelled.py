@@ -10,7 +10,7 @@ from typing import Any
 from torch.utils.data import DataLoader, Dataset
 
 from zoo.data.csv_list import is_csv, read_csv
-from zoo.data.datasets import median_size, root_of
+from zoo.data.datasets import DataSplit, median_size, root_of
 from zoo.data.digits import open_digits
 from zoo.data.files import from_listing
 from zoo.data.folder import list_test_part
@@ -34,9 +34,12 @@ class LabelledData:
 def open_labelled(data: Any) -> LabelledData:
     """`digits` (its fifth for validation), the official test images of a data set by
     name, a folder with a folder of images per class, here or in ZOO_DATA (of parts
-    test/, else val/), a CSV file (of parts as well), a Dataset or a DataLoader. Raises
+    test/, else val/), a CSV file (of parts as well), a Dataset or a DataLoader; of a
+    DataSplit the part that a run reports on. Raises
     UsageError and DataError.
     """
+    if isinstance(data, DataSplit):
+        return _reported(data)
     if not isinstance(data, (str, os.PathLike)):
         return _from_dataset(data)
     name = "digits" if data == "digits" else find_set(data)
@@ -58,6 +61,16 @@ def open_labelled(data: Any) -> LabelledData:
         folder, listing = list_test_part(path)
         source = str(folder)
     return LabelledData(source=source, data=from_listing(listing), classes=tuple(listing))
+
+
+def _reported(split: DataSplit) -> LabelledData:
+    word, part = split.reported
+    return LabelledData(
+        source=f"{split.source}, its {word} images",
+        data=part,
+        classes=split.classes,
+        images=split.size is not None,
+    )
 
 
 def _from_dataset(data: Any) -> LabelledData:

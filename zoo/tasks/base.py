@@ -43,6 +43,18 @@ class EvaluationOptions:
     progress: bool = True
 
 
+@dataclass(frozen=True, kw_only=True)
+class Tested:
+    """A network that is evaluated. `classes` are those of its outputs, None where they
+    are not known; `preprocessing` is asked for where the data are images.
+    """
+
+    name: str
+    model: nn.Module
+    classes: Classes | None = None
+    preprocessing: Callable[[], Preprocessing]
+
+
 class Task:
     """Base of all tasks. One instance serves one run, so that it may hold state that is
     carried from batch to batch.
@@ -191,19 +203,10 @@ class Task:
         """
         raise UsageError(f"the task {self.name} makes no predictions")
 
-    def test(
-        self,
-        model: nn.Module,
-        data: Any,
-        options: EvaluationOptions,
-        *,
-        network: str,
-        classes: Classes | None = None,
-        preprocessing: Callable[[], Preprocessing],
-    ) -> Any:
-        """The scores of a network on `data` that took no part in its training: a
-        Printable with `to_dict`. `classes` are those of its outputs, None where they
-        are not known; `preprocessing` is asked for where the data are images.
+    def test(self, networks: Sequence[Tested], data: Any, options: EvaluationOptions) -> Any:
+        """The scores of a network on `data` that took no part in its training, or of
+        several and of their average: a Printable with `to_dict`. Of a DataSplit it is
+        the part that a run reports on.
         """
         raise UsageError(f"the task {self.name} is not evaluated yet")
 

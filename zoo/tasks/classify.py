@@ -15,7 +15,6 @@ from torch.utils.data import DataLoader
 
 from zoo.data.augment import AUGMENTATIONS
 from zoo.data.cache import prepared
-from zoo.data.classes import Classes
 from zoo.data.datasets import SMALL, DataSplit, ImageDataset
 from zoo.data.image import EvalTransform
 from zoo.data.labelled import open_labelled
@@ -25,14 +24,13 @@ from zoo.data.open import open_data
 from zoo.data.order import Order, OrderedLoader
 from zoo.data.pixels import PixelBatch, PixelDataset
 from zoo.data.transforms import preprocessing_of, principal_colours
-from zoo.data.views import Views
 from zoo.errors import DataError, InputError, UsageError, warn
 from zoo.spec import ImageInput, Preprocessing
-from zoo.tasks.base import EvaluationOptions, Prepared, Task
+from zoo.tasks.base import EvaluationOptions, Prepared, Task, Tested
 from zoo.tasks.classify_files import Files, classify_files
-from zoo.tasks.evaluation import evaluate_images
+from zoo.tasks.evaluation import evaluate_networks
 from zoo.tasks.predictions import Predictions
-from zoo.tasks.scores import Evaluation
+from zoo.tasks.scores import Evaluation, Evaluations
 from zoo.training.metrics import ChartMetric, Mean
 
 if TYPE_CHECKING:
@@ -242,40 +240,12 @@ class Classify(Task):
         return classify_files(model, given, transform=transform, classes=classes, top=top)
 
     def test(
-        self,
-        model: nn.Module,
-        data: Any,
-        options: EvaluationOptions,
-        *,
-        network: str,
-        classes: Classes | None = None,
-        preprocessing: Callable[[], Preprocessing],
-    ) -> Evaluation:
+        self, networks: Sequence[Tested], data: Any, options: EvaluationOptions
+    ) -> Evaluation | Evaluations:
         """Top-1 and top-5 accuracy."""
         opened = open_labelled(data)
-        crops, scales, resize = options.crops, options.scales, options.resize
-        views = None
-        if opened.images:
-            wanted = preprocessing()
-            if options.input_size is not None:
-                wanted = wanted.resized(options.input_size)
-            views = Views(wanted, crops=crops, scales=scales, resize=resize)
-        elif crops != 1 or scales or resize or options.input_size is not None:
-            raise UsageError(
-                f"{opened.source} gives tensors as the network takes them: crops, scales, resize "
-                "and input_size are for images"
-            )
-        return evaluate_images(
-            model,
-            opened,
-            network=network,
-            classes=classes,
-            views=views,
-            among=options.among,
-            batch_size=options.batch_size,
-            workers=_workers(isinstance(opened.data, ImageDataset), options.workers),
-            progress=options.progress,
-        )
+        workers = _workers(isinstance(opened.data, ImageDataset), options.workers)
+        return evaluate_networks(networks, opened, replace(options, workers=workers))
 
 
 def _is_labelled(batch: Any) -> bool:

@@ -1,73 +1,149 @@
-"""Which share of labelled images a network has right."""
+"""Which share of labelled images a network has right, or several together."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
 from zoo.data.classes import Classes, match
 from zoo.data.labelled import LabelledData
-from zoo.data.labels import whole
 from zoo.data.views import Views
 from zoo.errors import DataError, InputError, UsageError, warn
-from zoo.tasks.scores import Evaluation
+from zoo.tasks.base import EvaluationOptions, Tested
+from zoo.tasks.labelled_batches import Batch, batches_of
+from zoo.tasks.scores import Evaluation, Evaluations
+
+Observer = Callable[[Batch, Tensor, Tensor], None]  # batch, probabilities (N, K), outputs (N,)
 
 
-def evaluate_images(
-    model: nn.Module,
+def evaluate_networks(
+    networks: Sequence[Tested],
     data: LabelledData,
-    *,
-    network: str,
-    classes: Classes | None,
-    views: Views | None,
-    among: bool = False,
-    batch_size: int = 32,
-    workers: int = 0,
-    progress: bool = True,
-) -> Evaluation:
-    """The network's top-1 and top-5 accuracy. `classes` are those of its outputs (None:
-    not known), `views` what it sees of an image (None: the data are tensors). `among`:
-    only the outputs of the data's classes count.
+    options: EvaluationOptions,
+    observe: Observer | None = None,
+) -> Evaluation | Evaluations:
+    """The top-1 and top-5 accuracy of a network; of several, in one pass over the data,
+    those of each and of their average, the mean of the softmax. `observe` gets what the
+    network, or the average, made of each batch.
 
-    Raises UsageError and DataError where labels and outputs do not belong together.
+    Raises UsageError and DataError where labels and outputs do not belong together, and
+    UsageError for networks of different classes.
     """
-    if batch_size < 1:
-        raise InputError(f"batch_size={batch_size}: needs one image or more")
-    outputs_of, used = _outputs_of(data, classes, network)
-    if among and not used:
+    if options.batch_size < 1:
+        raise InputError(f"batch_size={options.batch_size}: needs one image or more")
+    classes = _common_classes(networks)
+    outputs_of, used = _outputs_of(data, classes, networks[0].name)
+    if options.among and not used:
         raise UsageError("among=True restricts the outputs to the data's classes: these have none")
-    chosen = torch.tensor(used) if among else None
-    counts = _Counts(classes, outputs_of, chosen)
+    ways, way_of = _ways(networks, data, options)
+    chosen = torch.tensor(used) if options.among else None
+    counts = [_Counts(classes, outputs_of, chosen) for _ in networks]
+    average = _Counts(classes, outputs_of, chosen)
     skipped: list[str] = []
-    training = model.training
-    model.eval()
-    try:
-        for images, labels, errors in _batches(data, views, batch_size, workers, progress):
-            skipped += errors
-            if len(labels):
-                counts.add(_scores(model, images, chosen, batch_size), labels)
-    finally:
-        model.train(training)
-    if skipped:
-        named = ", ".join(skipped[:3])
-        more = f" and {len(skipped) - 3} more" if len(skipped) > 3 else ""
-        warn(f"{len(skipped)} images cannot be read and are left out: {named}{more}")
-    if not counts.images:
-        raise DataError(f"{data.source}: there is no image that can be read")
-    seen = str(views) if views else "tensors as the data give them"
-    return Evaluation(
-        network,
-        data.source,
-        counts.images,
-        counts.right,
-        counts.right5 if counts.scored > 5 else None,
-        f"{seen}; {_outputs_in_words(counts, len(used), among, bool(data.classes))}",
-        tuple(skipped),
+    batches = batches_of(
+        data,
+        ways,
+        batch_size=options.batch_size,
+        workers=options.workers or 0,
+        progress=options.progress,
     )
+    with _in_evaluation_mode([each.model for each in networks]), torch.no_grad():
+        for batch in batches:
+            skipped += batch.errors
+            if not len(batch.labels):
+                continue
+            found = [
+                _scores(each.model, batch.images[way], chosen, options.batch_size)
+                for each, way in zip(networks, way_of, strict=True)
+            ]
+            for own, scores in zip(counts, found, strict=True):
+                target = own.add(scores, batch.labels)
+            if len(networks) == 1 and observe is None:
+                continue
+            mean = _average(networks, found)
+            if len(networks) > 1:
+                target = average.add(mean, batch.labels)
+            if observe:
+                observe(batch, mean.values, target)
+    _say_skipped(data, skipped, counts[0].images)
+
+    def result(name: str, counted: _Counts, before: str) -> Evaluation:
+        return Evaluation(
+            name,
+            data.source,
+            counted.images,
+            counted.right,
+            counted.right5 if counted.scored > 5 else None,
+            before + _in_words(counted, len(used), options.among, bool(data.classes)),
+            tuple(skipped),
+        )
+
+    seen = [f"{ways[way]}; " if ways else "tensors as the data give them; " for way in way_of]
+    rows = [
+        result(each.name, own, before)
+        for each, own, before in zip(networks, counts, seen, strict=True)
+    ]
+    if len(rows) == 1:
+        return rows[0]
+    first = seen[0] if len(set(seen)) == 1 else "each network with its own preprocessing; "
+    title = f"softmax averaged over {len(rows)} networks; "
+    return Evaluations(tuple(rows), result(f"average of {len(rows)}", average, first + title))
+
+
+# ------------------------------------------------------------------------ what is asked
+
+
+def _common_classes(networks: Sequence[Tested]) -> Classes | None:
+    """The classes of the outputs. Raises UsageError where they are not the same."""
+    first = networks[0]
+    for other in networks[1:]:
+        ours, theirs = (each.classes.names if each.classes else None for each in (first, other))
+        if ours == theirs:
+            continue
+        if ours is None or theirs is None:
+            unknown = other if ours else first
+            raise UsageError(
+                f"the classes of {unknown.name} are not known, so that its outputs cannot be "
+                "averaged with those of the others"
+            )
+        what = f"{len(ours)} and {len(theirs)} classes"
+        if len(ours) == len(theirs):
+            one, another = next(pair for pair in zip(ours, theirs, strict=True) if len({*pair}) > 1)
+            what = f"other classes, {one!r} and {another!r}"
+        raise UsageError(
+            f"{first.name} and {other.name} have {what}: only outputs that mean the same, in the "
+            "same order, can be averaged"
+        )
+    return first.classes
+
+
+def _ways(
+    networks: Sequence[Tested], data: LabelledData, options: EvaluationOptions
+) -> tuple[list[Views], list[int]]:
+    """The different ways in which networks see an image, and which is each one's; none
+    of tensors. Raises UsageError for views of tensors.
+    """
+    asked = options.crops != 1 or options.scales or options.resize
+    if not data.images:
+        if asked or options.input_size is not None:
+            raise UsageError(
+                f"{data.source} gives tensors as the network takes them: crops, scales, resize "
+                "and input_size are for images"
+            )
+        return [], [0] * len(networks)
+    wanted = [each.preprocessing() for each in networks]
+    if options.input_size is not None:
+        wanted = [each.resized(options.input_size) for each in wanted]
+    different = [each for number, each in enumerate(wanted) if each not in wanted[:number]]
+    ways = [
+        Views(each, crops=options.crops, scales=options.scales, resize=options.resize)
+        for each in different
+    ]
+    return ways, [different.index(each) for each in wanted]
 
 
 def _outputs_of(
@@ -89,7 +165,7 @@ def _outputs_of(
     return torch.tensor(outputs), sorted(set(outputs))
 
 
-def _outputs_in_words(counts: _Counts, used: int, among: bool, named: bool) -> str:
+def _in_words(counts: _Counts, used: int, among: bool, named: bool) -> str:
     if not named:
         return f"class numbers taken as the network's {counts.width:,} outputs"
     if among and used < counts.width:
@@ -100,6 +176,29 @@ def _outputs_in_words(counts: _Counts, used: int, among: bool, named: bool) -> s
     if used < counts.width:
         return f"over all {counts.width:,} outputs, of which the data have {used:,} classes"
     return f"over all {counts.width:,} outputs"
+
+
+def _say_skipped(data: LabelledData, skipped: Sequence[str], images: int) -> None:
+    """Raises DataError where nothing is left."""
+    if skipped:
+        named = ", ".join(skipped[:3])
+        more = f" and {len(skipped) - 3} more" if len(skipped) > 3 else ""
+        warn(f"{len(skipped)} images cannot be read and are left out: {named}{more}")
+    if not images:
+        raise DataError(f"{data.source}: there is no image that can be read")
+
+
+# ------------------------------------------------------------------------ what is found
+
+
+class Scores(NamedTuple):
+    """Of the outputs that take part, with the number of all outputs; `softmax`: they
+    are probabilities, not logits.
+    """
+
+    values: Tensor  # (N, outputs that take part)
+    width: int
+    softmax: bool
 
 
 class _Counts:
@@ -116,11 +215,11 @@ class _Counts:
         """How many outputs take part."""
         return self.width if self.chosen is None else len(self.chosen)
 
-    def add(self, found: tuple[Tensor, int], labels: Tensor) -> None:
-        """Scores (N, outputs that take part) with the number of all outputs, and the
-        data's class numbers (N,).
+    def add(self, found: Scores, labels: Tensor) -> Tensor:
+        """Count for the data's class numbers (N,), and return which of the outputs that
+        take part they are.
         """
-        scores, self.width = found
+        scores, self.width = found.values, found.width
         if self.classes is not None and self.width != len(self.classes):
             raise InputError(
                 f"the network gives {self.width} classes, {len(self.classes)} are named"
@@ -140,101 +239,24 @@ class _Counts:
         self.images += len(labels)
         self.right += int((rank < 1).sum())
         self.right5 += int((rank < 5).sum())
+        return target
 
 
-# -------------------------------------------------------------------------- the images
+def _average(networks: Sequence[Tested], found: Sequence[Scores]) -> Scores:
+    """The mean of the softmax. Raises UsageError for outputs of several widths."""
+    for each, scores in zip(networks, found, strict=True):
+        if scores.width != found[0].width:
+            raise UsageError(
+                f"{networks[0].name} gives {found[0].width} outputs, {each.name} {scores.width}: "
+                "they cannot be averaged"
+            )
+    shares = [each.values if each.softmax else each.values.softmax(1) for each in found]
+    return Scores(torch.stack(shares).mean(0), found[0].width, True)
 
 
-class _Viewed(Dataset[tuple[Any, Any, str]]):
-    """The views of each image (V, C, H, W), its class number, and what is wrong with a
-    file that cannot be read.
-    """
-
-    def __init__(self, data: Any, views: Views | None) -> None:
-        self.data, self.views = data, views
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __getitem__(self, index: int) -> tuple[Any, Any, str]:
-        try:
-            image, label = self.data[index]
-        except DataError as error:
-            return None, None, str(error)
-        if self.views is None:
-            return image[None], label, ""
-        try:
-            return self.views(image), label, ""
-        except DataError as error:
-            files = getattr(self.data, "images", None)
-            return None, None, f"{files[index] if files else f'image {index}'}: {error}"
-
-
-Batch = tuple[Tensor, Tensor, list[str]]  # (N, V, C, H, W), (N,), what cannot be read
-
-
-def _collate(items: Sequence[tuple[Any, Any, str]]) -> tuple[list[Tensor], list[Any], list[str]]:
-    """Errors are for the main process, whose message has no traceback in it."""
-    good = [(image, label) for image, label, error in items if not error]
-    return [x for x, _ in good], [y for _, y in good], [error for _, _, error in items if error]
-
-
-def _stacked(items: tuple[list[Tensor], list[Any], list[str]]) -> Batch:
-    images, labels, errors = items
-    numbers = [whole(label) for label in labels]
-    if wrong := [number for number in numbers if not isinstance(number, int)]:
-        raise DataError(f"the labels of the data are no class numbers: {wrong[0]!r}")
-    shapes = sorted({tuple(image.shape[1:]) for image in images})
-    if len(shapes) > 1:
-        raise DataError(
-            f"the images have several shapes: {shapes[0]} and {shapes[1]}; give PIL images, or "
-            "tensors of one size"
-        )
-    stacked = torch.stack(images) if images else torch.empty(0)
-    return stacked, torch.tensor(numbers, dtype=torch.long), errors
-
-
-def _batches(
-    data: LabelledData, views: Views | None, batch_size: int, workers: int, progress: bool
-) -> Iterator[Batch]:
-    given: Any = data.data
-    if isinstance(given, DataLoader):
-        batches: Iterable[Any] = map(_checked, given)
-        count = len(given) if hasattr(given.dataset, "__len__") else None
-    else:
-        loader = DataLoader(
-            _Viewed(given, views), batch_size, num_workers=workers, collate_fn=_collate
-        )
-        batches, count = map(_stacked, loader), len(loader)
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    hidden = not (progress and console.is_terminal)
-    title = f"evaluating on {data.source}"
-    yield from track(batches, title, count, console=console, transient=True, disable=hidden)
-
-
-def _checked(batch: Any) -> Batch:
-    """A batch of a user's DataLoader."""
-    pair = isinstance(batch, (tuple, list)) and len(batch) == 2
-    if not pair or not all(isinstance(part, Tensor) for part in batch):
-        raise DataError("the batches are no pairs of images (N, C, H, W) and class numbers (N,)")
-    images, labels = batch
-    if labels.ndim != 1 or labels.is_floating_point() or len(images) != len(labels):
-        raise DataError(
-            f"the labels have the shape {tuple(labels.shape)} and are {labels.dtype}: needs class "
-            "numbers (N,), one per image"
-        )
-    return images[:, None], labels.long().cpu(), []
-
-
-@torch.no_grad()
-def _scores(
-    model: nn.Module, images: Tensor, chosen: Tensor | None, batch_size: int
-) -> tuple[Tensor, int]:
-    """(N, V, C, H, W) to scores (N, outputs that take part), on the CPU, and the number
-    of all outputs: the logits of one view, the mean softmax of several.
+def _scores(model: nn.Module, images: Tensor, chosen: Tensor | None, batch_size: int) -> Scores:
+    """Of (N, V, C, H, W), on the CPU: the logits of one view, the mean softmax of
+    several.
     """
     count, views = images.shape[:2]
     like = next(model.parameters(), None)
@@ -256,5 +278,17 @@ def _scores(
     if chosen is not None and int(chosen[-1]) < width:
         logits = logits[:, chosen]
     if views > 1:
-        return logits.softmax(1).view(count, views, -1).mean(1), width
-    return logits, width
+        return Scores(logits.softmax(1).view(count, views, -1).mean(1), width, True)
+    return Scores(logits, width, False)
+
+
+@contextmanager
+def _in_evaluation_mode(models: Sequence[nn.Module]) -> Iterator[None]:
+    before = [model.training for model in models]
+    for model in models:
+        model.eval()
+    try:
+        yield
+    finally:
+        for model, training in zip(models, before, strict=True):
+            model.train(training)

@@ -36,12 +36,11 @@ class Evaluation(Printable):
     def sections(self) -> list[Section]:
         facts = {"network": self.network, "data": self.data, "images": f"{self.images:,}"}
         facts["protocol"] = self.protocol
-        rows = []
-        for title, right in (("top-1", self.right), ("top-5", self.right5)):
-            if right is not None:
-                low, high = wilson(right, self.images)
-                share = f"{100 * right / self.images:.2f}"
-                rows.append([title, share, f"{low:.2f} to {high:.2f}", f"{right:,}"])
+        rows = [
+            [title, *_cells(right, self.images)]
+            for title, right in (("top-1", self.right), ("top-5", self.right5))
+            if right is not None
+        ]
         headers = ["accuracy", "%", "95 % interval", "right"]
         return [Table(headers, rows, left=("accuracy",)), facts]
 
@@ -59,6 +58,41 @@ class Evaluation(Printable):
                 accuracy = 100 * right / self.images
                 found[name] = {"accuracy": accuracy, "right": right, "interval95": interval}
         return found
+
+
+@dataclass(frozen=True, repr=False)
+class Evaluations(Printable):
+    """What several networks have right of the same images, and what their average
+    has.
+    """
+
+    rows: tuple[Evaluation, ...]
+    average: Evaluation
+
+    def sections(self) -> list[Section]:
+        top5 = self.average.top5 is not None
+        lines = [
+            [each.network, *_cells(each.right, each.images), f"{each.top5:.2f}" if top5 else ""]
+            for each in (*self.rows, self.average)
+        ]
+        headers = ["network", "top-1 %", "95 % interval", "right", "top-5 %"]
+        if not top5:
+            headers, lines = headers[:-1], [line[:-1] for line in lines]
+        facts = {"data": self.average.data, "images": f"{self.average.images:,}"}
+        facts["protocol"] = self.average.protocol
+        return [Table(headers, lines, left=("network",)), facts]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "networks": [each.to_dict() for each in self.rows],
+            "average": self.average.to_dict(),
+        }
+
+
+def _cells(right: int, images: int) -> list[str]:
+    """The share in per cent, its interval, and the number."""
+    low, high = wilson(right, images)
+    return [f"{100 * right / images:.2f}", f"{low:.2f} to {high:.2f}", f"{right:,}"]
 
 
 def wilson(right: int, count: int) -> tuple[float, float]:
