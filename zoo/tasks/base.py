@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from zoo.training.metrics import ChartMetric, Mean
 from zoo.training.step import Loss, Step
 
 if TYPE_CHECKING:
+    from zoo.formatting import Printable
     from zoo.training.recipe import Recipe
 
 
@@ -209,6 +211,25 @@ class Task:
         the part that a run reports on.
         """
         raise UsageError(f"the task {self.name} is not evaluated yet")
+
+    def report(
+        self,
+        model: nn.Module,
+        split: DataSplit,
+        folder: Path,
+        options: EvaluationOptions,
+        *,
+        classes: Sequence[str] = (),
+        preprocessing: Preprocessing | None = None,
+    ) -> Printable | None:
+        """What a trained network is worth on the part of the data that its run reports
+        on, for the run's card; its pictures and tables go into the run's folder. None:
+        the task reports nothing.
+
+        `split` is as it was opened, `classes` those of the outputs, `preprocessing`
+        that of the run.
+        """
+        return None
 
     # --------------------------------------------------------------------- put together
 
