@@ -75,6 +75,22 @@ class EvalTransform:
         return image.resize((width, height), Resampling[name])
 
 
+def image_of(tensor: Tensor, preprocessing: Preprocessing) -> Image:
+    """What a network sees, (C, H, W) after its preprocessing, as an image again. Of
+    other numbers of channels than 1 and 3 the first one is shown.
+    """
+    import torch
+    from PIL import Image
+
+    mean, std = (
+        torch.tensor(each).view(-1, 1, 1) for each in (preprocessing.mean, preprocessing.std)
+    )
+    pixels = (tensor.float().cpu() * std + mean).mul(255).round().clamp(0, 255).to(torch.uint8)
+    if len(pixels) != 3:
+        return Image.fromarray(pixels[0].numpy())
+    return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+
+
 def resized_side(preprocessing: Preprocessing) -> int:
     """What the shorter side of an image becomes before its centre is cut out."""
     return int(max(preprocessing.input_size[1:]) / preprocessing.crop_pct)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from multiprocessing import current_process
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -30,6 +31,7 @@ from zoo.tasks.base import EvaluationOptions, Prepared, Task, Tested
 from zoo.tasks.classify_files import Files, classify_files
 from zoo.tasks.evaluation import evaluate_networks
 from zoo.tasks.predictions import Predictions
+from zoo.tasks.run_report import RunReport, report_run
 from zoo.tasks.scores import Evaluation, Evaluations
 from zoo.training.metrics import ChartMetric, Mean
 
@@ -246,6 +248,34 @@ class Classify(Task):
         opened = open_labelled(data)
         workers = _workers(isinstance(opened.data, ImageDataset), options.workers)
         return evaluate_networks(networks, opened, replace(options, workers=workers))
+
+    def report(
+        self,
+        model: nn.Module,
+        split: DataSplit,
+        folder: Path,
+        options: EvaluationOptions,
+        *,
+        classes: Sequence[str] = (),
+        preprocessing: Preprocessing | None = None,
+    ) -> RunReport | None:
+        """Accuracy, scores per class, confused classes and the worst mistakes; None,
+        and said, where the data or the outputs are no such (a loss of the user's own).
+        """
+        if not classes:
+            return None
+        part = split.reported[1]
+        workers = _workers(
+            isinstance(part, ImageDataset) and bool(split.image_modes), options.workers
+        )
+        options = replace(options, workers=workers)
+        try:
+            return report_run(
+                model, split, folder, options, classes=classes, preprocessing=preprocessing
+            )
+        except (DataError, UsageError) as error:
+            warn(f"{folder} has no report: {error}")
+            return None
 
 
 def _is_labelled(batch: Any) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +10,9 @@ from zoo.data.image import convert, open_image
 from zoo.errors import DataError, UsageError, warn
 from zoo.files import replaced
 from zoo.formatting import Printable, Section, Table
+from zoo.tasks.contact_sheet import Panel, draw_sheet
 
 LARGEST = 60  # images of a picture
-COLUMNS = 5  # of a picture
-SMALL = 100  # pixels: smaller ones are enlarged pixel by pixel
-INCHES = 1.7  # an image's side in it
-GREY, RIGHT, WRONG = "#222222", "#1b6e3c", "#b3261e"
 
 
 @dataclass(frozen=True, repr=False)
@@ -88,35 +83,14 @@ class Predictions(Printable, list[Prediction]):
             raise UsageError(f"{path}: there is no image to draw")
         if more := len(self.read) - len(shown):
             warn(f"{path} has the first {LARGEST} images: {more} are left out")
+        panels = [
+            Panel(convert(open_image(each.file), 3), *each.scores[0], each.truth) for each in shown
+        ]
         with replaced(path) as temporary:
-            _draw(shown, temporary, path.suffix[1:])
+            draw_sheet(panels, temporary, path.suffix[1:])
 
 
 def check_picture(path: str | Path) -> None:
     """Raises UsageError for a file that cannot be a picture of predictions."""
     if Path(path).suffix not in (".png", ".svg"):
         raise UsageError(f"{path}: the picture is a .png or .svg file")
-
-
-def _draw(predictions: Iterable[Prediction], path: Path, form: str) -> None:
-    from matplotlib.figure import Figure
-
-    shown = list(predictions)
-    columns = min(COLUMNS, len(shown))
-    rows = math.ceil(len(shown) / columns)
-    size = (columns * (INCHES + 0.3) + 0.2, rows * (INCHES + 0.55) + 0.2)
-    figure = Figure(figsize=size, dpi=120, layout="constrained")
-    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for axes in panels:
-        axes.set_axis_off()
-    for axes, prediction in zip(panels, shown, strict=False):
-        image = convert(open_image(prediction.file), 3)
-        small = max(image.size) < SMALL
-        axes.imshow(image, interpolation="nearest" if small else "antialiased")
-        name, share = prediction.scores[0]
-        text, colour = f"{name} ({100 * share:.1f} %)", GREY
-        if prediction.truth:
-            colour = RIGHT if name == prediction.truth else WRONG
-            text = f"true: {prediction.truth}\npredicted: {text}"
-        axes.set_title(text, fontsize=9, color=colour)
-    figure.savefig(path, format=form)
