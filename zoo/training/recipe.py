@@ -160,6 +160,9 @@ class Recipe:
         None, "Compute in a lower precision.", choices=("no", "bf16", "fp16"),
         default_words="accelerate's configuration",
     )  # fmt: skip
+    tensorboard: bool = option(
+        False, "Write the numbers of each epoch for TensorBoard too (the extra `log`).", kind=bool
+    )
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -276,3 +279,4 @@ class RecipeChanges(TypedDict, total=False):
     check: bool
     cpu: bool
     mixed_precision: str | None
+    tensorboard: bool
