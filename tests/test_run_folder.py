@@ -1,9 +1,10 @@
 """What lies in a run's folder beside weights and curves: the report on its images, its
-card, TensorBoard's numbers.
+card, TensorBoard's numbers; and a trained network in use.
 """
 
 import csv
 import json
+import re
 import shlex
 import sys
 import types
@@ -25,9 +26,11 @@ from zoo.data.datasets import DataSplit, ImageDataset
 from zoo.data.image import EvalTransform, image_of
 from zoo.errors import UsageError, ZooWarning
 from zoo.spec import Preprocessing
+from zoo.tasks import classify, classify_files
 from zoo.tasks.base import EvaluationOptions, Task
 from zoo.tasks.classify import Classify
 from zoo.tasks.confusion_plot import draw_confusion
+from zoo.tasks.inference import foldable, for_inference
 from zoo.training.run import Run
 from zoo.training.run_card import repeating, write_card
 from zoo.training.tensorboard import TensorBoardWriter
@@ -112,6 +115,7 @@ def test_a_report_has_scores_confusion_and_mistakes(tmp_path, monkeypatch):
     assert [row["class"] for row in rows] == ["a", "b", "c"]
     assert float(rows[1]["recall"]) == 0.5
     text = str(found)
+    assert re.search(r"b/20.png +b +c +96.5", text)
     assert "these images also chose the epoch" in text
     assert "data, its validation images" in text
 
@@ -191,6 +195,8 @@ def test_the_card_says_all_and_its_command_repeats_the_run(tmp_path, digit_folde
         f"- **fingerprint of the data**: {run.config['data']['fingerprint']}",
         "| top-1 |",
         "| one | 1 |",
+        "- **images**: 10 for training, 2 for validation",
+        f"- **accuracy**: {100 * run.accuracy:.1f} % of 2 validation images (epoch",
         "](curves.png)",
         "](confusion.png)",
         "zoo predict 'a run' IMAGE...",
@@ -286,3 +292,86 @@ def test_tensorboard_s_own_reader_finds_the_numbers(tmp_path):
         (1, 0.25),
         (2, 0.5),
     ]
+
+
+# ---------------------------------------------------------------------------- inference
+
+
+@pytest.mark.parametrize("name", ["resnet20_cifar10", "preresnet18"])
+def test_folding_leaves_the_outputs_and_the_network(name):
+    model = zoo.create(name)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.uniform_(module.bias)
+            module.running_mean.uniform_(-1, 1)
+            module.running_var.uniform_(0.5, 2)
+    x = torch.randn(2, 3, 64, 64)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    found = for_inference(model, fold=True, channels_last=True)
+    norms, left = (
+        sum(isinstance(module, nn.BatchNorm2d) for module in each.modules())
+        for each in (model, found)
+    )
+    folded = len(foldable(model))
+    assert (folded, left) == (folded, norms - folded)
+    assert folded == norms if name == "resnet20_cifar10" else 0 < folded < norms
+    with torch.no_grad():
+        torch.testing.assert_close(found(x), model.eval()(x), rtol=1e-4, atol=1e-4)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert next(found.parameters()).is_contiguous(memory_format=torch.channels_last)
+
+
+class Shared(nn.Module):
+    """Convolutions whose outputs others take too, or that are computed twice."""
+
+    def __init__(self, way):
+        super().__init__()
+        self.way = way
+        self.convolution, self.norm = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+
+    def forward(self, x):
+        y = self.convolution(x)
+        if self.way == "branch":
+            return self.norm(y) + y
+        if self.way == "twice":
+            return self.norm(self.convolution(y))
+        if self.way == "values" and y.sum() > 0:
+            return y
+        return self.norm(y)
+
+
+def test_what_cannot_be_folded_stays():
+    for way in ("branch", "twice"):
+        assert foldable(Shared(way)) == []
+    assert foldable(Shared("")) == [("convolution", "norm")]
+    with pytest.raises(UsageError, match="Shared: batch norms cannot be folded, as its forward"):
+        for_inference(Shared("values"), fold=True)
+
+
+def test_many_files_are_read_by_other_processes_in_order(tmp_path, monkeypatch):
+    started = []
+    loader = classify_files.DataLoader
+
+    def counted(*given, **known):
+        started.append(known["num_workers"])
+        return loader(*given, **known)
+
+    monkeypatch.setattr(classify_files, "DataLoader", counted)
+    monkeypatch.setattr(classify, "_workers", lambda files, wanted: 2 if files else 0)
+    for number in range(70):
+        Image.new("RGB", (8, 8), (10 * (number % 4), 77, 200)).save(tmp_path / f"{number:02d}.png")
+    (tmp_path / "05.png").write_bytes(b"no image")
+    model = Shade(ROWS)
+    model.preprocessing = SEEN
+    for files in (tmp_path, sorted(tmp_path.iterdir())[:20]):
+        found = zoo.predict(model, files, classes=list("abc"), top=1)
+        assert [each.file.name for each in found] == [f"{n:02d}.png" for n in range(len(found))]
+        assert "not an image" in found[5].error
+        expected = ["abca"[n % 4] for n in range(len(found)) if n != 5]
+        assert [each.label for each in found.read] == expected
+    assert started == [2, 0]
+    zoo.predict(
+        model, tmp_path, classes=list("abc"), transform=lambda image: EvalTransform(SEEN)(image)
+    )
+    assert started == [2, 0, 0], "a lambda stays in its process"

@@ -25,6 +25,8 @@ def predict(
     classes: str | Sequence[str] | None = None,
     model: nn.Module | None = None,
     transform: Callable[[Any], Tensor] | None = None,
+    fold: bool = False,
+    channels_last: bool = False,
 ) -> Predictions:
     """The `top` likeliest classes of image files (a folder stands for the images in it
     and in its folders) with their probabilities, file by file: a list of Prediction,
@@ -35,11 +37,15 @@ def predict(
     of its `classes` (or `imagenet`, `cifar10`) where it has no published weights. A run
     of a module that zoo did not create needs that module as `model`, which gets the
     run's best weights; a run on tensors of your own needs `transform`, image to tensor
-    (C, H, W). A file that cannot be read gets a prediction whose `error` says why.
-    Raises UsageError, also for a network whose task makes no predictions.
+    (C, H, W). `fold` computes each batch norm directly behind a convolution in it, and
+    `channels_last` the convolutions in NHWC: faster on many machines, the same within
+    rounding; a module itself stays as it is. A file that cannot be read gets a
+    prediction whose `error` says why. Raises UsageError, also for a network whose task
+    makes no predictions.
     """
     from zoo.data.image import EvalTransform
     from zoo.tasks import task_of
+    from zoo.tasks.inference import for_inference
 
     source = resolve(what)
     source.require_whole("predict")
@@ -55,4 +61,7 @@ def predict(
     if transform is None and source.takes_images:
         transform = EvalTransform(network.source.preprocessing)
     names = network.classes.names if network.classes else ()
-    return task.predict(network.model, files, classes=names, transform=transform, top=top)
+    used = network.model
+    if fold or channels_last:
+        used = for_inference(used, fold=fold, channels_last=channels_last)
+    return task.predict(used, files, classes=names, transform=transform, top=top)

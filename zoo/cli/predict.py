@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 @click.option(
     "--top", type=click.IntRange(1), default=5, show_default=True, help="Classes per image."
 )
+@click.option("--fold", is_flag=True, help="Compute batch norms in the convolutions before them.")
+@click.option("--channels-last", is_flag=True, help="Compute convolutions in NHWC.")
 @options.forms("json")
 @click.option(
     "--plot",
@@ -32,6 +34,8 @@ def command(
     what: str,
     files: tuple[str, ...],
     top: int,
+    fold: bool,
+    channels_last: bool,
     form: str | None,
     plot: str | None,
 ) -> None:
@@ -49,7 +53,7 @@ def command(
         from zoo.tasks.predictions import check_picture
 
         check_picture(plot)
-    predictions = zoo.predict(what, files, top=top)
+    predictions = zoo.predict(what, files, top=top, fold=fold, channels_last=channels_last)
     table = [predictions.table()] if predictions.read else []
     emit([_record(each) for each in predictions], form, lambda _: show_sections(table))
     if plot and predictions.read:

@@ -239,7 +239,11 @@ class Classify(Task):
         top: int = 5,
     ) -> Predictions:
         transform = transform or EvalTransform(preprocessing_of(model))
-        return classify_files(model, given, transform=transform, classes=classes, top=top)
+        # a user's own transform may be one that no other process can be given
+        workers = _workers(isinstance(transform, EvalTransform), None)
+        return classify_files(
+            model, given, transform=transform, classes=classes, top=top, workers=workers
+        )
 
     def test(
         self, networks: Sequence[Tested], data: Any, options: EvaluationOptions

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from zoo.data.classes import class_named
 from zoo.data.image import is_image_name, open_image
@@ -60,21 +61,28 @@ def classify_files(
     transform: Callable[[Any], Tensor],
     classes: Sequence[str],
     top: int = 5,
+    workers: int = 0,
 ) -> Predictions:
     """The `top` likeliest classes of each file, in the order of the files. A file that
-    cannot be read has `error` set.
+    cannot be read has `error` set. `workers`: processes that read many files, while the
+    network computes.
     """
     if top < 1:
         raise InputError(f"top={top}: needs a whole number from 1 on")
     paths = image_files(files)
     predictions = Predictions()
     known = frozenset(classes)
-    for start in range(0, len(paths), PREDICTION_BATCH):
-        part = paths[start : start + PREDICTION_BATCH]
-        inputs = [_read(path, transform) for path in part]
-        readable = [image for image in inputs if isinstance(image, Tensor)]
+    some = len(paths) > 2 * PREDICTION_BATCH  # else the processes take longer to start
+    read = DataLoader(
+        _Files(paths, transform),
+        PREDICTION_BATCH,
+        num_workers=workers if some else 0,
+        collate_fn=list,
+    )
+    for batch in read:
+        readable = [image for _, image in batch if isinstance(image, Tensor)]
         rows = iter(_probabilities(model, torch.stack(readable)) if readable else ())
-        for path, image in zip(part, inputs, strict=True):
+        for path, image in batch:
             truth = class_named(path.absolute().parent.name, known)
             if isinstance(image, Tensor):
                 scores = _scores(next(rows), classes, top)
@@ -82,6 +90,19 @@ def classify_files(
             else:
                 predictions.append(Prediction(path, error=image, truth=truth))
     return predictions
+
+
+class _Files(Dataset[tuple[Path, "Tensor | str"]]):
+    """Files with their inputs, or what is wrong with them."""
+
+    def __init__(self, paths: Sequence[Path], transform: Callable[[Any], Tensor]) -> None:
+        self.paths, self.transform = paths, transform
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, number: int) -> tuple[Path, Tensor | str]:
+        return self.paths[number], _read(self.paths[number], self.transform)
 
 
 def _read(path: Path, transform: Callable[[Any], Tensor]) -> Tensor | str:

@@ -108,6 +108,18 @@ class RunReport(Printable):
             ]
             headers = ["true", "predicted as", "images"]
             found.append(Table(headers, pairs[:PAIRS], left=headers[:2]))
+        if files := [each for each in self.mistakes if each.file]:
+            rows = [
+                [
+                    each.file,
+                    readable(each.truth),
+                    readable(each.predicted),
+                    _percent(each.probability),
+                ]
+                for each in files[:PAIRS]
+            ]
+            headers = ["worst mistakes", "true", "predicted", "with %"]
+            found.append(Table(headers, rows, left=headers[:3]))
         return found
 
     def to_dict(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.files import write
 from zoo.formatting import Printable, Section, Table, markdown
+from zoo.training.metrics import PARTS
 from zoo.training.recipe import Recipe, load_recipe
 from zoo.training.run_text import outcome, run_sections, run_title
 
@@ -38,7 +39,7 @@ def _lines(run: Run, report: Printable | None) -> Iterator[str]:
     yield f"# {run_title(run.config)}"
     yield from _section(_facts(run))
     yield "\n## Result"
-    yield from _section({**outcome(run)})
+    yield from _section({run.metric: outcome(run)[run.metric]} if run.history else {})
     for section in report.sections() if report else run_sections(run)[1:]:
         yield from _section(section)
     for name, title in PICTURES.items():
@@ -54,7 +55,9 @@ def _lines(run: Run, report: Printable | None) -> Iterator[str]:
 def _facts(run: Run) -> dict[str, str]:
     config = run.config
     data, weights = config.get("data", {}), config.get("initial_weights", "")
-    counts = [f"{data[key]:,} {key}" for key in data if key.startswith(("train_", "val_", "test_"))]
+    words = {**PARTS, "test": "test"}
+    counts = {key.partition("_"): data[key] for key in data if key.partition("_")[0] in words}
+    unit = next((what for _, _, what in counts), "examples")
     skipped = len(data.get("skipped") or ())
     versions = {
         "zoo": config.get("zoo_version", ""),
@@ -67,14 +70,15 @@ def _facts(run: Run) -> dict[str, str]:
         "starts from": "random weights" if weights == "random" else weights,
         "licence of these weights": licence,
         "data": data.get("source", ""),
-        "images" if "train_images" in data else "examples": ", ".join(counts).replace("_", " "),
+        unit: ", ".join(f"{count:,} for {words[part]}" for (part, _, _), count in counts.items()),
         "split": data.get("split", ""),
         "left out": f"{skipped} files that cannot be read (config.json names them)"
         if skipped
         else "",
         "fingerprint of the data": data.get("fingerprint") or "not known: no files or tensors",
         "seed": str(config.get("seed", "")),
-        "computed on": f"{config.get('device', '')}, {config.get('threads', '')} threads",
+        "computed on": config.get("device", ""),
+        "threads": str(config.get("threads", "")),
         "versions": ", ".join(f"{name} {number}" for name, number in versions.items() if number),
     }
     return {label: text for label, text in facts.items() if text}
