@@ -246,7 +246,7 @@ def test_options_of_the_command_line(called):
         "workers": ("0", 0),
         "mixed_precision": ("bf16", "bf16"),
     }
-    switches = {"check", "cpu", "cycle_momentum"}
+    switches = {"check", "cpu", "cycle_momentum", "tensorboard"}
     assert {*values, *switches} == set(NAMES), "every field has an option"
     args = [part for name, (text, _) in values.items() for part in (_flag(name), text)]
     expected = {name: value for name, (_, value) in values.items()}
