@@ -21,8 +21,8 @@ from zoo.cli import cli
 from zoo.errors import InputError, UsageError, ZooError
 from zoo.optimizers import make_optimizer
 from zoo.training.checks import check_before
-from zoo.training.loop import Step
 from zoo.training.parameters import decay_groups
+from zoo.training.step import Step
 
 STEP = Step(loss=lambda outputs, batch, model: F.cross_entropy(outputs, batch[1]))
 

@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader, TensorDataset
 import zoo
 from zoo.cli import cli
 from zoo.errors import DataError, InputError, UsageError, ZooError
-from zoo.training.loop import Step
 from zoo.training.lr_range import RangeTest, range_test
+from zoo.training.step import Step
 
 ABOUT = {"name": "parabola", "data": "none", "optimizer": "sgd"}
 

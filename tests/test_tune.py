@@ -10,7 +10,8 @@ from click.testing import CliRunner
 import zoo
 from zoo.cli import cli
 from zoo.errors import InputError, UsageError, ZooError
-from zoo.training.recipe import Recipe, load_recipe
+from zoo.training.recipe import Recipe
+from zoo.training.recipe_files import load_recipe
 from zoo.training.search import SearchTrial, by_score, recipe_toml, search_ranges
 
 

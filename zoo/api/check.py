@@ -46,7 +46,7 @@ def check(
     """
     from zoo.api.trial import trial
     from zoo.training.checks import check_before
-    from zoo.training.recipe import load_recipe
+    from zoo.training.recipe_files import load_recipe
 
     if not seconds > 0:
         raise UsageError(f"seconds={seconds}: needs a number above 0")

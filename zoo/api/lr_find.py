@@ -46,7 +46,7 @@ def lr_find(
     """
     from zoo.api.trial import trial
     from zoo.training.lr_range import range_test
-    from zoo.training.recipe import load_recipe
+    from zoo.training.recipe_files import load_recipe
 
     chosen = load_recipe(recipe).changed(changes)
     with trial(

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from zoo.training.loop import Loss, Step
     from zoo.training.recipe import Recipe
+    from zoo.training.step import Loss, Step
 
 EXAMPLES = 8  # of random inputs
 
@@ -136,7 +136,7 @@ def _example(source: Source, recipe: Recipe, loss: Loss | None) -> Trial:
 
     from zoo.api.workload import real_workload
     from zoo.tasks import task_of
-    from zoo.training.loop import Step
+    from zoo.training.step import Step
 
     if source.variant is None:
         raise UsageError(f"what {source.name} is for is not known: give data")

@@ -76,7 +76,7 @@ def tune(
     that is no longer finite: such a trial has no score.
     """
     from zoo.training.place import check_free, check_place
-    from zoo.training.recipe import load_recipe
+    from zoo.training.recipe_files import load_recipe
     from zoo.training.search import Search, search_ranges
 
     check_choice("zoo.tune", "sampler", sampler, SAMPLERS)

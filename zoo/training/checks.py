@@ -20,7 +20,7 @@ from zoo.errors import ZooError
 from zoo.formatting import some_of
 from zoo.training.dead_units import DeadUnits
 from zoo.training.findings import Checked, Finding
-from zoo.training.loop import Step
+from zoo.training.step import Step
 from zoo.training.untouched import as_before
 
 TOLERANCE = 0.1  # of the loss of guessing: how far the first loss may lie from it

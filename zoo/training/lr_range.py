@@ -18,7 +18,7 @@ from zoo.errors import DataError, InputError, UsageError, ZooError
 from zoo.files import replaced
 from zoo.formatting import Printable, Section, Table
 from zoo.training.curves import COLOURS, GREY
-from zoo.training.loop import Step
+from zoo.training.step import Step
 from zoo.training.untouched import as_before
 
 SMOOTHING = 0.9  # of the running mean of the loss, from which its start is taken out

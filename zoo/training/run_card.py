@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from zoo.files import write
 from zoo.formatting import Printable, Section, Table, markdown
 from zoo.training.metrics import PARTS
-from zoo.training.recipe import Recipe, load_recipe
+from zoo.training.recipe import Recipe
+from zoo.training.recipe_files import load_recipe
 from zoo.training.run_text import outcome, run_sections, run_title
 
 if TYPE_CHECKING:
