@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from zoo.api.lr_find import lr_find as lr_find
     from zoo.api.memory import max_batch_size as max_batch_size
     from zoo.api.memory import memory as memory
+    from zoo.api.param_groups import layer_groups as layer_groups
     from zoo.api.predict import predict as predict
     from zoo.api.profile import profile as profile
     from zoo.api.transforms import transforms as transforms
@@ -46,6 +47,7 @@ _PUBLIC = {
     "finetune": "zoo.api.finetune",
     "info": "zoo.api.info",
     "is_model": "zoo.api.list_models",
+    "layer_groups": "zoo.api.param_groups",
     "list_models": "zoo.api.list_models",
     "list_pretrained": "zoo.api.list_models",
     "load_state_dict": "zoo.api.create",

@@ -152,6 +152,17 @@ def resolve(what: Any) -> Source:
     return _of_name(registry.meant(what))
 
 
+def require_module(what: Any, verb: str) -> nn.Module:
+    """`what`, which `verb` changes in place or looks into. Raises UsageError for a name
+    or a path, whose module nobody would have afterwards.
+    """
+    from torch import nn
+
+    if not isinstance(what, nn.Module):
+        raise UsageError(f"zoo.{verb} takes a module: zoo.create(…) makes one of {what!r}")
+    return what
+
+
 def _no_network(what: Any) -> str:
     """Why something is no network, and what was probably meant."""
     shown = " ".join(reprlib.repr(what).split())
