@@ -1,5 +1,8 @@
 """Layer groups of any module, what freezing them means, and learning rates by them."""
 
+import copy
+import io
+import weakref
 from functools import partial
 
 import pytest
@@ -7,8 +10,11 @@ import timm
 import torch
 import torchvision
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 import zoo
+from zoo.count.memory.measured_memory import measure
+from zoo.count.workload import Workload
 from zoo.errors import UsageError
 from zoo.transfer.groups import output_module
 
@@ -169,3 +175,170 @@ def test_what_cannot_be_told_is_refused():
     twins = on_meta(timm.create_model, "twins_pcpvt_small")  # embeddings of all stages first
     with pytest.raises(UsageError, match=r"^Twins: blocks\.0 is registered after layers that it"):
         zoo.layer_groups(twins)
+
+
+# ----------------------------------------------------------------------------- freezing
+
+
+def awake(model):
+    return {name for name, module in model.named_modules() if module.training}
+
+
+def buffers(model):
+    return {name: each.clone() for name, each in model.named_buffers()}
+
+
+def test_frozen_groups_keep_their_statistics_whatever_is_called():
+    model = small()
+    assert zoo.freeze(model, until="stage1") is model
+    frozen = {"0", "1", "2", "3"}
+    expected = {"", *map(str, range(11))} - frozen
+    assert awake(model) == expected
+    model.eval()
+    for module in model.modules():
+        module.train()
+    assert awake(model) == expected
+    assert [name for name, each in model.named_parameters() if not each.requires_grad] == [
+        "0.weight",
+        "0.bias",
+        "1.weight",
+        "1.bias",
+    ]
+    before = buffers(model)
+    model.train()(torch.randn(4, 3, 8, 8)).sum().backward()
+    moved = {name for name, each in model.named_buffers() if not torch.equal(each, before[name])}
+    assert moved == {"5.running_mean", "5.running_var", "5.num_batches_tracked"}
+    assert model[0].weight.grad is None
+    assert model[4].weight.grad is not None
+
+
+def test_features_of_a_frozen_body_are_the_same_each_time():
+    """Dropout between the body and the head is off, too."""
+    x = torch.randn(4, 3, 8, 8)
+    model = small().train()
+    assert not torch.equal(model(x), model(x))
+    zoo.freeze(model).train()
+    assert torch.equal(model(x), model(x))
+    assert awake(model) == {"", "10"}
+    nin = zoo.create("nin_cifar10", num_classes=3)
+    zoo.freeze(nin, last=2).train()
+    x = torch.randn(2, 3, 32, 32)
+    maps = [nin.forward_intermediates(x, indices=[1], intermediates_only=True) for _ in "ab"]
+    assert torch.equal(*(each[0] for each in maps))
+    assert nin.features.stage3.training
+
+
+def test_copies_pickles_and_wrappers_stay_frozen():
+    model = zoo.freeze(small())
+    copied = copy.deepcopy(model)
+    file = io.BytesIO()
+    torch.save(model, file)
+    file.seek(0)
+    loaded = torch.load(file, weights_only=False)
+    again = zoo.freeze(small())
+    again.load_state_dict(model.state_dict())
+    assert model.state_dict().keys() == small().state_dict().keys()
+    for other in (copied, loaded, again):
+        other.eval()
+        assert awake(other.train()) == {"", "10"}
+    assert awake(zoo.unfreeze(copied)) == {"", *map(str, range(11))}
+    assert awake(model) == {"", "10"}, "a copy is another module"
+    compiled = torch.compile(model, backend="eager").train()
+    before = buffers(model)
+    compiled(torch.randn(4, 3, 8, 8)).sum().backward()
+    assert all(torch.equal(each, before[name]) for name, each in model.named_buffers())
+
+
+@pytest.fixture
+def one_process(tmp_path):
+    store = f"file://{tmp_path}/store"
+    torch.distributed.init_process_group("gloo", init_method=store, rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+def test_under_distributed_data_parallel(one_process):
+    model = zoo.freeze(small())
+    wrapped = DistributedDataParallel(model).train()
+    assert awake(model) == {"", "10"}
+    wrapped(torch.randn(4, 3, 8, 8)).sum().backward()
+    assert [name for name, each in model.named_parameters() if each.grad is not None] == [
+        "10.weight",
+        "10.bias",
+    ]
+    with pytest.raises(UsageError, match="before it is wrapped"):
+        zoo.freeze(wrapped)
+
+
+def test_a_frozen_module_is_freed_at_once():
+    """Not with the next garbage collection, as a module that refers to itself."""
+    model = zoo.freeze(small())
+    gone = weakref.ref(model[0])
+    del model
+    assert gone() is None
+
+
+def test_unfreeze_takes_back_what_freeze_did():
+    model = small()
+    model[4].bias.requires_grad_(False)  # by the user
+    model[0].weight.grad = torch.ones_like(model[0].weight)
+    zoo.freeze(model, until="stage1")
+    assert model[0].weight.grad is None, "an optimizer must not use it"
+    zoo.freeze(model, last=1)
+    assert sum(each.requires_grad for each in model.parameters()) == 2
+    zoo.unfreeze(model)
+    assert awake(model) == {"", *map(str, range(11))}
+    assert [name for name, each in model.named_parameters() if not each.requires_grad] == ["4.bias"]
+    assert awake(zoo.freeze(model, last=3)) == awake(small())
+
+
+def test_auxiliary_heads_are_trained_with_the_head():
+    model = zoo.freeze(on_meta(zoo.create, "googlenet", aux=True))
+    trained = {
+        name.partition(".")[0] for name, each in model.named_parameters() if each.requires_grad
+    }
+    assert trained == {"aux", "head"}
+    assert not model.neck.training, "the way to the head"
+    assert model.aux.training
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"until": "stage3"}, "^Sequential has no layer group 'stage3': did you mean stage"),
+        ({"until": "xyz"}, "'xyz'; its groups: stage1, stage2, head$"),
+        ({"until": "head"}, "^the head is never frozen"),
+        ({"last": 4}, r"^last=4: Sequential has 3 layer groups \(stage1, stage2, head\)$"),
+        ({"last": 0}, "^last=0: Sequential has 3 layer groups"),
+        ({"last": 1, "until": "stage1"}, "^until='stage1' and last=1 both say"),
+    ],
+)
+def test_wrong_groups(given, expected):
+    model = small()
+    with pytest.raises(UsageError, match=expected):
+        zoo.freeze(model, **given)
+    assert all(each.requires_grad for each in model.parameters())
+
+
+def test_without_a_head_the_group_is_named():
+    body = on_meta(zoo.create, "resnet18", features_only=True)
+    with pytest.raises(UsageError, match="has no head that could be trained: until=… names"):
+        zoo.freeze(body)
+    zoo.freeze(body, until="conv5_x").train()
+    assert not awake(body)
+    with pytest.raises(UsageError, match=r"zoo\.freeze takes a module: .* of 'resnet18'"):
+        zoo.freeze("resnet18")
+
+
+@pytest.mark.filterwarnings("error::zoo.errors.ZooWarning", "ignore:.*rofiler.*")
+@pytest.mark.parametrize(("name", "last"), [("lenet5_modern", 2), ("resnet20_cifar10", 3)])
+def test_memory_of_a_step_with_a_frozen_body(name, last):
+    """As predicted, and without the note on parts in evaluation mode, which is for
+    those that `.train()` would wake.
+    """
+    image = zoo.info(name).variant.image.size
+    model = zoo.freeze(zoo.create(name), last=last)
+    predicted = zoo.memory(model, 16, device="cpu")
+    found = measure(Workload(model, name, (torch.randn(16, *image),)))
+    assert predicted.peak / found.tensors == pytest.approx(1, abs=0.005)
+    assert predicted.peak < 0.8 * zoo.memory(name, 16, device="cpu").peak

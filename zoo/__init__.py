@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from zoo.api.cross_check import cross_check as cross_check
     from zoo.api.evaluate import evaluate as evaluate
     from zoo.api.finetune import finetune as finetune
+    from zoo.api.freeze import freeze as freeze
+    from zoo.api.freeze import unfreeze as unfreeze
     from zoo.api.info import info as info
     from zoo.api.list_models import is_model as is_model
     from zoo.api.list_models import list_models as list_models
@@ -45,6 +47,7 @@ _PUBLIC = {
     "evaluate": "zoo.api.evaluate",
     "export_state_dict": "zoo.api.create",
     "finetune": "zoo.api.finetune",
+    "freeze": "zoo.api.freeze",
     "info": "zoo.api.info",
     "is_model": "zoo.api.list_models",
     "layer_groups": "zoo.api.param_groups",
@@ -62,6 +65,7 @@ _PUBLIC = {
     "register_task": "zoo.tasks",
     "transforms": "zoo.api.transforms",
     "tune": "zoo.api.tune",
+    "unfreeze": "zoo.api.freeze",
     "verify": "zoo.api.verify",
 }
 

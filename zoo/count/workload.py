@@ -43,7 +43,8 @@ class Workload:
 def set_mode(module: nn.Module, mode: str) -> list[str]:
     """Put a module in the mode that is counted, "train" or "eval". What is in
     evaluation mode inside a module in training mode, as frozen normalisations are, was
-    put there by hand and stays so: its paths are given, the outermost ones.
+    put there by hand and stays so: its paths are given, the outermost ones, but for
+    what no `.train()` reaches.
     """
     training = mode == "train"
     frozen = {
@@ -52,6 +53,7 @@ def set_mode(module: nn.Module, mode: str) -> list[str]:
         if training and module.training and not part.training
     }
     module.train(training)
+    frozen = {path: part for path, part in frozen.items() if part.training}
     for part in frozen.values():
         part.training = False
     return [path for path in frozen if path.rpartition(".")[0] not in frozen]
