@@ -20,10 +20,10 @@ from zoo.optimizers import make_optimizer
 from zoo.tasks.classify import Classify
 from zoo.training.loop import evaluate
 from zoo.training.metrics import Mean
-from zoo.training.parameters import decay_groups
 from zoo.training.recipe import Recipe
 from zoo.training.run import Run
 from zoo.training.schedule import make_schedule
+from zoo.transfer.param_groups import param_groups
 
 SENTENCE = "the cat sat on the mat and the dog sat on the log and so they sat"
 WORDS = SENTENCE.split()
@@ -91,7 +91,7 @@ def test_training_is_what_a_loop_by_hand_gives(text):
     task, split, (train_strips, _) = opened(text)
     torch.manual_seed(3)
     model = zoo.create("tiny_language_model", **task.model_args(split)).train()
-    optimizer = make_optimizer("adamw", decay_groups(model), 0.02)
+    optimizer = make_optimizer("adamw", param_groups(model), 0.02)
     scheduler = make_schedule(Recipe(), optimizer, 2 * len(train_strips), len(train_strips))
     for record in run.history:
         state, total, count = None, 0.0, 0

@@ -33,7 +33,6 @@ from zoo.training.curves import draw_curves
 from zoo.training.environment import allow_skipped_parameters
 from zoo.training.loop import Loop, evaluate
 from zoo.training.metrics import Mean, MetricAverager
-from zoo.training.parameters import decay_groups
 from zoo.training.place import check_free, check_place
 from zoo.training.progress import Progress
 from zoo.training.recipe import Recipe
@@ -41,6 +40,7 @@ from zoo.training.run import Run
 from zoo.training.run_folder import RunFolder
 from zoo.training.schedule import make_schedule
 from zoo.training.step import Step
+from zoo.transfer.param_groups import param_groups
 
 X = torch.randn(50, 4, generator=torch.Generator().manual_seed(1))
 LABELS = (X.sum(1) > 0).long()
@@ -62,7 +62,7 @@ def train(
     loader = DataLoader(
         pairs, batch_size=16, shuffle=True, generator=torch.Generator().manual_seed(0)
     )
-    optimizer = make_optimizer("adamw", decay_groups(model), lr=lr)
+    optimizer = make_optimizer("adamw", param_groups(model), lr=lr)
     scheduler = make_schedule(Recipe(), optimizer, epochs * len(loader), len(loader))
     with Progress(epochs, len(pairs), metrics=CURVES, show=show) as bar:
         return Loop(
@@ -249,7 +249,7 @@ def test_what_the_loss_of_classification_cannot_take():
 def test_only_weights_decay():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
     model[0].weight.requires_grad = False
-    groups = make_optimizer("adamw", decay_groups(model)).param_groups
+    groups = make_optimizer("adamw", param_groups(model)).param_groups
     assert [(len(group["params"]), group["weight_decay"]) for group in groups] == [
         (1, 0.01),
         (4, 0.0),
@@ -257,7 +257,7 @@ def test_only_weights_decay():
     assert groups[0]["params"][0] is model[3].weight
     model.requires_grad_(False)
     with pytest.raises(InputError, match="nothing can be trained"):
-        decay_groups(model)
+        param_groups(model)
 
 
 def test_wrong_optimizers():
@@ -267,7 +267,7 @@ def test_wrong_optimizers():
         ("sgd", math.nan, "lr=nan: needs a number above 0"),
     ):
         with pytest.raises(InputError, match=expected):
-            make_optimizer(name, decay_groups(nn.Linear(1, 1)), lr)
+            make_optimizer(name, param_groups(nn.Linear(1, 1)), lr)
 
 
 # --------------------------------------------------------------------------- run folder

@@ -11,11 +11,13 @@ import torch
 import torchvision
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import TensorDataset
 
 import zoo
 from zoo.count.memory.measured_memory import measure
 from zoo.count.workload import Workload
-from zoo.errors import UsageError
+from zoo.errors import InputError, UsageError
+from zoo.optimizers import make_optimizer
 from zoo.transfer.groups import output_module
 
 
@@ -342,3 +344,74 @@ def test_memory_of_a_step_with_a_frozen_body(name, last):
     found = measure(Workload(model, name, (torch.randn(16, *image),)))
     assert predicted.peak / found.tensors == pytest.approx(1, abs=0.005)
     assert predicted.peak < 0.8 * zoo.memory(name, 16, device="cpu").peak
+
+
+# ---------------------------------------------------------------- rates by layer group
+
+
+class Spared(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(2, 2))
+        self.norm = nn.LayerNorm((2, 2))
+        self.linear = nn.Linear(4, 2)
+
+    def no_weight_decay(self):
+        return {"scale"}
+
+
+def test_biases_norms_and_what_a_network_spares_do_not_decay():
+    model = nn.Sequential(Spared(), nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    model[1].bias.requires_grad_(False)
+    decaying, rest = zoo.param_groups(model, 0.1, weight_decay=0.02)
+    assert [each.shape for each in decaying["params"]] == [(2, 4), (4, 3, 3, 3)]
+    assert (decaying["weight_decay"], rest["weight_decay"]) == (0.02, 0.0)
+    assert len(rest["params"]) == 6
+    assert decaying["lr"] == rest["lr"] == 0.1
+    assert set(zoo.param_groups(model)[0]) == {"params"}, "the optimizer's own"
+
+
+def test_each_earlier_group_learns_more_slowly():
+    model = zoo.freeze(on_meta(torchvision.models.get_model, "resnet18"), until="layer1")
+    groups = zoo.param_groups(model, 0.1, lr_decay=0.5)
+    rates = {group["name"]: group["lr"] for group in groups}
+    expected = {"head": 0.1, "layer4": 0.05, "layer3": 0.025, "layer2": 0.0125}
+    assert rates == pytest.approx(expected)
+    assert list(rates) == list(expected)
+    trained = [id(each) for each in model.parameters() if each.requires_grad]
+    assert sorted(id(each) for group in groups for each in group["params"]) == sorted(trained)
+    optimizer = make_optimizer("adamw", groups, 0.3, 0.02)
+    assert {group["lr"] for group in optimizer.param_groups} == set(rates.values())
+    assert {group["weight_decay"] for group in optimizer.param_groups} == {0.02, 0.0}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"lr_decay": 0.5}, r"lr_decay=0\.5 lowers a rate: give lr=…, that of the head"),
+        ({"lr": 0.1, "lr_decay": 0.0}, r"lr_decay=0\.0: needs a number above 0 and at most 1"),
+        ({"lr": 0.1, "lr_decay": 1.5}, r"lr_decay=1\.5: needs a number above 0 and at most 1"),
+        ({"lr": -1.0}, r"lr=-1\.0: needs a number above 0"),
+        ({"weight_decay": -1.0}, r"weight_decay=-1\.0: needs a number from 0 on"),
+    ],
+)
+def test_wrong_rates(given, expected):
+    with pytest.raises(InputError, match=expected):
+        zoo.param_groups(small(), **given)
+
+
+def test_a_frozen_network_is_fine_tuned_at_its_rates(tmp_path):
+    model = zoo.freeze(zoo.create("lenet5_modern"), last=2)
+    before = {name: each.clone() for name, each in model.state_dict().items()}
+    data = TensorDataset(torch.randn(8, 1, 28, 28), torch.arange(8) % 2)
+    rates = []
+    run = zoo.finetune(
+        model, data, val=data, epochs=1, batch_size=8, lr=0.01, lr_decay=0.1, cpu=True,
+        out=tmp_path / "run", progress=False, callback=lambda record, _: rates.append(record["lr"]),
+    )  # fmt: skip
+    assert rates == [0.01], "that of the head"
+    assert run.config["recipe"]["lr_decay"] == 0.1
+    after = run.model.state_dict()
+    moved = {name for name in before if after[name].shape != before[name].shape}
+    moved |= {name for name in before if name not in moved and not after[name].equal(before[name])}
+    assert {name.rpartition(".")[0] for name in moved} == {"neck.f6", "head"}

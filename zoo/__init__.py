@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from zoo.api.memory import max_batch_size as max_batch_size
     from zoo.api.memory import memory as memory
     from zoo.api.param_groups import layer_groups as layer_groups
+    from zoo.api.param_groups import param_groups as param_groups
     from zoo.api.predict import predict as predict
     from zoo.api.profile import profile as profile
     from zoo.api.transforms import transforms as transforms
@@ -58,6 +59,7 @@ _PUBLIC = {
     "max_batch_size": "zoo.api.memory",
     "memory": "zoo.api.memory",
     "model_entrypoint": "zoo.api.create",
+    "param_groups": "zoo.api.param_groups",
     "predict": "zoo.api.predict",
     "profile": "zoo.api.profile",
     "register_family": "zoo.registry",

@@ -42,13 +42,17 @@ TAKES = {  # options beside the rates, by torch's names
 STEPWISE = tuple(name for name in OPTIMIZERS if name != "lbfgs")  # that take a step per batch
 
 
-def check_rates(name: str, lr: float | None, weight_decay: float | None) -> None:
-    """Raises InputError for what `make_optimizer` does not take."""
+def check_rates(
+    name: str, lr: float | None, weight_decay: float | None, lr_decay: float | None = None
+) -> None:
+    """Raises InputError for what `make_optimizer` and `param_groups` do not take."""
     check_choice("zoo", "optimizer", name, OPTIMIZERS)
     if not (lr is None or lr > 0):  # nan too
         raise InputError(f"lr={lr}: needs a number above 0")
     if not (weight_decay is None or weight_decay >= 0):
         raise InputError(f"weight_decay={weight_decay}: needs a number from 0 on")
+    if not (lr_decay is None or 0 < lr_decay <= 1):
+        raise InputError(f"lr_decay={lr_decay}: needs a number above 0 and at most 1")
     if name == "lbfgs" and weight_decay:
         raise InputError(f"weight_decay={weight_decay}: lbfgs has none, add it to the loss")
 

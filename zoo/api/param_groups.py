@@ -1,8 +1,8 @@
-"""The layer groups of a network."""
+"""The layer groups of a network, and an optimizer's rates by them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zoo.api.source import require_module
 
@@ -27,3 +27,25 @@ def layer_groups(model: nn.Module) -> dict[str, nn.Module]:
     from zoo.transfer.groups import layer_groups
 
     return layer_groups(require_module(model, "layer_groups"))
+
+
+def param_groups(
+    model: nn.Module,
+    lr: float | None = None,
+    *,
+    lr_decay: float | None = None,
+    weight_decay: float | None = None,
+) -> list[dict[str, Any]]:
+    """Parameter groups for an optimizer of torch: no weight decay on biases, norms and
+    what the network's `no_weight_decay()` names; frozen parameters are left out.
+
+    `lr_decay`, above 0 and up to 1: the rate of a layer group over that of the one
+    after it. The head, first in the list, has the rate `lr`; each group says its `name`
+    and `lr`. Without it there is one rate. What is None is the optimizer's own.
+
+    Raises InputError for other values, without any parameter that requires a gradient,
+    and where `lr_decay` has no `lr`; UsageError where the layer groups cannot be told.
+    """
+    from zoo.transfer.param_groups import param_groups
+
+    return param_groups(require_module(model, "param_groups"), lr, lr_decay, weight_decay)

@@ -41,11 +41,9 @@ class Trial:
 
     def make_optimizer(self, model: nn.Module, **options: Any) -> torch.optim.Optimizer:
         """That of the recipe for a copy of the model; `options` take its place."""
-        from zoo.optimizers import make_optimizer
-        from zoo.training.parameters import decay_groups
+        from zoo.transfer.param_groups import recipe_optimizer
 
-        found = {"lr": self.recipe.lr, "weight_decay": self.recipe.weight_decay, **options}
-        return make_optimizer(self.recipe.optimizer, decay_groups(model), **found)
+        return recipe_optimizer(self.recipe, model, **options)
 
 
 @contextmanager
@@ -100,7 +98,13 @@ def _opened(
 
     task = task_of(source.task)()
     split = task.open(
-        data, val=val, classes=classes, val_fraction=recipe.val_fraction, seed=seed, progress=False
+        data,
+        val=val,
+        classes=classes,
+        val_fraction=recipe.val_fraction,
+        test_fraction=recipe.test_fraction,
+        seed=seed,
+        progress=False,
     )
     if loss is None:
         task.check(split)

@@ -55,6 +55,10 @@ class Recipe:
         None, "Highest learning rate; step: that of the start.", kind=float,
         default_words=_per_optimizer("lr"),
     )  # fmt: skip
+    lr_decay: float | None = option(
+        None, "Rate of a layer group over that of the next; the head has the highest.",
+        kind=float, default_words="one rate for all",
+    )  # fmt: skip
     weight_decay: float | None = option(
         None, "Of weights, not of biases and norms.", kind=float,
         default_words=_per_optimizer("weight_decay"),
@@ -173,7 +177,7 @@ class Recipe:
                 value = (value,)
             object.__setattr__(self, each.name, value)
             check(each.name, value, each.metadata["option"], each.default)
-        check_rates(self.optimizer, self.lr, self.weight_decay)
+        check_rates(self.optimizer, self.lr, self.weight_decay, self.lr_decay)
         check_options(self.optimizer, self.optimizer_options())
         self._check_schedule()
         if self.input_size is not None:
@@ -252,6 +256,7 @@ class RecipeChanges(TypedDict, total=False):
     batch_size: int | str
     optimizer: str
     lr: float | None
+    lr_decay: float | None
     weight_decay: float | None
     momentum: float | None
     rms_decay: float | None

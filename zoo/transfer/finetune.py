@@ -17,14 +17,12 @@ from torch import nn
 from zoo.data.datasets import DataSplit
 from zoo.errors import UsageError, ZooError
 from zoo.formatting import short
-from zoo.optimizers import make_optimizer
 from zoo.spec import Preprocessing
 from zoo.tasks.base import Prepared, Task
 from zoo.training.environment import forward_restored, seeded, thread_count, threads_for
 from zoo.training.interrupts import Stopped
 from zoo.training.loop import Loop, TrainState
 from zoo.training.metrics import Record
-from zoo.training.parameters import decay_groups
 from zoo.training.progress import Progress
 from zoo.training.recipe import Recipe
 from zoo.training.run import Run, early_stop
@@ -34,6 +32,7 @@ from zoo.training.shared_folder import folder_of
 from zoo.training.step import Loss
 from zoo.transfer.batch_size import DEFAULT_BATCH, auto_batch_size
 from zoo.transfer.heads import fit_head, output_width
+from zoo.transfer.param_groups import recipe_optimizer
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -96,13 +95,7 @@ def train_network(
             task.check(replace(split, classes=classes))
     if prepared.preprocessing and isinstance(getattr(model, "preprocessing", None), Preprocessing):
         model.preprocessing = prepared.preprocessing  # type: ignore[assignment]
-    optimizer = make_optimizer(
-        recipe.optimizer,
-        decay_groups(model),
-        recipe.lr,
-        recipe.weight_decay,
-        **recipe.optimizer_options(),
-    )
+    optimizer = recipe_optimizer(recipe, model)
     schedule = make_schedule(
         recipe,
         optimizer,
