@@ -18,6 +18,7 @@ from zoo.count.memory.measured_memory import measure
 from zoo.count.workload import Workload
 from zoo.errors import InputError, UsageError
 from zoo.optimizers import make_optimizer
+from zoo.training.strategy import KINDS, Strategy
 from zoo.transfer.groups import output_module
 
 
@@ -415,3 +416,26 @@ def test_a_frozen_network_is_fine_tuned_at_its_rates(tmp_path):
     moved = {name for name in before if after[name].shape != before[name].shape}
     moved |= {name for name in before if name not in moved and not after[name].equal(before[name])}
     assert {name.rpartition(".")[0] for name in moved} == {"neck.f6", "head"}
+
+
+# --------------------------------------------------------------------------- strategies
+
+
+def test_strategies_by_name():
+    assert Strategy.parse("last:2") == Strategy("last", 2)
+    for text in ("auto", "probe", "probe-stages", "full", "last:12"):
+        assert str(Strategy.parse(text)) == text
+        assert Strategy.parse(text).kind in KINDS
+    for text, expected in (
+        ("last", "strategy='last': needs a number of layer groups from 1 on, as in 'last:2'"),
+        ("last:0", "strategy='last:0': needs a number of layer groups"),
+        ("last:-1", "needs a number of layer groups"),
+        ("last:²", "needs a number of layer groups"),
+        ("prob", r"strategy='prob' is not known: did you mean probe"),
+        ("full:2", r"strategy='full:2' is not known: did you mean full"),
+        ("x", "strategy='x' is not known: expected auto, probe, probe-stages, last:2, full"),
+        (3, "strategy=3 is not known"),
+    ):
+        with pytest.raises(InputError, match=expected) as caught:
+            Strategy.parse(text)
+        assert "\n" not in str(caught.value)
