@@ -21,8 +21,8 @@ from zoo.cli import cli
 from zoo.errors import InputError, UsageError, ZooError
 from zoo.optimizers import make_optimizer
 from zoo.training.checks import check_before
-from zoo.training.parameters import decay_groups
 from zoo.training.step import Step
+from zoo.transfer.param_groups import param_groups
 
 STEP = Step(loss=lambda outputs, batch, model: F.cross_entropy(outputs, batch[1]))
 
@@ -48,7 +48,7 @@ def checked(model, data=None, step=STEP, **options):
         batches() if data is None else data,
         step,
         make_optimizer=lambda net: make_optimizer(
-            "momentum", decay_groups(net), lr, given["decay"]
+            "momentum", param_groups(net), lr, given["decay"]
         ),
         **given,
     )

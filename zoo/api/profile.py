@@ -66,7 +66,7 @@ def profile(
     from zoo.api.memory import task_objective
     from zoo.count.activation_stats import with_stats
     from zoo.count.isolation import kept_random_state
-    from zoo.training.parameters import decay_groups
+    from zoo.transfer.param_groups import param_groups
 
     with torch.inference_mode(False), kept_random_state():
         torch.default_generator.manual_seed(0)
@@ -75,7 +75,7 @@ def profile(
             counted,
             workload,
             loss=task_objective(source, workload.module, workload.args),
-            make_optimizer=lambda model: make_optimizer(optimizer, decay_groups(model)),
+            make_optimizer=lambda model: make_optimizer(optimizer, param_groups(model)),
         )
 
 
