@@ -102,9 +102,9 @@ def test_files(tmp_path):
         assert "\n" not in str(caught.value)
     with pytest.raises(UsageError, match=r"gone\.toml: No such file"):
         load_recipe(tmp_path / "gone.toml")
-    with pytest.raises(UsageError, match=r"there is no recipe 'finetun': did you mean finetune\?"):
+    with pytest.raises(UsageError, match=r"there is no recipe 'finetun': did you mean finetune or finetune_full"):
         load_recipe("finetun")
-    with pytest.raises(UsageError, match="there is no recipe 'x': expected finetune or a TOML"):
+    with pytest.raises(UsageError, match="there is no recipe 'x': expected alexnet, .*, zfnet or a TOML"):
         load_recipe("x")
 
 
@@ -249,12 +249,12 @@ def test_options_of_the_command_line(called):
         "workers": ("0", 0),
         "mixed_precision": ("bf16", "bf16"),
     }
-    switches = {"check", "cpu", "cycle_momentum", "tensorboard"}
+    switches = {"check", "cpu", "cycle_momentum", "tensorboard", "aux"}
     assert {*values, *switches} == set(NAMES), "every field has an option"
     args = [part for name, (text, _) in values.items() for part in (_flag(name), text)]
     expected = {name: value for name, (_, value) in values.items()}
-    flags = {"cpu": True, "cycle_momentum": True, "check": False}
-    given = called(*args, "--cpu", "--cycle-momentum", "--no-check")
+    flags = {"cpu": True, "cycle_momentum": True, "aux": True, "check": False}
+    given = called(*args, "--cpu", "--cycle-momentum", "--aux", "--no-check")
     assert given == {"recipe": "finetune", **flags, **expected}
     assert called("--batch-size", "8", "--no-cpu") == {
         "recipe": "finetune",

@@ -152,10 +152,13 @@ def _train(
         source = published(source, progress)
     with seeded(job.seed), accelerator_for(job.recipe) as accelerator:
         model = source.module
+        model_args = task.model_args(split) if model is None else {}
+        if chosen.aux:
+            model_args["aux"] = True
         if model is None and checkpoint:
-            model = from_file(source, checkpoint, job.layout, None, task.model_args(split))
+            model = from_file(source, checkpoint, job.layout, None, model_args)
         elif model is None:
-            model = build(source, **task.model_args(split))
+            model = build(source, **model_args)
         found = getattr(model, "origin", None)
         origin = found if isinstance(found, Origin) else Origin("")
         return train_network(
@@ -201,6 +204,9 @@ def _start(job: Job) -> tuple[Source, Path | None, bool]:
         raise UsageError(f"{source.name} has its own weights: leave out checkpoint_path")
     if checkpoint and job.pretrained:
         raise UsageError("pretrained=True and checkpoint_path are two sets of weights: give one")
+    built = source.module
+    if built is not None and job.recipe.aux and getattr(built, "aux", None) is None:
+        raise UsageError(f"aux=True: {source.name} is built already, without auxiliary heads")
     return source, checkpoint, not checkpoint and _wants_published(source, job.pretrained)
 
 

@@ -9,7 +9,7 @@ import click
 
 import zoo
 from zoo.cli.options import NETWORK, forms
-from zoo.cli.recipe_options import given, recipe_options
+from zoo.cli.recipe_options import given, recipe_options, run_options
 
 if TYPE_CHECKING:
     from zoo.training.run import Run
@@ -37,29 +37,14 @@ if TYPE_CHECKING:
     help="Start from the published weights, or from random ones.  [default: published ones "
     "where there are some]",
 )
-@recipe_options
-@click.option(
-    "--seed",
-    type=int,
-    default=0,
-    show_default=True,
-    help="Same seed, same split; on a CPU, with as many workers and threads, the same run.",
-)
-@click.option(
-    "--out",
-    type=click.Path(),
-    metavar="FOLDER",
-    help="Run folder.  [default: the first free runs/NAME-DATA-N]",
-)
 @click.option(
     "--resume",
     type=click.Path(),
     metavar="RUN",
     help="Go on with a run that was stopped, in place of WHAT and --data.",
 )
-@click.option(
-    "--progress/--no-progress", default=True, show_default=True, help="Show on stderr how it goes."
-)
+@recipe_options()
+@run_options
 @forms("json")
 def command(
     what: str | None,
@@ -86,7 +71,7 @@ def command(
 
     Example: zoo finetune resnet18 --data photos/ --epochs 50
     """
-    from zoo.cli.console import emit, passive_threads
+    from zoo.cli.console import passive_threads
 
     if resume is None and (what is None or data is None):
         raise click.UsageError("needs WHAT and --data, or --resume RUN")
@@ -104,6 +89,13 @@ def command(
         progress=progress,
         **given(options),
     )
+    emit_run(run, form)
+
+
+def emit_run(run: Run, form: str | None) -> None:
+    """A finished run as JSON, or as the lines that say how it went."""
+    from zoo.cli.console import emit
+
     emit(_result(run), form, lambda _: _show(run))
 
 

@@ -41,31 +41,60 @@ class Numbers(click.ParamType):
         return found if len(found) > 1 else found[0]
 
 
-def recipe_options(command: Command) -> Command:
-    """Give a command `--recipe` and an option per field of Recipe; one that is not
-    given is None, and its bounds are checked by Recipe.
+def recipe_options(recipe: str | None = "finetune") -> Callable[[Command], Command]:
+    """Give a command `--recipe`, by default this one (None: the paper's), and an option
+    per field of Recipe; one that is not given is None, and its bounds are checked by
+    Recipe.
     """
-    for field in reversed(fields(Recipe)):
-        known: Option = field.metadata["option"]
-        name = f"--{field.name.replace('_', '-')}"
-        shown = known.default_words or field.default
-        if known.kind is bool:
-            add = click.option(f"{name}/--no-{name[2:]}", default=None, help=known.help)
-        else:
-            add = click.option(
-                name,
-                type=_type(known),
-                metavar=known.metavar,
-                help=f"{known.help}  [default: {shown}]",
-            )
+
+    def decorate(command: Command) -> Command:
+        for field in reversed(fields(Recipe)):
+            known: Option = field.metadata["option"]
+            name = f"--{field.name.replace('_', '-')}"
+            shown = f"  [default: {known.default_words or field.default}]" if recipe else ""
+            if known.kind is bool:
+                add = click.option(f"{name}/--no-{name[2:]}", default=None, help=known.help)
+            else:
+                add = click.option(
+                    name, type=_type(known), metavar=known.metavar, help=f"{known.help}{shown}"
+                )
+            command = add(command)
+        return click.option(
+            "--recipe",
+            default=recipe,
+            metavar="NAME|FILE",
+            help="Where the other options begin: a recipe of this package, or a TOML file.  "
+            f"[default: {recipe or 'that of the paper'}]",
+        )(command)
+
+    return decorate
+
+
+def run_options(command: Command) -> Command:
+    """Give a command `--seed`, `--out` and `--progress`."""
+    for add in (
+        click.option(
+            "--progress/--no-progress",
+            default=True,
+            show_default=True,
+            help="Show on stderr how it goes.",
+        ),
+        click.option(
+            "--out",
+            type=click.Path(),
+            metavar="FOLDER",
+            help="Run folder.  [default: the first free runs/NAME-DATA-N]",
+        ),
+        click.option(
+            "--seed",
+            type=int,
+            default=0,
+            show_default=True,
+            help="Same seed, same split; on a CPU, with as many workers and threads, the same run.",
+        ),
+    ):
         command = add(command)
-    return click.option(
-        "--recipe",
-        default="finetune",
-        show_default=True,
-        metavar="NAME|FILE",
-        help="Where the other options begin: a recipe of this package, or a TOML file.",
-    )(command)
+    return command
 
 
 def given(options: dict[str, Any]) -> dict[str, Any]:

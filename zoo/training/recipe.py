@@ -127,6 +127,9 @@ class Recipe:
         0.0, "Paste a part of another image, its area from Beta(a, a); 0: none; with mixup: one "
         "of them by even chance.", kind=float, between=(0, math.inf), metavar="A",
     )  # fmt: skip
+    aux: bool = option(
+        False, "Build the network with the auxiliary heads of its paper, and train them.", kind=bool
+    )
     val_fraction: float | None = option(
         None, "Part for validation, of data that bring none.", kind=float, default_words="0.2"
     )
@@ -275,6 +278,7 @@ class RecipeChanges(TypedDict, total=False):
     label_smoothing: float
     mixup: float
     cutmix: float
+    aux: bool
     val_fraction: float | None
     test_fraction: float | None
     input_size: int | str | tuple[int, ...] | None
