@@ -33,13 +33,18 @@ def task(**options):
 
 
 @pytest.mark.parametrize(
-    "mixing", [Mixing(mixup=0.5), Mixing(cutmix=1.0), Mixing(mixup=0.5, cutmix=1.0)]
+    "mixing",
+    [
+        Mixing(mixup=0.5, classes=3),
+        Mixing(cutmix=1.0, classes=3),
+        Mixing(mixup=0.5, cutmix=1.0, classes=3),
+    ],
 )
 def test_shares_are_those_of_the_pixels(mixing):
     torch.manual_seed(0)
     cuts = 0
     for _ in range(60):
-        images, shares = mixing(IMAGES, LABELS, 3)
+        images, shares = mixing((IMAGES, LABELS))
         torch.testing.assert_close(images.mean((2, 3)), shares)
         assert torch.equal(IMAGES.amax((2, 3)).argmax(1), LABELS), "given ones are as before"
         whole = ((images == 0) | (images == 1)).all()
@@ -55,7 +60,9 @@ def test_the_share_follows_the_beta_distribution():
     torch.manual_seed(0)
     for alpha in (0.2, 1.0, 4.0):
         pair = torch.tensor([[1.0], [0.0]])
-        found = [Mixing(mixup=alpha)(pair, torch.tensor([0, 1]), 2)[0] for _ in range(1000)]
+        found = [
+            Mixing(mixup=alpha, classes=2)((pair, torch.tensor([0, 1])))[0] for _ in range(1000)
+        ]
         mixed = torch.stack([x for x in found if x[0] != 1])  # with itself: as it was
         assert mixed[:, 0].var() == pytest.approx(1 / (8 * alpha + 4), rel=0.25)
 

@@ -102,9 +102,13 @@ def test_files(tmp_path):
         assert "\n" not in str(caught.value)
     with pytest.raises(UsageError, match=r"gone\.toml: No such file"):
         load_recipe(tmp_path / "gone.toml")
-    with pytest.raises(UsageError, match=r"there is no recipe 'finetun': did you mean finetune or finetune_full"):
+    with pytest.raises(
+        UsageError, match=r"there is no recipe 'finetun': did you mean finetune or finetune_full"
+    ):
         load_recipe("finetun")
-    with pytest.raises(UsageError, match="there is no recipe 'x': expected alexnet, .*, zfnet or a TOML"):
+    with pytest.raises(
+        UsageError, match=r"there is no recipe 'x': expected alexnet, .*, zfnet or a TOML"
+    ):
         load_recipe("x")
 
 

@@ -153,7 +153,7 @@ def _train(
     with seeded(job.seed), accelerator_for(job.recipe) as accelerator:
         model = source.module
         model_args = task.model_args(split) if model is None else {}
-        if chosen.aux:
+        if job.recipe.aux:
             model_args["aux"] = True
         if model is None and checkpoint:
             model = from_file(source, checkpoint, job.layout, None, model_args)

@@ -41,7 +41,7 @@ OF_BOTH = ("input_size", "batch_size")  # options of a recipe that --gradients t
     "--seconds", type=float, default=60.0, show_default=True, help="At most about so long."
 )
 @options.SEED
-@recipe_options
+@recipe_options()
 @options.forms("json")
 @click.pass_context
 def command(

@@ -22,7 +22,7 @@ from zoo.cli.recipe_options import given, recipe_options
 )
 @click.option("--plot", type=click.Path(), metavar="FILE", help="Draw the curve into a .png file.")
 @options.SEED
-@recipe_options
+@recipe_options()
 @options.forms("json")
 def command(
     what: str,

@@ -17,7 +17,7 @@ import torch
 from zoo.data.datasets import DataSplit, ImageDataset, transformed
 from zoo.data.image import EvalTransform, convert, decode
 from zoo.data.pixels import PixelDataset, PixelTransform, fits_pixels, to_image
-from zoo.data.transforms import build_transform
+from zoo.data.transforms import train_transform
 from zoo.errors import DataError, warn
 from zoo.spec import Preprocessing
 
@@ -30,11 +30,9 @@ def prepared(
     augment: str,
     *,
     cache: str = "auto",
-    colours: torch.Tensor | None = None,
     progress: bool = True,
 ) -> DataSplit:
-    """The split with the preprocessing of a network, in training with `augment`;
-    `colours`: see `build_transform`.
+    """The split with the preprocessing of a network, in training with `augment`.
 
     `cache`: "on" holds the decoded images in memory, "auto" where they fit into a
     quarter of what is free; `split.cached` says which it became. The images are the
@@ -44,7 +42,9 @@ def prepared(
     size = _bytes(split, preprocessing, whole)
     if cache == "off" or not size or (cache == "auto" and size > SHARE * free_memory()):
         evaluate = EvalTransform(preprocessing)
-        train = evaluate if augment == "none" else _varied(preprocessing, augment, colours)
+        train = (
+            evaluate if augment == "none" else train_transform(preprocessing, augment, split.train)
+        )
         return replace(
             split,
             train=transformed(split.train, train),
@@ -66,18 +66,12 @@ def prepared(
         transform = PixelTransform(preprocessing, augment)
         held["train"] = _pixels(split.train, geometry, transform, **options)
     else:
-        train = _varied(preprocessing, augment, colours)
+        train = train_transform(preprocessing, augment, split.train)
         held["train"] = _decoded(split.train, preprocessing, train, **options)
     if skipped:
         named = ", ".join(f"{file} ({reason})" for file, reason in list(skipped.items())[:5])
         warn(f"{len(skipped)} images cannot be read and are skipped: {named}")
     return replace(split, **held, skipped={**split.skipped, **skipped}, cached=True)
-
-
-def _varied(
-    preprocessing: Preprocessing, augment: str, colours: torch.Tensor | None
-) -> Callable[[Any], Any]:
-    return build_transform(preprocessing, train=True, augment=augment, colours=colours)
 
 
 def free_memory() -> int:

@@ -82,6 +82,13 @@ def check_batch(labels: Any, count: int, title: str) -> None:
         _check_range(int(low), int(high), count, title)
 
 
+def is_labelled(batch: Any) -> bool:
+    """Whether a batch is (images, class numbers)."""
+    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+        return False
+    return all(isinstance(part, Tensor) for part in batch) and not batch[1].is_floating_point()
+
+
 def first_batch(loader: DataLoader[Any], numbers: Iterable[int] = (0,)) -> Any:
     """A batch of these items, of a loader that knows no such its first one."""
     dataset: Any = loader.dataset

@@ -6,11 +6,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Beta
+
+from zoo.data.labels import is_labelled
+from zoo.errors import InputError, UsageError
 
 
 @dataclass(frozen=True)
@@ -19,20 +23,36 @@ class Mixing:
 
     `label_smoothing` spreads this part of every label evenly over all classes
     (Inception-v3, section 7). `mixup` and `cutmix` are the parameters a of Beta(a, a),
-    0: not at all; with both, a batch gets one of them by even chance.
+    0: not at all; with both, a batch gets one of them by even chance. Raises InputError
+    where the number of `classes` is not known.
     """
 
     label_smoothing: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
+    classes: int = 0
+
+    def __post_init__(self) -> None:
+        if self and not self.classes:
+            raise InputError(
+                "label_smoothing, mixup and cutmix need the number of classes: name them with "
+                "classes=…"
+            )
 
     def __bool__(self) -> bool:
         return bool(self.label_smoothing or self.mixup or self.cutmix)
 
-    def __call__(self, images: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-        """Images (N, …) and the shares of the classes (N, classes) in them."""
-        shares = F.one_hot(labels, classes).float()
-        shares = shares * (1 - self.label_smoothing) + self.label_smoothing / classes
+    def __call__(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """Images (N, …) and the shares of the classes (N, classes) in them. Raises
+        UsageError for a batch that has no class numbers.
+        """
+        if not is_labelled(batch):
+            raise UsageError(
+                "label_smoothing, mixup and cutmix need batches of images and class numbers"
+            )
+        images, labels = batch
+        shares = F.one_hot(labels, self.classes).float()
+        shares = shares * (1 - self.label_smoothing) + self.label_smoothing / self.classes
         cut = bool(self.cutmix) and (not self.mixup or torch.rand(()).item() < 0.5)
         alpha = self.cutmix if cut else self.mixup
         if not alpha:

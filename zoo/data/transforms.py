@@ -86,6 +86,18 @@ def build_transform(
     return v2.Compose([*steps, v2.Normalize(preprocessing.mean, preprocessing.std)])
 
 
+def train_transform(
+    preprocessing: Preprocessing, augment: str, dataset: Any
+) -> Callable[[Any], Any]:
+    """`build_transform` for training on a data set of (image, label), whose colours it
+    looks at where that is needed.
+    """
+    colours = None
+    if augment in AUGMENTATIONS and AUGMENTATIONS[augment].colours:
+        colours = principal_colours(dataset, preprocessing.input_size[0])
+    return build_transform(preprocessing, train=True, augment=augment, colours=colours)
+
+
 def principal_colours(dataset: Any, channels: int) -> Tensor:
     """(C, C), a column per principal component of the pixels of a data set of (image,
     label), times its variance; of images in [0, 1], as on 0..255 the shifts would be

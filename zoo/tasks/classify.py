@@ -14,18 +14,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from zoo.data.augment import AUGMENTATIONS
 from zoo.data.cache import prepared
 from zoo.data.datasets import SMALL, DataSplit, ImageDataset
 from zoo.data.image import EvalTransform
 from zoo.data.labelled import open_labelled
-from zoo.data.labels import check_batch, check_labels, first_batch
+from zoo.data.labels import check_batch, check_labels, first_batch, is_labelled
 from zoo.data.mixing import Mixing
 from zoo.data.open import open_data
 from zoo.data.order import Order, OrderedLoader
 from zoo.data.pixels import PixelBatch, PixelDataset
-from zoo.data.transforms import preprocessing_of, principal_colours
-from zoo.errors import DataError, InputError, UsageError, warn
+from zoo.data.transforms import preprocessing_of
+from zoo.errors import DataError, UsageError, warn
 from zoo.spec import ImageInput, Preprocessing
 from zoo.tasks.base import EvaluationOptions, Prepared, Task, Tested
 from zoo.tasks.classify_files import Files, classify_files
@@ -61,7 +60,7 @@ class Classify(Task):
     def __init__(self) -> None:
         self._checked_in_batches = 0  # classes, where the labels are not all known before
         self._transforms: dict[bool, Any] = {}  # of images held in memory: training or not
-        self._mixing, self._classes = Mixing(), 0
+        self._mixing = Mixing()
 
     # ------------------------------------------------------------------------- the data
 
@@ -111,26 +110,17 @@ class Classify(Task):
 
     def prepare(self, model: nn.Module, split: DataSplit, recipe: Recipe) -> Prepared:
         """Images get the preprocessing of the network, in training with augmentation;
-        tensors stay as they are. Raises InputError where labels are to be shared among
-        an unknown number of classes.
+        tensors stay as they are.
         """
-        self._mixing = Mixing(recipe.label_smoothing, recipe.mixup, recipe.cutmix)
-        self._classes = len(split.classes)
-        if self._mixing and not self._classes:
-            raise InputError(
-                "label_smoothing, mixup and cutmix need the number of classes: name them with "
-                "classes=…"
-            )
+        shares = recipe.label_smoothing, recipe.mixup, recipe.cutmix
+        self._mixing = Mixing(*shares, classes=len(split.classes))
         if not split.size:
             return Prepared(split)
         preprocessing = fit_preprocessing(model, split, recipe.input_size)
         augment = recipe.augment
         if augment == "auto":
             augment = "small" if split.small else "photo"
-        colours = None
-        if AUGMENTATIONS[augment].colours:
-            colours = principal_colours(split.train, preprocessing.input_size[0])
-        ready = prepared(split, preprocessing, augment, cache=recipe.cache, colours=colours)
+        ready = prepared(split, preprocessing, augment, cache=recipe.cache)
         return Prepared(ready, preprocessing)
 
     def loaders(
@@ -171,7 +161,7 @@ class Classify(Task):
         loss knows.
         """
         batch = first_batch(loader)
-        return batch[0] if _is_labelled(batch) else None
+        return batch[0] if is_labelled(batch) else None
 
     # ------------------------------------------------------------------------ one batch
 
@@ -186,13 +176,7 @@ class Classify(Task):
             check_batch(
                 batch[1], self._checked_in_batches, "training" if training else "validation"
             )
-        if not (training and self._mixing):
-            return batch
-        if not _is_labelled(batch):
-            raise UsageError(
-                "label_smoothing, mixup and cutmix need batches of images and class numbers"
-            )
-        return self._mixing(batch[0], batch[1], self._classes)
+        return self._mixing(batch) if training and self._mixing else batch
 
     def loss(self, outputs: Any, batch: Any, model: nn.Module) -> Tensor:
         """Cross-entropy. Raises UsageError for outputs that are no logits, DataError
@@ -220,7 +204,7 @@ class Classify(Task):
             return {}
         if self._mixing and batch[1].shape == logits.shape:
             batch = batch[0], batch[1].argmax(1)
-        if not _is_labelled(batch) or batch[1].shape != logits.shape[:1]:
+        if not is_labelled(batch) or batch[1].shape != logits.shape[:1]:
             return {}
         right = (logits.detach().argmax(1) == batch[1]).float().mean()
         return {"accuracy": Mean(right, len(logits))}
@@ -280,13 +264,6 @@ class Classify(Task):
         except (DataError, UsageError) as error:
             warn(f"{folder} has no report: {error}")
             return None
-
-
-def _is_labelled(batch: Any) -> bool:
-    """Whether a batch is (images, class numbers)."""
-    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-        return False
-    return all(isinstance(part, Tensor) for part in batch) and not batch[1].is_floating_point()
 
 
 def _workers(files: bool, wanted: int | None) -> int:
