@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from zoo.api.param_groups import param_groups as param_groups
     from zoo.api.predict import predict as predict
     from zoo.api.profile import profile as profile
+    from zoo.api.train import train as train
     from zoo.api.transforms import transforms as transforms
     from zoo.api.tune import tune as tune
     from zoo.api.verify import verify as verify
@@ -65,6 +66,7 @@ _PUBLIC = {
     "register_family": "zoo.registry",
     "register_formula": "zoo.count.costs",
     "register_task": "zoo.tasks",
+    "train": "zoo.api.train",
     "transforms": "zoo.api.transforms",
     "tune": "zoo.api.tune",
     "unfreeze": "zoo.api.freeze",
@@ -74,7 +76,6 @@ _PUBLIC = {
 _VERBS = {  # of the command line, whose function has another name
     "eval": "evaluate",
     "list": "list_models",
-    "train": "finetune",
     "export": "export_state_dict",
     "weights": "list_pretrained",
 }

@@ -27,6 +27,7 @@ VERBS = {
     "memory": "memory of a training step, predicted; and which batch fits",
     "compare": "many networks in one table",
     "verify": "the figures that a paper prints against the computed ones",
+    "train": "train a network from nothing, as its paper did",
     "check": "whether a network can be trained: before, and its gradients",
     "lr-find": "which learning rate: the range test, with its curve",
     "tune": "random search for learning rate, weight decay, …",
@@ -38,7 +39,6 @@ VERBS = {
 
 
 LATER = {  # verbs that are planned: what serves now
-    "train": "`zoo finetune WHAT --data …` trains a network",
     "caption": "there are no captioners yet",
     "sample": "there are no language models yet",
     "similar": "zoo.create(WHAT, num_classes=0) gives the features of an image",

@@ -57,7 +57,7 @@ def _ranges(
 @click.option(
     "--progress/--no-progress", default=True, show_default=True, help="A line per trial on stderr."
 )
-@recipe_options
+@recipe_options()
 @options.forms("json")
 def command(
     what: str,
