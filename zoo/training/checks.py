@@ -63,18 +63,24 @@ def check_before(
         except Exception as error:
             text = f"{type(model).__name__} cannot be copied, so nothing was tried: {error}"
             return Checked((Finding("copy", None, text),), {}, perf_counter() - started)
-        trial = _Trial(tried.to(device).train(), step, make_optimizer, started + seconds)
+        trial = _Trial(tried.to(device).train(), step, make_optimizer, started, seconds)
         findings, dead = trial.findings(batches, chance_loss, decay)
     return Checked(tuple(findings), dead, perf_counter() - started)
 
 
 class _Trial:
-    """A copy of the network, which is tried until `deadline`."""
+    """A copy of the network, which is tried for `seconds`, half of it in passes."""
 
     def __init__(
-        self, model: nn.Module, step: Step, make_optimizer: MakeOptimizer, deadline: float
+        self,
+        model: nn.Module,
+        step: Step,
+        make_optimizer: MakeOptimizer,
+        started: float,
+        seconds: float,
     ) -> None:
-        self.model, self.step, self.deadline = model, step, deadline
+        self.model, self.step = model, step
+        self.half_time, self.deadline = started + seconds / 2, started + seconds
         model.zero_grad(set_to_none=True)
         self.optimizer = make_optimizer(model)
         parts = (getattr(part, "skips_parameters", False) is True for part in model.modules())
@@ -101,8 +107,11 @@ class _Trial:
         found = [_first_loss(first, outputs, shown), self._regularised(first, decay)]
         passes = SKIPPING_PASSES if self.skips else PASSES
         others = chain(map(self._on_device, islice(given, PASSES - 1)), repeat(batch))
-        for other in islice(others, passes - 1):
-            if self.late or (other is batch and not self.without):
+        for _ in range(passes - 1):
+            if perf_counter() >= self.half_time:
+                break
+            other = next(others)
+            if other is batch and not self.without:
                 break
             self._backward(_first(other, PASS_EXAMPLES))
         dead = units.shares()
