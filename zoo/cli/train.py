@@ -46,4 +46,4 @@ def command(
     run = zoo.train(
         what, data, recipe=recipe, seed=seed, out=out, progress=progress, **given(options)
     )
-    emit_run(what, run, form)
+    emit_run(run, form)
