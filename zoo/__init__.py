@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from zoo.api.create import model_entrypoint as model_entrypoint
     from zoo.api.cross_check import cross_check as cross_check
     from zoo.api.evaluate import evaluate as evaluate
+    from zoo.api.features import features as features
     from zoo.api.finetune import finetune as finetune
     from zoo.api.freeze import freeze as freeze
     from zoo.api.freeze import unfreeze as unfreeze
@@ -48,6 +49,7 @@ _PUBLIC = {
     "cross_check": "zoo.api.cross_check",
     "evaluate": "zoo.api.evaluate",
     "export_state_dict": "zoo.api.create",
+    "features": "zoo.api.features",
     "finetune": "zoo.api.finetune",
     "freeze": "zoo.api.freeze",
     "info": "zoo.api.info",

@@ -1,0 +1,111 @@
+"""Features in files, a stage each, named by all that they depend on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, SequentialSampler, Subset, TensorDataset
+
+from zoo.data.datasets import ImageDataset
+from zoo.data.image import EvalTransform
+from zoo.errors import WeightsError, warn
+from zoo.files import read_state, write_state
+
+ROWS = 3  # of stored features that are computed again, to see that they still hold
+
+
+@dataclass(frozen=True)
+class FeatureCache:
+    """Features (N, D) and class numbers (N,) by stage, in safetensors files of `folder`
+    named by the digest `key`; they are mapped, not read.
+    """
+
+    folder: Path
+    key: str
+
+    def load(self, stages: tuple[str, ...]) -> dict[str, tuple[Tensor, Tensor]]:
+        """Those that are there whole."""
+        found = {}
+        for stage in stages:
+            if (path := self._path(stage)).is_file():
+                try:
+                    state = read_state(path)
+                    found[stage] = state["x"], state["y"]
+                except (WeightsError, KeyError):
+                    warn(f"{path} is damaged: its features are computed anew")
+        return found
+
+    def save(self, stage: str, x: Tensor, y: Tensor) -> None:
+        """Raises ZooError when the file cannot be written."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_state(self._path(stage), {"x": x, "y": y})
+
+    def _path(self, stage: str) -> Path:
+        name = sha256(json.dumps([self.key, stage]).encode()).hexdigest()[:24]
+        return self.folder / f"{name}.safetensors"
+
+
+def cache_for(
+    folder: Path | None, model: nn.Module, loader: DataLoader[Any], about: Mapping[str, Any]
+) -> FeatureCache | None:
+    """Where the features of these images by this network belong; None without a folder,
+    or where the data do not say what they are: a transform or Dataset of the user's, an
+    order that is drawn.
+    """
+    if folder is None or not isinstance(loader.sampler, SequentialSampler) or loader.drop_last:
+        return None
+    data = _data_digest(loader.dataset)
+    if data is None:
+        return None
+    return FeatureCache(folder, _digest(_model_digest(model), data, dict(about)))
+
+
+def spread_rows(count: int) -> list[int]:
+    """A few of `count` rows: the first, the last and those between."""
+    return sorted({round(place * (count - 1) / (ROWS - 1)) for place in range(ROWS)})
+
+
+def _digest(*parts: Any) -> str:
+    return sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _model_digest(model: nn.Module) -> str:
+    """Of all numbers, and of the layers as they print."""
+    running = sha256(f"{model!r} {getattr(model, 'origin', None)}".encode())
+    for name, tensor in model.state_dict().items():
+        running.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        running.update(_bytes(tensor))
+    return running.hexdigest()
+
+
+def _data_digest(data: Any) -> str | None:
+    """Of files their places, sizes and times, of what is in memory all numbers; None
+    for anything else.
+    """
+    if isinstance(data, Subset):
+        inner = _data_digest(data.dataset)
+        return inner and _digest(inner, [int(index) for index in data.indices])
+    if type(data) is TensorDataset:
+        return _digest(*(sha256(_bytes(tensor)).hexdigest() for tensor in data.tensors))
+    if type(data) is ImageDataset and isinstance(data.transform, EvalTransform):
+        images = [_image_facts(image) for image in data.images]
+        return _digest(data.transform.preprocessing.to_dict(), images, list(data.targets))
+    return None
+
+
+def _image_facts(image: Any) -> Any:
+    if isinstance(image, Path):
+        facts = image.stat()
+        return [str(image.resolve()), facts.st_size, facts.st_mtime_ns]
+    return [image.mode, image.size, sha256(image.tobytes()).hexdigest()]
+
+
+def _bytes(tensor: Tensor) -> Any:
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
