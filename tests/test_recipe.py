@@ -17,7 +17,8 @@ from zoo.data.augment import AUGMENTATIONS
 from zoo.data.splits import DEFAULT_VAL_FRACTION
 from zoo.errors import InputError, UsageError
 from zoo.optimizers import OPTIMIZERS, STEPWISE
-from zoo.training.recipe import OF_OPTIMIZER, OF_SCHEDULE, SCHEDULES, Recipe, RecipeChanges
+from zoo.training.recipe import OF_OPTIMIZER, OF_SCHEDULE, SCHEDULES, Recipe
+from zoo.training.recipe_changes import RecipeChanges
 from zoo.training.recipe_files import FOLDER, load_recipe
 
 NAMES = [field.name for field in fields(Recipe)]
@@ -252,8 +253,25 @@ def test_options_of_the_command_line(called):
         "cache": ("off", "off"),
         "workers": ("0", 0),
         "mixed_precision": ("bf16", "bf16"),
+        "strategy": ("last:2", "last:2"),
+        "head": ("svm", "svm"),
+        "stage": ("stage3+pre_logits", "stage3+pre_logits"),
+        "penalty": ("l1", "l1"),
+        "margin": ("2", 2.0),
+        "distance": ("cosine", "cosine"),
+        "hidden": ("64,32", "64,32"),
+        "minutes": ("5", 5.0),
     }
-    switches = {"check", "cpu", "cycle_momentum", "tensorboard", "aux"}
+    switches = {
+        "check",
+        "cpu",
+        "cycle_momentum",
+        "tensorboard",
+        "aux",
+        "mirrored",
+        "squared_hinge",
+        "report",
+    }
     assert {*values, *switches} == set(NAMES), "every field has an option"
     args = [part for name, (text, _) in values.items() for part in (_flag(name), text)]
     expected = {name: value for name, (_, value) in values.items()}

@@ -128,6 +128,10 @@ def build(
         model = make(source, device, **model_args)
         if source.num_classes not in (0, getattr(model, "num_classes", None)):
             model = with_classes(model, source, source.num_classes)
+        if source.probe:
+            from zoo.transfer.probe_module import Probe
+
+            model = Probe.from_config(source.probe, model)
         if source.weights:
             model = filled(model, source.read_weights(), str(source.weights), device)
         elif callable(draw := getattr(model, "init_weights", None)):

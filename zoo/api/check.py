@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from zoo.training.findings import Checked
     from zoo.training.gradient_check import GradientCheck
     from zoo.training.metrics import Mean
-    from zoo.training.recipe import Recipe, RecipeChanges
+    from zoo.training.recipe import Recipe
+    from zoo.training.recipe_changes import RecipeChanges
     from zoo.training.run import Run
 
 

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from torch.utils.data import DataLoader, Dataset
 
     from zoo.training.metrics import Mean
-    from zoo.training.recipe import Recipe, RecipeChanges
+    from zoo.training.recipe import Recipe
+    from zoo.training.recipe_changes import RecipeChanges
     from zoo.training.run import Run
 
 
@@ -131,6 +132,8 @@ def _train(
     source, checkpoint, fetched = _start(job)
     from zoo.training.environment import accelerator_for, seeded
     from zoo.transfer.finetune import train_network
+    from zoo.transfer.training import Training
+    from zoo.weights.cache import cache_folder
 
     task = task_of(source.task)()
     split = task.open(
@@ -161,11 +164,10 @@ def _train(
             model = build(source, **model_args)
         found = getattr(model, "origin", None)
         origin = found if isinstance(found, Origin) else Origin("")
-        return train_network(
-            model,
-            split,
-            job.recipe,
-            task,
+        asked = Training(
+            split=split,
+            recipe=job.recipe,
+            task=task,
             accelerator=accelerator,
             name=origin.architecture or type(model).__name__.lower(),
             identity={
@@ -184,7 +186,9 @@ def _train(
             resumed=job.resumed,
             callback=callback,
             progress=progress,
+            features=cache_folder() / "features",
         )
+        return train_network(model, asked)
 
 
 def _start(job: Job) -> tuple[Source, Path | None, bool]:

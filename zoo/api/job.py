@@ -12,7 +12,7 @@ from zoo.errors import DataError, UsageError
 if TYPE_CHECKING:
     from zoo.training.recipe import Recipe
     from zoo.training.run import Run
-    from zoo.transfer.finetune import Resumed
+    from zoo.transfer.training import Resumed
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def resumed(
     """
     from zoo.training.recipe import Recipe
     from zoo.training.run import Run
-    from zoo.transfer.finetune import Resumed
+    from zoo.transfer.training import Resumed
 
     run = Run.open(resume.path if isinstance(resume, Run) else Path(resume))
     if given:

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
     from zoo.training.lr_range import RangeTest
     from zoo.training.metrics import Mean
-    from zoo.training.recipe import Recipe, RecipeChanges
+    from zoo.training.recipe import Recipe
+    from zoo.training.recipe_changes import RecipeChanges
     from zoo.training.run import Run
 
 

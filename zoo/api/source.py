@@ -53,6 +53,7 @@ class Source:
     classes: tuple[str, ...] = ()
     num_classes: int = 0
     recorded: Preprocessing | None = None  # of a run or of weights
+    probe: Mapping[str, Any] | None = None  # of a head on several stages: what rebuilds it
     part: bool = False  # the module is a part of the network, as features_only gives
 
     @property
@@ -261,6 +262,7 @@ def _of_config(
         "classes": tuple(config.get("classes") or ()),
         "num_classes": config.get("num_classes") or 0,
         "recorded": Preprocessing.from_dict(recorded) if recorded else None,
+        "probe": config.get("head"),
     }
     if not config.get("architecture"):
         return Source(name, module=run.model if run else None, **facts)

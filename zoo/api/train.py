@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from torch.utils.data import DataLoader, Dataset
 
     from zoo.training.metrics import Mean
-    from zoo.training.recipe import Recipe, RecipeChanges
+    from zoo.training.recipe import Recipe
+    from zoo.training.recipe_changes import RecipeChanges
     from zoo.training.run import Run
 
 

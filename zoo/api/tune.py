@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from torch.utils.data import DataLoader, Dataset
 
     from zoo.training.metrics import Mean
-    from zoo.training.recipe import Recipe, RecipeChanges
+    from zoo.training.recipe import Recipe
+    from zoo.training.recipe_changes import RecipeChanges
     from zoo.training.run import Run
     from zoo.training.search import Search, SearchTrial
 
@@ -45,7 +46,6 @@ def tune(
     data: str | os.PathLike[str] | Dataset[Any] | DataLoader[Any],
     trials: int = 20,
     *,
-    minutes: float | None = None,
     ranges: Mapping[str, tuple[float, float]] | None = None,
     sampler: str = "random",
     val: Dataset[Any] | DataLoader[Any] | None = None,
@@ -82,10 +82,13 @@ def tune(
     check_choice("zoo.tune", "sampler", sampler, SAMPLERS)
     if trials < 1:
         raise UsageError(f"trials={trials}: needs one or more")
+    minutes = changes.pop("minutes", None)
     if minutes is not None and not minutes > 0:
         raise UsageError(f"minutes={minutes}: needs a number above 0")
     begun = load_recipe(recipe)
-    tried = begun.changed({"epochs": EPOCHS, **changes, "check": False})
+    tried = begun.changed(
+        {"epochs": EPOCHS, "strategy": "full", **changes, "check": False, "report": False}
+    )
     looked = search_ranges(tried, list(changes), ranges)
     optuna = _optuna()
     source = resolve(what)

@@ -29,7 +29,6 @@ def _ranges(
 @click.argument("what", type=options.NETWORK)
 @options.data(True)
 @click.option("--trials", type=click.IntRange(1), default=20, show_default=True, help="Short runs.")
-@click.option("--minutes", type=float, help="No trial begins after so many.")
 @click.option(
     "--range",
     "ranges",
@@ -63,7 +62,6 @@ def command(
     what: str,
     data: str,
     trials: int,
-    minutes: float | None,
     ranges: dict[str, tuple[float, float]] | None,
     sampler: str,
     pretrained: bool | None,
@@ -91,7 +89,6 @@ def command(
         what,
         data,
         trials,
-        minutes=minutes,
         ranges=ranges,
         sampler=sampler,
         pretrained=pretrained,

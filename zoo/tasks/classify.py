@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from zoo.data.cache import prepared
-from zoo.data.datasets import SMALL, DataSplit, ImageDataset
+from zoo.data.datasets import DataSplit, ImageDataset
 from zoo.data.image import EvalTransform
 from zoo.data.labelled import open_labelled
 from zoo.data.labels import check_batch, check_labels, first_batch, is_labelled
@@ -25,10 +25,11 @@ from zoo.data.order import Order, OrderedLoader
 from zoo.data.pixels import PixelBatch, PixelDataset
 from zoo.data.transforms import preprocessing_of
 from zoo.errors import DataError, UsageError, warn
-from zoo.spec import ImageInput, Preprocessing
+from zoo.spec import Preprocessing
 from zoo.tasks.base import EvaluationOptions, Prepared, Task, Tested
 from zoo.tasks.classify_files import Files, classify_files
 from zoo.tasks.evaluation import evaluate_networks
+from zoo.tasks.fit_images import fit_preprocessing
 from zoo.tasks.predictions import Predictions
 from zoo.tasks.run_report import RunReport, report_run
 from zoo.tasks.scores import Evaluation, Evaluations
@@ -36,8 +37,6 @@ from zoo.training.metrics import ChartMetric, Mean
 
 if TYPE_CHECKING:
     from zoo.training.recipe import Recipe
-
-MIN_UPSCALED_SIZE = 32  # small images, for a network made for large ones that takes this size
 
 DAEMONIC = "this process, as those of multiprocessing.Pool, may start no others"
 
@@ -278,44 +277,3 @@ def _workers(files: bool, wanted: int | None) -> int:
         warn(f"{DAEMONIC}: workers=0")
         return 0
     return wanted
-
-
-def fit_preprocessing(model: nn.Module, split: DataSplit, size: Any = None) -> Preprocessing:
-    """The preprocessing of a network for these images. Small ones are stretched to its
-    size, or to a smaller one that it takes.
-    """
-    own = preprocessing_of(model)
-    wanted = own if size is None else own.resized(size)
-    if split.image_modes:
-        _say_converted(split, wanted.input_size[0])
-    if not split.small:
-        return wanted
-    height, width = wanted.input_size[1:]
-    fixed, least = _size_limits(model)
-    if size is None and not fixed and min(height, width) > 2 * SMALL:
-        side = max(MIN_UPSCALED_SIZE, least)
-        wanted = own.resized(side)
-        assert split.size
-        warn(
-            f"the images are {split.size[0]}x{split.size[1]}: they are enlarged to {side}x{side}, "
-            f"not {height}x{width} (input_size sets it)"
-        )
-    return replace(wanted, crop_mode="squash", crop_pct=1.0)
-
-
-def _size_limits(model: nn.Module) -> tuple[bool, int]:
-    """Whether a network takes one size only, and the smallest that it takes."""
-    if isinstance(image := getattr(model, "image", None), ImageInput):
-        return image.fixed, image.min_size
-    known = getattr(model, "pretrained_cfg", None) or {}  # as in timm
-    smallest = (known.get("min_input_size") or (0, 2 * MIN_UPSCALED_SIZE))[1]
-    return bool(known.get("fixed_input_size")), smallest
-
-
-def _say_converted(split: DataSplit, channels: int) -> None:
-    plain, target = ("grey", "grey") if channels == 1 else ("colour", "RGB")
-    other = {mode: count for mode, count in split.image_modes.most_common() if mode != plain}
-    if other:
-        modes = ", ".join(f"{count} {mode}" for mode, count in other.items())
-        over = "; transparent parts become white" if "transparent" in other else ""
-        warn(f"{sum(other.values())} images are converted to {target}: {modes}{over}")

@@ -35,9 +35,9 @@ class Loop:
 
     `train` and `val`: a loader with `set_position(epoch, start)` gives the batches of
     this process from there on; a DataLoader without it is divided by accelerate.
-    `schedule` steps once per step of the optimizer, and gets the validation's `metric`
-    when an epoch ends. `limit`, `clip`: see Updater;
-    `ema`: decay of the weights' moving average, which then is what is evaluated.
+    `schedule` steps once per step of the optimizer, and gets `value(record)` when an
+    epoch ends. `limit`, `clip`: see Updater; `ema`: decay of the weights' moving
+    average, which then is what is evaluated.
 
     `save(state)` is called when an epoch ends, before `after_epoch(record, module)`,
     and every SAVE_MINUTES; `stop(history)` ends training early. A record holds `epoch`,
@@ -62,7 +62,7 @@ class Loop:
         save: Callable[[TrainState], None] | None = None,
         stop: Callable[[Sequence[Record]], bool] = lambda history: False,
         unit: str = "images",
-        metric: str = "loss",
+        value: Callable[[Record], float] = lambda record: record["val_loss"],
         limit: int = 0,
         clip: float | None = None,
         ema: float | None = None,
@@ -76,7 +76,7 @@ class Loop:
         self.save = save
         self.stop = stop
         self.unit = unit
-        self.metric = metric
+        self.value = value
         self.describe = getattr(train, "describe", None)
         allow_skipped_parameters(accelerator, model)
         self.average = WeightAverage(model, ema) if ema else None
@@ -182,7 +182,7 @@ class Loop:
         record |= {f"val_{name}": value for name, value in found.items()}
         record["seconds"] = self.seconds + time.perf_counter() - began
         self.history.append(record)
-        self.schedule.end_epoch(record.get(f"val_{self.metric}", record["val_loss"]))
+        self.schedule.end_epoch(self.value(record))
         self.epoch += 1
         self.averages = self._averages()
         self.seconds = self.waited = 0.0

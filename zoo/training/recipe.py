@@ -8,12 +8,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import pairwise
-from typing import Any, TypedDict
+from typing import Any
 
 from zoo.errors import InputError, nearest
 from zoo.optimizers import OPTIMIZERS, STEPWISE, check_options, check_rates
 from zoo.spec import image_shape
 from zoo.training.option import check, option
+from zoo.training.strategy import Strategy
 
 SCHEDULES = {  # the options that each has
     "cosine": ("warmup",),
@@ -127,6 +128,36 @@ class Recipe:
         0.0, "Paste a part of another image, its area from Beta(a, a); 0: none; with mixup: one "
         "of them by even chance.", kind=float, between=(0, math.inf), metavar="A",
     )  # fmt: skip
+    strategy: str = option(
+        "auto",
+        "What is trained: a probe, a head on features of the frozen network; probe-stages, one "
+        "per stage; last:N, the last N layer groups; full; auto: by the images per class and a "
+        "quick probe, full from random weights.",
+        metavar="auto|probe|probe-stages|last:N|full",
+    )
+    head: str = option(
+        "linear", "Of a probe: linear (softmax), svm, knn, mlp.",
+        choices=("linear", "svm", "knn", "mlp"),
+    )  # fmt: skip
+    stage: str = option(
+        "pre_logits", "Of a probe: a layer group, or several with + between them; input: pixels.",
+        metavar="STAGE+STAGE",
+    )  # fmt: skip
+    mirrored: bool = option(
+        False, "Of a probe: the mean over each image and its mirror image.", kind=bool
+    )
+    penalty: str = option(
+        "l2", "Of a linear or svm head; its strength is chosen by cross-validation.",
+        choices=("l2", "l1", "elastic"),
+    )  # fmt: skip
+    margin: float = option(1.0, "Of the svm head's hinge.", kind=float, above=0)
+    squared_hinge: bool = option(False, "Of the svm head.", kind=bool)
+    distance: str = option("l2", "Of the knn head.", choices=("l1", "l2", "cosine"))
+    hidden: str = option("512", "Sizes of the mlp head's hidden layers.", metavar="512,256")
+    minutes: float | None = option(
+        None, "How long to train: as many epochs as fit, by the measured speed.", kind=float,
+        above=0, default_words="as long as it takes",
+    )  # fmt: skip
     aux: bool = option(
         False, "Build the network with the auxiliary heads of its paper, and train them.", kind=bool
     )
@@ -162,6 +193,9 @@ class Recipe:
         "twentieth of its time.",
         kind=bool,
     )
+    report: bool = option(
+        True, "After the run: confusions, worst mistakes, scores per class, and a card.", kind=bool
+    )
     cpu: bool = option(False, "Use no GPU.", kind=bool)
     mixed_precision: str | None = option(
         None, "Compute in a lower precision.", choices=("no", "bf16", "fp16"),
@@ -182,6 +216,7 @@ class Recipe:
             check(each.name, value, each.metadata["option"], each.default)
         check_rates(self.optimizer, self.lr, self.weight_decay, self.lr_decay)
         check_options(self.optimizer, self.optimizer_options())
+        Strategy.parse(self.strategy)
         self._check_schedule()
         if self.input_size is not None:
             image_shape(self.input_size)
@@ -250,42 +285,3 @@ def plain(value: Any) -> Any:
         return value
     found = listed()
     return tuple(found) if isinstance(found, list) else found
-
-
-class RecipeChanges(TypedDict, total=False):
-    """The fields of Recipe as keyword arguments (a test holds them together)."""
-
-    epochs: int
-    batch_size: int | str
-    optimizer: str
-    lr: float | None
-    lr_decay: float | None
-    weight_decay: float | None
-    momentum: float | None
-    rms_decay: float | None
-    eps: float | None
-    schedule: str
-    warmup: float | None
-    lr_milestones: tuple[float, ...] | None
-    lr_every: int | None
-    lr_factor: float | tuple[float, ...] | None
-    lr_patience: int | None
-    cycle_momentum: bool
-    clip: float | None
-    accumulation: int
-    ema: float | None
-    patience: int | None
-    label_smoothing: float
-    mixup: float
-    cutmix: float
-    aux: bool
-    val_fraction: float | None
-    test_fraction: float | None
-    input_size: int | str | tuple[int, ...] | None
-    augment: str
-    cache: str
-    workers: int | None
-    check: bool
-    cpu: bool
-    mixed_precision: str | None
-    tensorboard: bool

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 ABOUT = (  # what a weights file says of its network: it can be built again without the folder
     "architecture", "tag", "model_args", "num_classes", "classes", "preprocessing", "task",
+    "head",
 )  # fmt: skip
 
 

@@ -2,173 +2,145 @@
 
 from __future__ import annotations
 
-import json
-import re
+import math
 import shlex
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
-from zoo.data.datasets import DataSplit
-from zoo.errors import UsageError, ZooError
-from zoo.formatting import short
+from zoo.errors import ZooError, warn
+from zoo.optimizers import OPTIMIZERS
 from zoo.spec import Preprocessing
-from zoo.tasks.base import Prepared, Task
-from zoo.training.environment import forward_restored, seeded, thread_count, threads_for
+from zoo.tasks.base import Prepared
+from zoo.training.checks import check_before
+from zoo.training.environment import forward_restored, seeded, threads_for
 from zoo.training.interrupts import Stopped
-from zoo.training.loop import Loop, TrainState
+from zoo.training.loop import Loop
 from zoo.training.metrics import Record
 from zoo.training.progress import Progress
 from zoo.training.recipe import Recipe
 from zoo.training.run import Run, early_stop
-from zoo.training.run_folder import RunFolder
 from zoo.training.schedule import make_schedule
-from zoo.training.shared_folder import folder_of
-from zoo.training.step import Loss
+from zoo.training.step import Step
+from zoo.training.tensorboard import TensorBoardWriter, check_tensorboard
 from zoo.transfer.batch_size import DEFAULT_BATCH, auto_batch_size
+from zoo.transfer.budget import Speed, epochs_within, measure_speed
+from zoo.transfer.choose import choose_strategy
+from zoo.transfer.conclude import conclude
+from zoo.transfer.freeze import freeze_groups
 from zoo.transfer.heads import fit_head, output_width
 from zoo.transfer.param_groups import recipe_optimizer
+from zoo.transfer.probe_run import probe_network
+from zoo.transfer.run_config import check_same, run_config, start_line
+from zoo.transfer.training import Training
 
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-
-Callback = Callable[[Record, nn.Module], None]
+TRAINED_RATE = 0.2  # of an optimizer's own rate, for weights that are trained already
+CHECK_SHARE = 1 / 20  # of the predicted run, for the checks before it
 
 
-@dataclass(frozen=True, kw_only=True)
-class Resumed:
-    """A run that goes on. `state` is None where it was stopped before the first
-    checkpoint.
+def train_network(model: nn.Module, asked: Training) -> Run:
+    """Give `model` a head for the data's classes where its task has such, train it, or
+    the layer groups that the recipe's strategy names, and write the run folder; or go
+    on with a run that was stopped. Of several processes the first writes.
     """
-
-    run: Run
-    state: TrainState | None
-
-
-def train_network(
-    model: nn.Module,
-    split: DataSplit,
-    recipe: Recipe,
-    task: Task,
-    *,
-    accelerator: Accelerator,
-    name: str,
-    identity: Mapping[str, Any],
-    seed: int,
-    family_loss: Loss | None = None,
-    loss: Loss | None = None,
-    out: Path | None = None,
-    resumed: Resumed | None = None,
-    callback: Callback | None = None,
-    progress: bool = True,
-) -> Run:
-    """Give `model` a head for the data's classes where its task has such, train it, and
-    write the run folder; or go on with a run that was stopped.
-
-    `identity` goes into config.json: what rebuilds the network. A family's loss takes
-    the place of the task's, and the user's `loss` that of both. Of several processes
-    the first writes.
-    """
-    prepared = task.prepare(model, split, recipe)
-    batch_size = _batch_size(model, prepared, recipe, accelerator, task=task, loss=family_loss)
+    if asked.strategy.kind == "auto":
+        chosen_strategy, why = choose_strategy(model, asked)
+        if why:
+            warn(why)
+        asked = replace(asked, recipe=replace(asked.recipe, strategy=str(chosen_strategy)))
+    if asked.strategy.kind.startswith("probe"):
+        return probe_network(model, asked)
+    task, recipe, accelerator = asked.task, asked.recipe, asked.accelerator
+    if recipe.tensorboard:
+        check_tensorboard()
+    prepared = task.prepare(model, asked.split, recipe)
+    batch_size = _batch_size(model, prepared, asked)
     train, val = task.loaders(
         prepared.split,
         recipe,
         batch_size=batch_size,
-        seed=seed,
+        seed=asked.seed,
         rank=accelerator.process_index,
         world=accelerator.num_processes,
     )
-    classes, num_classes = split.classes, 0
-    inputs = task.head_inputs(val)
-    if inputs is not None:
-        classes = classes or tuple(map(str, range(output_width(model, inputs))))
-        num_classes = len(classes)
-        model = fit_head(model, num_classes, inputs)
-    if loss is None and classes != split.classes:  # their number is known only now
-        with seeded(seed):
-            task.check(replace(split, classes=classes))
+    model, classes = _with_head(model, asked, val)
     if prepared.preprocessing and isinstance(getattr(model, "preprocessing", None), Preprocessing):
         model.preprocessing = prepared.preprocessing  # type: ignore[assignment]
+    strategy = asked.strategy
+    if strategy.last:
+        freeze_groups(model, last=strategy.last)
+    if recipe.lr is None and asked.trained_before:
+        recipe = replace(recipe, lr=TRAINED_RATE * OPTIMIZERS[recipe.optimizer].lr)
+    step = task.step(prepared.split, asked.loss or asked.family_loss)
+    counts = task.count(train), task.count(val)
+    if not asked.resumed and (recipe.check or recipe.minutes):
+        speed = measure_speed(model, train, step, recipe, accelerator)
+        if recipe.minutes:
+            most = recipe.epochs
+            recipe = replace(recipe, epochs=epochs_within(recipe.minutes, speed, *counts, most))
+            _say_epochs(recipe, most, speed.epoch(*counts))
+        if recipe.check and accelerator.is_main_process:
+            _check(model, train, step, recipe, asked, len(classes), speed, counts)
     optimizer = recipe_optimizer(recipe, model)
+    steps = len(train)
     schedule = make_schedule(
-        recipe,
-        optimizer,
-        recipe.epochs * len(train),
-        len(train),
-        higher_is_better=task.higher_is_better,
+        recipe, optimizer, recipe.epochs * steps, steps, higher_is_better=task.higher_is_better
     )
     chosen = replace(
         recipe,
         batch_size=batch_size,
+        strategy=str(strategy),
         lr=optimizer.defaults["lr"],
-        weight_decay=optimizer.defaults["weight_decay"],
+        weight_decay=optimizer.defaults.get("weight_decay", 0.0),
         mixed_precision=str(accelerator.mixed_precision),
         workers=getattr(train, "num_workers", recipe.workers),
         cache="on" if prepared.split.cached else "off",
     )
-    config = {
-        **identity,
-        **_facts(task, prepared),
-        "module": type(model).__name__,
-        "num_classes": num_classes,
-        "classes": list(classes),
-        "data": {
-            **split.record(),
-            "skipped": prepared.split.skipped,
-            f"train_{task.unit}": task.count(train),
-            f"val_{task.unit}": task.count(val),
-            **({f"test_{task.unit}": len(split.test)} if split.test else {}),
-        },
-        "recipe": chosen.to_dict(),
-        "seed": seed,
-        "device": str(accelerator.device),
-        "processes": accelerator.num_processes,
-        "threads": thread_count(model),
-    }
-    if resumed:
-        _check_same(resumed.run, config)
-    folder = folder_of(
-        accelerator,
-        RunFolder(
-            out,
-            re.sub(r"[^\w.-]+", "_", f"{name}-{split.name}"),
-            config,
-            task.chart_metrics,
-            resumed=resumed.run if resumed else None,
-        ),
-    )
+    config = run_config(model, asked, prepared, chosen, classes, counts)
+    if asked.resumed:
+        check_same(asked.resumed.run, config)
+    folder = asked.folder(config)
     bar = Progress(
         recipe.epochs,
-        task.count(train),
+        counts[0],
         unit=task.unit,
         metrics=task.chart_metrics,
-        show=progress and accelerator.is_main_process,
+        show=asked.progress and accelerator.is_main_process,
     )
+    with ExitStack() as stack:
+        for context in (folder, bar, threads_for(model), forward_restored(model), _one_line()):
+            stack.enter_context(context)
+        after = len(asked.resumed.run.history) if asked.resumed else None
+        writer = None
+        if recipe.tensorboard and accelerator.is_main_process:
+            writer = stack.enter_context(TensorBoardWriter(folder.path, after))
+        if not asked.resumed:
+            bar.say(start_line(asked, model, folder.config))
 
-    def after_epoch(record: Record, module: nn.Module) -> None:
-        folder.epoch(record, module)
-        # a loss of the user's own may measure nothing else
-        other = -record["val_loss"] if task.higher_is_better else record["val_loss"]
-        schedule.end_epoch(record.get(f"val_{task.metric}", other))
-        if callback:
-            callback(record, module)
+        def after_epoch(record: Record, module: nn.Module) -> None:
+            folder.epoch(record, module)
+            if writer:
+                writer.epoch(record)
+            if asked.callback:
+                asked.callback(record, module)
 
-    with folder, bar, threads_for(model), forward_restored(model), _one_line():
-        if not resumed:
-            bar.say(_start_line(name, model, task.unit, folder.config))
+        def value(record: Record) -> float:
+            # a loss of the user's own may measure nothing else
+            other = -record["val_loss"] if task.higher_is_better else record["val_loss"]
+            return record.get(f"val_{task.metric}", other)
+
         loop = Loop(
             model,
             train,
             val,
             optimizer,
             schedule,
-            step=task.step(prepared.split, loss or family_loss),
+            step=step,
             epochs=recipe.epochs,
             accelerator=accelerator,
             progress=bar,
@@ -176,15 +148,15 @@ def train_network(
             save=folder.save,
             stop=early_stop(folder.config, recipe.patience),
             unit=task.unit,
-            metric=task.metric,
+            value=value,
             limit=-(-batch_size // recipe.accumulation),
             clip=recipe.clip,
             ema=recipe.ema,
         )
         if accelerator.process_index:  # what is drawn in training, each process draws itself
-            torch.manual_seed(seed + accelerator.process_index)
-        if resumed and resumed.state:
-            loop.load_state_dict(resumed.state)
+            torch.manual_seed(asked.seed + accelerator.process_index)
+        if asked.resumed and asked.resumed.state:
+            loop.load_state_dict(asked.resumed.state)
             folder.rewind(loop.history, loop.trained, whole=not loop.averages.batches)
             bar.say(_going_on(folder.path, loop))
         try:
@@ -194,42 +166,62 @@ def train_network(
                 f"stopped in epoch {loop.epoch}: `zoo finetune --resume "
                 f"{shlex.quote(str(folder.path))}` goes on from there"
             ) from error
-        folder.finish()
-    return Run(folder.path, folder.config, history, model)
+    run = Run(folder.path, folder.config, history, model)
+    conclude(run, model, asked, prepared.preprocessing)
+    folder.finish()
+    return run
+
+
+def _with_head(model: nn.Module, asked: Training, val: Any) -> tuple[nn.Module, tuple[str, ...]]:
+    """The network with a head for the data's classes, and these."""
+    split, classes = asked.split, asked.split.classes
+    inputs = asked.task.head_inputs(val)
+    if inputs is None:
+        return model, ()
+    classes = classes or tuple(map(str, range(output_width(model, inputs))))
+    model = fit_head(model, len(classes), inputs)
+    if asked.loss is None and classes != split.classes:  # their number is known only now
+        with seeded(asked.seed):
+            asked.task.check(replace(split, classes=classes))
+    return model, classes
+
+
+def _check(
+    model: nn.Module,
+    train: Any,
+    step: Step,
+    recipe: Recipe,
+    asked: Training,
+    classes: int,
+    speed: Speed,
+    counts: tuple[int, int],
+) -> None:
+    """The course's checks before the long run; what they find is said."""
+    found = check_before(
+        model,
+        train,
+        step,
+        chance_loss=math.log(classes) if classes > 1 and asked.loss is None else None,
+        make_optimizer=lambda copy: recipe_optimizer(recipe, copy),
+        decay=recipe.weight_decay,
+        seconds=CHECK_SHARE * recipe.epochs * speed.epoch(*counts),
+        device=asked.accelerator.device,
+    )
+    for problem in found.problems:
+        warn(problem)
+
+
+def _say_epochs(recipe: Recipe, most: int, seconds: float) -> None:
+    fits = recipe.epochs * seconds <= 60 * (recipe.minutes or 0)
+    warn(
+        f"an epoch takes about {seconds:,.0f} s: {recipe.epochs} of {most} epochs "
+        + (f"fit into {recipe.minutes:g} minutes" if fits else "are more than the minutes given")
+    )
 
 
 def _going_on(path: Path, loop: Loop) -> str:
     batches = f", {loop.averages.batches} batches of it done" if loop.averages.batches else ""
     return f"{path} goes on in epoch {loop.epoch} of {loop.epochs}{batches}"
-
-
-def _check_same(run: Run, config: Mapping[str, Any]) -> None:
-    """Raises UsageError where a run that goes on would not be the same run."""
-    for key, words in (
-        ("classes", "other classes"),
-        ("data", "other data"),
-        ("processes", "another number of processes"),
-    ):
-        before, now = run.config.get(key), json.loads(json.dumps(config[key]))
-        if before != now:
-            different = ""
-            if isinstance(before, dict):
-                parts = [part for part in {*before, *now} if before.get(part) != now.get(part)]
-                different = f" ({', '.join(sorted(parts))})"
-            raise UsageError(f"{run.path} was begun with {words}{different}: it cannot go on")
-
-
-def _start_line(name: str, model: nn.Module, unit: str, config: Mapping[str, Any]) -> str:
-    """What is trained, from which weights, on what, and how."""
-    weights, data, recipe = config["initial_weights"], config["data"], config["recipe"]
-    classes = f" of {config['num_classes']:,} classes" if config["num_classes"] else ""
-    return (
-        f"{name} ({short(sum(each.numel() for each in model.parameters()))} parameters) from "
-        f"{'random weights' if weights == 'random' else weights}; {data[f'train_{unit}']:,} {unit}"
-        f"{classes}, {data[f'val_{unit}']:,} for validation; {recipe['epochs']} "
-        f"epoch{'s' if recipe['epochs'] > 1 else ''}, {recipe['optimizer']} {recipe['lr']:g}, "
-        f"{config['device']}"
-    )
 
 
 @contextmanager
@@ -246,27 +238,8 @@ def _one_line() -> Iterator[None]:
         raise type(error)(lines[-1].partition(": ")[2]) from error
 
 
-def _facts(task: Task, prepared: Prepared) -> dict[str, Any]:
-    """What config.json says beside the network, the data and the recipe."""
-    preprocessing = prepared.preprocessing
-    return {
-        "torch_version": str(torch.__version__),
-        "task": task.name,
-        "metric": task.metric,
-        "higher_is_better": task.higher_is_better,
-        "preprocessing": preprocessing.to_dict() if preprocessing else None,
-    }
-
-
-def _batch_size(
-    model: nn.Module,
-    prepared: Prepared,
-    recipe: Recipe,
-    accelerator: Accelerator,
-    *,
-    task: Task,
-    loss: Loss | None,
-) -> int:
+def _batch_size(model: nn.Module, prepared: Prepared, asked: Training) -> int:
+    recipe = asked.recipe
     if not isinstance(recipe.batch_size, str):
         return recipe.batch_size
     if prepared.preprocessing is None:  # only of images it is known what a batch is
@@ -275,8 +248,8 @@ def _batch_size(
         model,
         prepared.preprocessing.input_size,
         len(prepared.split.train),
-        task=task,
-        loss=loss,
+        task=asked.task,
+        loss=asked.family_loss,
         optimizer=recipe.optimizer,
-        accelerator=accelerator,
+        accelerator=asked.accelerator,
     )

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from zoo.errors import InputError
 from zoo.optimizers import make_optimizer
 from zoo.training.environment import seeded
-from zoo.training.schedule import warmup_cosine
+from zoo.training.recipe import Recipe
+from zoo.training.schedule import make_schedule
 from zoo.transfer.fitted import (
     FittedHead,
     Trial,
@@ -108,7 +109,7 @@ class _Mlps(nn.Module):
     def fit(self, x: Tensor, y: Tensor, rows: Tensor, decays: Tensor) -> None:
         """`rows` (B, N): which rows each head learns from; `decays` (B,)."""
         optimizer = make_optimizer("adamw", list(self.parameters()), LR, 0.0)
-        schedule = warmup_cosine(optimizer, STEPS)
+        schedule = make_schedule(Recipe(schedule="cosine"), optimizer, STEPS, STEPS)
         order = torch.empty(0, dtype=torch.long)
         for _ in range(STEPS):
             if not len(order):

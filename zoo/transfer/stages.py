@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import UsageError, nearest
+from zoo.transfer.groups import layer_groups, output_module
 
 INPUT = "input"  # the pixels, as the network takes them
 PRE_LOGITS = "pre_logits"  # what the head takes
@@ -132,15 +133,3 @@ def _bodies(model: nn.Module) -> dict[str, nn.Module]:
         for name, group in groups
         if name != HEAD and not name.startswith("aux")
     }
-
-
-def layer_groups(model: nn.Module) -> dict[str, nn.Module]:
-    if not hasattr(model, "layer_groups"):
-        raise UsageError(f"the layer groups of {type(model).__name__} are not known")
-    groups: dict[str, nn.Module] = model.layer_groups()  # type: ignore[operator]
-    return groups
-
-
-def output_module(group: nn.Module) -> nn.Module:
-    """The module whose output is that of a group: of several the last."""
-    return group[-1] if isinstance(group, nn.ModuleList) else group
