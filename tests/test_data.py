@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, Tenso
 
 import zoo
 from zoo import registry
-from zoo.data.datasets import from_dataset, transformed
+from zoo.data.datasets import from_dataset, say_unreadable, transformed
 from zoo.data.digits import export_digits, open_digits
 from zoo.data.files import scan
 from zoo.data.folder import open_folder
@@ -515,6 +515,35 @@ def test_a_class_with_unreadable_images_only(digit_folder):
     broken_files(root / "b")
     with pytest.warns(ZooWarning, match="5 of 10 images cannot be read"):
         assert "class 'b' has no readable image" in message(root)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_file_that_fails_later_is_replaced_and_said(digit_folder, workers):
+    """In any process that reads, and always by the same one."""
+    split = open_folder(digit_folder("photos", {"a": 30, "b": 10}), progress=False)
+    train = transformed(split.train, EvalTransform(CFG))
+    ready = replace(split, train=train, val=transformed(split.val, EvalTransform(CFG)))
+    before = [image for image, _ in train]
+    for index in (3, 4, 31):  # the last one
+        split.train.images[index].write_bytes(b"cut off")
+    with pytest.raises(DataError, match="not an image"):
+        split.train[3]
+    loader = DataLoader(train, batch_size=8, num_workers=workers)
+    for _ in range(2):
+        images = torch.cat([images for images, _ in loader])
+        expected = [before[{3: 5, 4: 5, 31: 0}.get(index, index)] for index in range(32)]
+        assert torch.equal(images, torch.stack(expected))
+    assert train[31][1] == 0, "the class of the image that is shown"
+    said = set()
+    with pytest.warns(ZooWarning, match="3 images can no longer be read, .*b.009.png") as notes:
+        say_unreadable(ready, said)
+        say_unreadable(ready, said)
+    assert len(notes) == 1
+    assert said == {str(split.train.images[index]) for index in (3, 4, 31)}
+    for file in split.train.images:
+        file.unlink()
+    with pytest.raises(DataError, match=r"20 images in a row cannot be read, the last: .*No such"):
+        train[0]
 
 
 @pytest.mark.parametrize(("train", "val"), [("train", "val"), ("val", "train")])

@@ -9,23 +9,30 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from zoo.data.fingerprint import fingerprint
 from zoo.data.image import open_image
 from zoo.data.labels import known_targets, whole
 from zoo.data.splits import Fractions
-from zoo.errors import InputError, UsageError, warn
+from zoo.errors import DataError, InputError, UsageError, warn
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+MAX_REPLACED = 20  # images in a row: then no single file has failed
 SMALL = 40  # pixels: images up to here (digits, CIFAR) are stretched to the input size, not cropped
 
 
 class ImageDataset(Dataset[tuple[Any, int]]):
     """(image, class number) of files or images in memory; `transform` makes the input
     tensor of an image.
+
+    A file that cannot be read raises DataError. With `replacing`, the next one that can
+    be takes its place, with its own class number, so that a long training does not die
+    for one photo; `unreadable` names it, whatever process read it.
     """
 
     def __init__(
@@ -33,18 +40,44 @@ class ImageDataset(Dataset[tuple[Any, int]]):
         images: Sequence[Path | Image],
         targets: Sequence[int],
         transform: Callable[[Any], Any] | None = None,
+        *,
+        replacing: bool = False,
     ) -> None:
         self.images = images
         self.targets = targets
         self.transform = transform
+        self.failed: Tensor | None = None  # by index, for all processes that read
+        if replacing:
+            self.failed = torch.zeros(len(images), dtype=torch.bool)
+            self.failed.share_memory_()  # type: ignore[no-untyped-call]
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
+        try:
+            return self._item(index)  # beyond the last an IndexError, which ends a loop
+        except DataError as error:
+            if self.failed is None:
+                raise
+            last, self.failed[index] = error, True
+        for place in range(index + 1, index + MAX_REPLACED):
+            try:
+                return self._item(place % len(self))
+            except DataError as error:
+                last, self.failed[place % len(self)] = error, True
+        raise DataError(f"{MAX_REPLACED} images in a row cannot be read, the last: {last}")
+
+    def _item(self, index: int) -> tuple[Any, int]:
         image = self.images[index]
         upright = open_image(image) if isinstance(image, Path) else image
         return self.transform(upright) if self.transform else upright, self.targets[index]
+
+    def unreadable(self) -> list[str]:
+        """The files so far that another image took the place of."""
+        if self.failed is None:
+            return []
+        return [str(self.images[index]) for index in self.failed.nonzero().flatten().tolist()]
 
 
 class TransformedDataset(Dataset[tuple[Any, int]]):
@@ -112,8 +145,22 @@ class DataSplit:
 def transformed(dataset: Dataset[Any], transform: Callable[[Any], Any]) -> Dataset[Any]:
     """A data set of images with the preprocessing of a network."""
     if isinstance(dataset, ImageDataset):
-        return ImageDataset(dataset.images, dataset.targets, transform)
+        return ImageDataset(dataset.images, dataset.targets, transform, replacing=True)
     return TransformedDataset(dataset, transform)
+
+
+def say_unreadable(split: DataSplit, said: set[str]) -> None:
+    """Warn of files that failed since they were checked, each once: `said` grows."""
+    parts = [part for part in (split.train, split.val, split.test) if part is not None]
+    for part in parts:
+        new = [file for file in getattr(part, "unreadable", list)() if file not in said]
+        if new:
+            named = ", ".join(new[:5]) + (f" and {len(new) - 5} more" if len(new) > 5 else "")
+            warn(
+                f"{len(new)} image{'s' if len(new) > 1 else ''} can no longer be read, and the "
+                f"next ones take their place: {named}"
+            )
+            said.update(new)
 
 
 def from_dataset(
@@ -215,7 +262,6 @@ def median_size(dataset: Any) -> tuple[int, int] | None:
     for other items.
     """
     from PIL.Image import Image
-    from torch import Tensor
 
     items = [dataset[index] for index in range(min(len(dataset), 9))]
     if any(not isinstance(item, (tuple, list)) or len(item) != 2 for item in items):

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from zoo.data.datasets import say_unreadable
 from zoo.errors import ZooError, warn
 from zoo.optimizers import OPTIMIZERS
 from zoo.spec import Preprocessing
@@ -122,7 +123,12 @@ def train_network(model: nn.Module, asked: Training) -> Run:
         if not asked.resumed:
             bar.say(start_line(asked, model, folder.config))
 
+        unreadable: set[str] = set()
+
         def after_epoch(record: Record, module: nn.Module) -> None:
+            say_unreadable(prepared.split, unreadable)
+            if unreadable:
+                record["unreadable"] = len(unreadable)
             folder.epoch(record, module)
             if writer:
                 writer.epoch(record)
