@@ -16,6 +16,8 @@ from zoo.data.cache import free_memory, prepared
 from zoo.data.datasets import from_dataset
 from zoo.data.digits import open_digits
 from zoo.data.folder import open_folder
+from zoo.data.labels import first_batch
+from zoo.data.order import Order, OrderedLoader
 from zoo.data.pixels import PixelBatches, PixelDataset, PixelTransform, pad_crop_mirror, uniform
 from zoo.errors import ZooWarning
 from zoo.spec import Preprocessing
@@ -159,3 +161,24 @@ def test_a_run_says_whether_its_images_were_held(tmp_path, monkeypatch):
         )
         assert run.config["recipe"]["cache"] == found
         assert run.history[0]["val_accuracy"] > 0.5
+
+
+def test_an_ordered_loader_takes_whole_batches():
+    """From any batch on, with the same draws, in the training step as in a process."""
+    data = torch.randint(0, 256, (30, 3, 32, 32), dtype=torch.uint8)
+    dataset = PixelDataset(data, list(range(30)), PixelTransform(SQUASHED, "cifar"))
+    loader = OrderedLoader(dataset, Order(30, 8, seed=3, shuffle=True))
+    batches = {}
+    for start in (0, 2):
+        loader.set_position(2, start)
+        batches[start] = list(loader)
+    for whole, later in zip(batches[0][2:], batches[2], strict=True):
+        assert all(map(torch.equal, whole, later))
+    numbers = torch.cat([batch.targets for batch in batches[0]])
+    assert sorted(numbers.tolist()) == list(range(30))
+    last = batches[0][-1]
+    alone = dataset.batch(last.targets[:1].tolist(), (3, 2))
+    assert torch.equal(alone.draws[0], last.draws[0])
+    images, _ = first_batch(loader, (1, 2))
+    assert images.shape == (2, 3, 32, 32)
+    assert images.is_floating_point(), "as a network takes them"
