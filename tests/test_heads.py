@@ -293,6 +293,25 @@ def test_features_refuse_what_they_cannot_be_right_about(lenet):
         stage_features(Twice(), torch.zeros(1, 4), ["body"])
 
 
+def test_features_of_torchvision_are_those_of_its_own_extractor():
+    import torchvision
+    from torchvision.models.feature_extraction import create_feature_extractor
+
+    model = torchvision.models.resnet18().eval()
+    images = torch.randn(2, 3, 64, 64)
+    names = {"layer2": "layer2", "flatten": "pre_logits"}
+    with torch.no_grad():
+        found = stage_features(model, images, list(names.values()))
+        for name, value in create_feature_extractor(model, list(names))(images).items():
+            wanted = value.mean((2, 3)) if value.ndim == 4 else value
+            assert torch.allclose(found[names[name]], wanted, atol=1e-5)
+        head = nn.Linear(512, 3)
+        wanted = head(found["pre_logits"])
+        module = with_fitted_head(model, ["pre_logits"], head, images)
+        assert module is model
+        assert torch.allclose(model(images), wanted, atol=1e-4)
+
+
 def test_zoo_features(lenet, digit_folder):
     folder = digit_folder("photos", {"one": 5, "two": 5})
     train = zoo.features(lenet, folder, stage=("c1", "input"), progress=False)

@@ -12,11 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import UsageError, nearest
-from zoo.transfer.groups import layer_groups, output_module
+from zoo.transfer.groups import HEAD, layer_groups, output_module
 
 INPUT = "input"  # the pixels, as the network takes them
 PRE_LOGITS = "pre_logits"  # what the head takes
-HEAD = "head"
 
 
 def stage_names(model: nn.Module) -> list[str]:
@@ -128,8 +127,4 @@ def _vector(value: Any, stage: str) -> Tensor:
 def _bodies(model: nn.Module) -> dict[str, nn.Module]:
     """The module whose output is that of each layer group before the head."""
     groups = layer_groups(model).items()
-    return {
-        name: output_module(group)
-        for name, group in groups
-        if name != HEAD and not name.startswith("aux")
-    }
+    return {name: output_module(group) for name, group in groups if name != HEAD}
