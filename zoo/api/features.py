@@ -83,7 +83,9 @@ def features(
     elif device is not None:
         raise UsageError("device=… is for a name or a run: a module is where it is")
     check_stages(network, stage)
-    recipe = Recipe(augment="none", input_size=input_size, workers=workers, batch_size=batch_size)
+    recipe = Recipe(
+        augment="none", cache="off", input_size=input_size, workers=workers, batch_size=batch_size
+    )
     task = task_of(source.task)()
     split = task.open(
         data,
@@ -106,4 +108,5 @@ def features(
         mixed_precision=mixed_precision,
         cache=cache_folder() / "features" if cache else None,
         progress=progress,
+        on_device=task.on_device,
     )

@@ -15,6 +15,8 @@ from torch.utils.data import DataLoader, SequentialSampler, Subset, TensorDatase
 
 from zoo.data.datasets import ImageDataset
 from zoo.data.image import EvalTransform
+from zoo.data.order import PlacedDataset
+from zoo.data.pixels import PixelBatches, PixelDataset
 from zoo.errors import WeightsError, warn
 from zoo.files import read_state, write_state
 
@@ -59,7 +61,9 @@ def cache_for(
     or where the data do not say what they are: a transform or Dataset of the user's, an
     order that is drawn.
     """
-    if folder is None or not isinstance(loader.sampler, SequentialSampler) or loader.drop_last:
+    order = getattr(loader, "order", None)
+    drawn = order.shuffle if order else not isinstance(loader.sampler, SequentialSampler)
+    if folder is None or drawn or loader.drop_last:
         return None
     data = _data_digest(loader.dataset)
     if data is None:
@@ -92,6 +96,11 @@ def _data_digest(data: Any) -> str | None:
     if isinstance(data, Subset):
         inner = _data_digest(data.dataset)
         return inner and _digest(inner, [int(index) for index in data.indices])
+    if isinstance(data, (PlacedDataset, PixelBatches)):
+        return _data_digest(data.dataset)
+    if isinstance(data, PixelDataset) and data.transform and not data.transform.draws:
+        pixels = sha256(_bytes(data.data)).hexdigest()
+        return _digest(data.transform.preprocessing.to_dict(), pixels, data.targets)
     if type(data) is TensorDataset:
         return _digest(*(sha256(_bytes(tensor)).hexdigest() for tensor in data.tensors))
     if type(data) is ImageDataset and isinstance(data.transform, EvalTransform):

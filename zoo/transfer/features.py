@@ -23,6 +23,9 @@ from zoo.transfer.stages import PRE_LOGITS, check_stages, evaluating, stage_feat
 PRECISIONS = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+OnDevice = Callable[[Any, bool], Any]  # a batch, in training or not
+
+
 @dataclass(frozen=True)
 class Features:
     """Rows `x` (N, D) in float32 with their class numbers `y` (N,). `widths`: of each
@@ -62,13 +65,15 @@ def compute_features(
     cache: Path | None = None,
     progress: bool = True,
     title: str = "features",
+    on_device: OnDevice = lambda batch, training: batch,
 ) -> Features:
     """Features of all batches (images (N, C, H, W), class numbers (N,)), in their
     order, on the CPU: one pass of the network, on its device, for all stages that the
     folder `cache` does not have.
 
     A stage's map becomes the means of its channels, the pixels are flattened.
-    `mirrored`: the mean of those of the image and of its mirror image. Data without
+    `mirrored`: the mean of those of the image and of its mirror image. `on_device`: as
+    in `zoo.training.step.Step`. Data without
     transforms of the user's are known again by their files' places, sizes and times, or
     by their numbers; a few stored rows are computed again each time, to see that they
     still hold.
@@ -78,7 +83,7 @@ def compute_features(
     """
     wanted = check_stages(model, stages)
     check_choice("features", "mixed_precision", mixed_precision, PRECISIONS)
-    run = _Pass(model, mirrored, PRECISIONS[mixed_precision])
+    run = _Pass(model, mirrored, PRECISIONS[mixed_precision], on_device)
     about = {"mirrored": mirrored, "mixed_precision": mixed_precision}
     store = cache_for(cache, model, loader, about)
     found = _stored(store, run, loader, wanted) if store else {}
@@ -104,6 +109,7 @@ class _Pass:
     model: nn.Module
     mirrored: bool
     autocast: torch.dtype | None
+    on_device: OnDevice
 
     def batch(self, images: Tensor, stages: Sequence[str]) -> dict[str, Tensor]:
         """The features (N, D) of each stage, on the CPU."""
@@ -136,7 +142,7 @@ class _Pass:
         labels = []
         with threads_for(self.model):
             for batch in batches:
-                images, numbers = _checked(batch, classes)
+                images, numbers = _checked(self.on_device(batch, False), classes)
                 for stage, x in self.batch(images, stages).items():
                     rows[stage].append(x)
                 labels.append(numbers)

@@ -237,7 +237,9 @@ def split_features(
     """Features of the training and of the validation images, both as evaluation sees
     them, in the batches and the precision of the recipe.
     """
-    prepared = task.prepare(model, split, replace(recipe, augment="none")).split
+    # files are read again only where their features are not kept
+    plain = replace(recipe, augment="none", cache="off")
+    prepared = task.prepare(model, split, plain).split
     batch_size = recipe.batch_size if isinstance(recipe.batch_size, int) else 32
     found = []
     for part, title in ((prepared.train, "training"), (prepared.val, "validation")):
@@ -253,6 +255,7 @@ def split_features(
                 cache=cache,
                 progress=progress,
                 title=f"features of the {title} images",
+                on_device=task.on_device,
             )
         )
     return found[0], found[1]

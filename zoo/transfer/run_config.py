@@ -88,10 +88,12 @@ def start_line(asked: Training, model: nn.Module, config: Mapping[str, Any]) -> 
     trained = sum(each.numel() for each in parameters if each.requires_grad)
     count = short(sum(each.numel() for each in parameters))
     part = "" if recipe["strategy"] == "full" else f", {short(trained)} of them trained"
+    how = f"a {recipe['head']} head on {recipe['stage']}"
+    if not recipe["strategy"].startswith("probe"):
+        epochs = f"{recipe['epochs']} epoch{'s' if recipe['epochs'] > 1 else ''}"
+        how = f"{epochs}, {recipe['optimizer']} {recipe['lr']:g}"
     return (
         f"{asked.name} ({count} parameters{part}) from "
         f"{'random weights' if weights == 'random' else weights}; {data[f'train_{unit}']:,} {unit}"
-        f"{classes}, {data[f'val_{unit}']:,} for validation; {recipe['epochs']} "
-        f"epoch{'s' if recipe['epochs'] > 1 else ''}, {recipe['optimizer']} {recipe['lr']:g}, "
-        f"{config['device']}"
+        f"{classes}, {data[f'val_{unit}']:,} for validation; {how}, {config['device']}"
     )
