@@ -16,7 +16,7 @@ from zoo.cli import cli
 from zoo.data.augment import AUGMENTATIONS
 from zoo.data.splits import DEFAULT_VAL_FRACTION
 from zoo.errors import InputError, UsageError
-from zoo.optimizers import OPTIMIZERS, STEPWISE
+from zoo.optimizers import OPTIMIZERS
 from zoo.training.recipe import OF_OPTIMIZER, OF_SCHEDULE, SCHEDULES, Recipe
 from zoo.training.recipe_changes import RecipeChanges
 from zoo.training.recipe_files import FOLDER, load_recipe
@@ -39,7 +39,7 @@ def test_every_field_has_a_default_and_a_help():
 
 def test_it_agrees_with_those_who_use_it():
     assert OPTIONS["augment"].choices == ("auto", *AUGMENTATIONS)
-    assert OPTIONS["optimizer"].choices == STEPWISE
+    assert OPTIONS["optimizer"].choices == tuple(OPTIMIZERS)
     assert OPTIONS["val_fraction"].default_words == str(DEFAULT_VAL_FRACTION)
     for words in (OPTIONS["lr"].default_words, OPTIONS["weight_decay"].default_words):
         assert "adamw" in words
@@ -94,7 +94,7 @@ def test_files(tmp_path):
         ("zzz = 5", r"a recipe has no option 'zzz'; its options: epochs, batch_size"),
         ("epochs = true", "epochs=True: needs a whole number from 1 on"),
         ('lr = "high"', "lr='high': needs a number"),
-        ('optimizer = "lbfgs"', r"recipe: optimizer='lbfgs': expected 'sgd'"),
+        ('optimizer = "lion"', r"recipe: optimizer='lion': expected 'sgd'"),
         ("epochs = ", "is no TOML file"),
     ):
         file.write_text(text)
@@ -132,6 +132,8 @@ def test_files(tmp_path):
         ({"momentum": 1.0}, "momentum=1.0: needs a number from 0 to below 1"),
         ({"momentum": 0.5}, "momentum=0.5: adamw has none"),
         ({"optimizer": "nesterov", "momentum": 0.0}, "momentum=0: nesterov needs more"),
+        ({"optimizer": "lbfgs", "mixup": 0.1}, "mixup and cutmix: lbfgs asks for the loss"),
+        ({"optimizer": "lbfgs", "weight_decay": 0.1}, "weight_decay=0.1: lbfgs has none"),
         ({"rms_decay": 0.9}, "rms_decay=0.9: adamw has none"),
         ({"optimizer": "sgd", "eps": 1.0}, "eps=1.0: sgd has none"),
         ({"eps": 0.0}, "eps=0.0: needs a number above 0"),

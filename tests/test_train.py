@@ -260,6 +260,24 @@ def test_only_weights_decay():
         param_groups(model)
 
 
+def test_lbfgs_takes_the_parameters_of_all_groups():
+    torch.manual_seed(0)
+    model = nn.Linear(4, 1)
+    optimizer = make_optimizer("lbfgs", decay_groups(model), max_iter=50)
+    x = torch.randn(20, 4)
+    y = x @ torch.tensor([[1.0], [2.0], [3.0], [4.0]]) + 5
+
+    def closure():
+        optimizer.zero_grad()
+        loss = (model(x) - y).square().mean()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    assert closure() < 1e-6
+    assert len(optimizer.param_groups[0]["params"]) == 2
+
+
 def test_wrong_optimizers():
     for name, lr, expected in (
         ("lion", None, "'adamw' or 'lbfgs'"),

@@ -84,7 +84,13 @@ def make_optimizer(
     check_options(name, options)
     spec = OPTIMIZERS[name]
     options = {**spec.options, **options, "lr": spec.lr if lr is None else lr}
-    if name != "lbfgs":
+    if name == "lbfgs":  # which has no groups
+        given = list(parameters)
+        parameters = [
+            each for group in given if isinstance(group, dict) for each in group["params"]
+        ]
+        parameters = parameters or given
+    else:
         options["weight_decay"] = spec.weight_decay if weight_decay is None else weight_decay
     made: torch.optim.Optimizer = getattr(torch.optim, spec.kind)(parameters, **options)
     return made

@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 from zoo.errors import InputError, nearest
-from zoo.optimizers import OPTIMIZERS, STEPWISE, check_options, check_rates
+from zoo.optimizers import OPTIMIZERS, check_options, check_rates
 from zoo.spec import image_shape
 from zoo.training.option import check, option
 from zoo.training.strategy import Strategy
@@ -50,7 +50,7 @@ class Recipe:
         metavar="N|auto",
     )  # fmt: skip
     optimizer: str = option(
-        "adamw", "momentum and nesterov are SGD with momentum 0.9.", choices=STEPWISE
+        "adamw", "momentum and nesterov are SGD with momentum 0.9.", choices=tuple(OPTIMIZERS)
     )
     lr: float | None = option(
         None, "Highest learning rate; step: that of the start.", kind=float,
@@ -217,6 +217,8 @@ class Recipe:
         check_rates(self.optimizer, self.lr, self.weight_decay, self.lr_decay)
         check_options(self.optimizer, self.optimizer_options())
         Strategy.parse(self.strategy)
+        if self.optimizer == "lbfgs" and (self.mixup or self.cutmix):
+            raise InputError("mixup and cutmix: lbfgs asks for the loss of a batch several times")
         self._check_schedule()
         if self.input_size is not None:
             image_shape(self.input_size)

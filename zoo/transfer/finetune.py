@@ -97,7 +97,7 @@ def train_network(model: nn.Module, asked: Training) -> Run:
         batch_size=batch_size,
         strategy=str(strategy),
         lr=optimizer.defaults["lr"],
-        weight_decay=optimizer.defaults.get("weight_decay", 0.0),
+        weight_decay=optimizer.defaults.get("weight_decay"),
         mixed_precision=str(accelerator.mixed_precision),
         workers=getattr(train, "num_workers", recipe.workers),
         cache="on" if prepared.split.cached else "off",
