@@ -263,7 +263,7 @@ def test_only_weights_decay():
 def test_lbfgs_takes_the_parameters_of_all_groups():
     torch.manual_seed(0)
     model = nn.Linear(4, 1)
-    optimizer = make_optimizer("lbfgs", decay_groups(model), max_iter=50)
+    optimizer = make_optimizer("lbfgs", param_groups(model), max_iter=50)
     x = torch.randn(20, 4)
     y = x @ torch.tensor([[1.0], [2.0], [3.0], [4.0]]) + 5
 

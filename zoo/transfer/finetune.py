@@ -64,7 +64,7 @@ def train_network(model: nn.Module, asked: Training) -> Run:
     train, val = task.loaders(
         prepared.split,
         recipe,
-        batch_size=batch_size,
+        batch_size=batch_size * recipe.accumulation,
         seed=asked.seed,
         rank=accelerator.process_index,
         world=accelerator.num_processes,
@@ -155,7 +155,7 @@ def train_network(model: nn.Module, asked: Training) -> Run:
             stop=early_stop(folder.config, recipe.patience),
             unit=task.unit,
             value=value,
-            limit=-(-batch_size // recipe.accumulation),
+            limit=batch_size,
             clip=recipe.clip,
             ema=recipe.ema,
         )
