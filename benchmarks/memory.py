@@ -175,22 +175,13 @@ def fit(size: str, names: list[str]) -> None:
     """Predicted largest batch against the largest that runs in a part of the card of
     this size.
     """
-    total = torch.cuda.get_device_properties(0).total_memory
-    part = available_bytes(size, "cuda") + LIBRARY_RESERVE  # the driver takes the rest
-    torch.cuda.set_per_process_memory_fraction(part / total)
+    limit_memory(size)
     rows, failures = [], 0
     for name, autocast, optimizer in itertools.product(
         names, (None, "bfloat16"), ("momentum", "adamw")
     ):
-        options = {"autocast": autocast, "optimizer": optimizer}
-        predicted = zoo.max_batch_size(name, size, **options)
-        low, high = 0, predicted
-        while runs(name, high, options):
-            low, high = high, high + max(1, high // 50)
+        predicted, low = largest(name, size, {"autocast": autocast, "optimizer": optimizer})
         failed = low < predicted
-        while high - low > max(1, low // 100):
-            middle = (low + high) // 2
-            low, high = (middle, high) if runs(name, middle, options) else (low, middle)
         failures += failed
         rows.append(
             [
@@ -212,6 +203,27 @@ def fit(size: str, names: list[str]) -> None:
         )
     )
     print(f"\n{failures} of {len(rows)} predictions ran out of memory")
+
+
+def limit_memory(size: str) -> None:
+    """Take a part of the card of this size for the card."""
+    total = torch.cuda.get_device_properties(0).total_memory
+    part = available_bytes(size, "cuda") + LIBRARY_RESERVE  # the driver takes the rest
+    torch.cuda.set_per_process_memory_fraction(part / total)
+
+
+def largest(name: str, size: str, options: dict) -> tuple[int, int]:
+    """The largest batch as predicted, and, within a hundredth, the largest that
+    runs.
+    """
+    predicted = zoo.max_batch_size(name, size, **options)
+    low, high = 0, predicted
+    while runs(name, high, options):
+        low, high = high, high + max(1, high // 50)
+    while high - low > max(1, low // 100):
+        middle = (low + high) // 2
+        low, high = (middle, high) if runs(name, middle, options) else (low, middle)
+    return predicted, low
 
 
 def runs(name: str, batch: int, options: dict) -> bool:
