@@ -46,9 +46,8 @@ test-oldest:  ## the tests with the oldest supported torch, in an environment of
 	@.venv-oldest/bin/uv pip install -q --python .venv-oldest/bin/python -e '.[dev]' 'torch==2.11.*' 'torchvision==0.26.*'
 	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -n 2 -m "not slow"
 
-gpu: $(VENV)/.dev  ## what needs a GPU: its tests, and predicted memory against the real one
-	$(BIN)/python -m pytest tests/gpu
-	$(BIN)/python benchmarks/memory.py
+gpu: $(VENV)/.dev  ## all figures and tests that need a GPU, into build/gpu (OUT=… elsewhere)
+	$(BIN)/python benchmarks/gpu.py $(if $(OUT),--out $(OUT))
 
 check: $(VENV)/.dev  ## lint, format, types and the layout test
 	$(BIN)/ruff check .

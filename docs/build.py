@@ -1,5 +1,6 @@
 """Writes the generated pages: docs/models/<family>.md with the pictures of a network
-and its block, the index docs/models/README.md, and the table of networks in README.md.
+and its block, the index docs/models/README.md, the table of networks in README.md, and
+docs/gpu.md where there are measurements (docs/data/gpu).
 
 python docs/build.py [FAMILY]...          the index, and all pages or these
 python docs/build.py --check [FAMILY]...  says which are stale (exit 1)
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from diagram import block_svg  # beside this file
+from gpu_page import gpu_page
 from network_diagram import network_svg
 
 import zoo
@@ -372,6 +374,11 @@ def readme(known: dict[str, list[str]], text: dict[str, dict[str, Any]]) -> str:
     return f"{before}{begin}\n{table}\n{end}{after}"
 
 
+def read(path: Path) -> str:
+    """The text of a file; "" where there is none."""
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
 def main(arguments: list[str]) -> int:
     check, chosen = (
         "--check" in arguments,
@@ -397,15 +404,20 @@ def main(arguments: list[str]) -> int:
         if name not in old or (root / name).read_text(encoding="utf-8") != content
     ]
     gone = [] if chosen else sorted(old - files.keys())
-    front = readme(known, text) if README.is_file() else ""
-    outdated = bool(front) and README.read_text(encoding="utf-8") != front
+    single = {HERE / "gpu.md": gpu_page(HERE / "data" / "gpu")}  # "": no such page
+    if README.is_file():
+        single[README] = readme(known, text)
+    outdated = [path for path, content in single.items() if content != read(path)]
     if check:
         found = [f"stale: docs/models/{name}" for name in [*stale, *gone]]
-        found += ["stale: README.md"] if outdated else []
+        found += [f"stale: {path.relative_to(HERE.parent).as_posix()}" for path in outdated]
         print("\n".join(found) or "the pages are up to date")
         return int(bool(found))
-    if outdated:
-        README.write_text(front, encoding="utf-8")
+    for path in outdated:
+        if single[path]:
+            path.write_text(single[path], encoding="utf-8")
+        else:
+            path.unlink()
     for name in gone:
         (root / name).unlink()
     for name in stale:
