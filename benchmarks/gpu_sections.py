@@ -28,11 +28,11 @@ from zoo.tasks.classify import Classify
 from zoo.training.environment import accelerator_for
 from zoo.training.loop import Loop
 from zoo.training.metrics import Record
-from zoo.training.parameters import decay_groups
 from zoo.training.progress import Progress
 from zoo.training.recipe import Recipe
-from zoo.training.schedule import warmup_cosine
+from zoo.training.schedule import make_schedule
 from zoo.training.step import Step
+from zoo.transfer.param_groups import recipe_optimizer
 
 Row = dict[str, Any]
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -329,9 +329,9 @@ def covered(times: Iterable[tuple[float, float]]) -> float:
 def training(tiny: bool) -> Iterator[Row]:
     """Fine-tuning at 224 pixels in bf16, channels_last, by our own loop with AdamW. Of
     random 8-bit images in the machine's memory, mirrored and normalised on the device;
-    then by `zoo.finetune` with its defaults on a folder of 2,560 JPEG files of 256
-    pixels. Waited: the share of the time without a batch; busy: the share in which the
-    device computes, by the profiler.
+    then by `zoo.finetune`, all layers, on a folder of 2,560 JPEG files of 256 pixels.
+    Waited: the share of the time without a batch; busy: the share in which the device
+    computes, by the profiler.
     """
     name, side = ("resnet20_cifar10", 32) if tiny else ("resnet50_v1_5", 224)
     batch, count, pool = (4, 2, 8) if tiny else (256, 30, 2048)
@@ -352,12 +352,13 @@ def training(tiny: bool) -> Iterator[Row]:
         loss=task.loss, metrics=task.metrics, on_device=on_device, begin_epoch=recorded.begin_epoch
     )
     model = zoo.create(name, num_classes=10).to(memory_format=form)
-    recipe = Recipe(mixed_precision="bf16")
-    optimizer = make_optimizer("adamw", decay_groups(model))
+    recipe = Recipe(mixed_precision="bf16", epochs=3)
+    optimizer = recipe_optimizer(recipe, model)
+    schedule = make_schedule(recipe, optimizer, recipe.epochs * count, count)
     with accelerator_for(recipe) as accelerator:
         history = Loop(
-            model, train, val, optimizer, warmup_cosine(optimizer, 3 * count), step=step, epochs=3,
-            accelerator=accelerator, progress=Progress(3, batch * count, show=False),
+            model, train, val, optimizer, schedule, step=step, epochs=recipe.epochs,
+            accelerator=accelerator, progress=Progress(recipe.epochs, batch * count, show=False),
         ).run()  # fmt: skip
     yield trained(name, "8-bit images in memory", batch, history[1], recorded.busy)
     release()
@@ -369,9 +370,11 @@ def training(tiny: bool) -> Iterator[Row]:
         model = zoo.create(name, num_classes=10).to(memory_format=form)
         run = zoo.finetune(
             model, data, epochs=3, batch_size=batch, out=Path(folder, "run"),
-            mixed_precision="bf16", input_size=side, progress=False,
+            mixed_precision="bf16", input_size=side, strategy="full", check=False, report=False,
+            progress=False,
         )  # fmt: skip
-    yield trained(name, "zoo.finetune of a folder", batch, run.history[-1], None)
+    kept = "held in memory" if run.config["recipe"]["cache"] == "on" else "read anew"
+    yield trained(name, f"zoo.finetune, files {kept}", batch, run.history[-1], None)
 
 
 def trained(name: str, what: str, batch: int, record: Record, busy: float | None) -> Row:

@@ -1,9 +1,11 @@
-"""Images per second of a training step: `zoo.finetune` by its defaults against a plain
-loop with timm's network, loader and optimizer, and one with torchvision's network, its
-transforms and torch's loader and optimizer.
+"""Images per second of a training step: `zoo.finetune` (all layers) by its defaults
+against a plain loop with timm's network, loader and optimizer, and one with
+torchvision's network, its transforms and torch's loader and optimizer.
 
 python benchmarks/train.py [NETWORK]...        default: resnet18
     --data FOLDER     with train/ and val/; by default JPEG files made for it
+    --cache off       ours reads the files anew in each epoch, as the peers do; by
+                      default it holds small sets in memory
     --channels-last   our network in that memory format; the peers' stay as they are
     --batch N --rounds N --tiny
 
@@ -98,7 +100,14 @@ def with_torchvision(name: str, classes: int, folder: Path, batch: int, workers:
 
 
 def in_turns(
-    name: str, data: Path, peers: dict[str, Epoch], rounds: int, batch: int, channels_last: bool
+    name: str,
+    data: Path,
+    peers: dict[str, Epoch],
+    *,
+    rounds: int,
+    batch: int,
+    cache: str,
+    channels_last: bool,
 ) -> tuple[list[Record], dict[str, list[float]]]:
     """Records of our epochs, and speeds of the peers' between them."""
     form = torch.channels_last if channels_last else torch.contiguous_format
@@ -116,13 +125,14 @@ def in_turns(
     with tempfile.TemporaryDirectory() as folder:
         zoo.finetune(
             model, data, epochs=rounds + 2, batch_size=batch, out=Path(folder, "run"),
-            callback=between, progress=False,
+            strategy="full", cache=cache, check=False, report=False, callback=between,
+            progress=False,
         )  # fmt: skip
     return records, speeds
 
 
 def compare(
-    name: str, data: Path, rounds: int, batch: int, workers: int, channels_last: bool
+    name: str, data: Path, *, rounds: int, batch: int, workers: int, cache: str, channels_last: bool
 ) -> None:
     other, train = PEERS.get(name, name), data / "train"
     classes = sum(each.is_dir() for each in train.iterdir())
@@ -130,7 +140,9 @@ def compare(
         "timm": with_timm(other, classes, train, batch, workers),
         "torchvision": with_torchvision(other, classes, train, batch, workers),
     }
-    records, speeds = in_turns(name, data, peers, rounds, batch, channels_last)
+    records, speeds = in_turns(
+        name, data, peers, rounds=rounds, batch=batch, cache=cache, channels_last=channels_last
+    )
     own = [record["images_per_second"] for record in records][1:]
     waited = statistics.median(record["data_wait"] for record in records[1:])
     title = f"train {name}{', channels_last' if channels_last else ''}, batch {batch}"
@@ -155,6 +167,7 @@ if __name__ == "__main__":
     parser.add_argument("names", nargs="*", default=["resnet18"], metavar="NETWORK")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--channels-last", action="store_true")
+    parser.add_argument("--cache", choices=("auto", "on", "off"), default="auto")
     parser.add_argument("--batch", type=int)
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--tiny", action="store_true", help="to try the script")
@@ -169,4 +182,7 @@ if __name__ == "__main__":
             write_photos(data / "train", CLASSES, count, (320, 400))
             write_photos(data / "val", CLASSES, 1, (320, 400))
         for name in chosen.names:
-            compare(name, data, rounds, batch, workers, chosen.channels_last)
+            compare(
+                name, data, rounds=rounds, batch=batch, workers=workers, cache=chosen.cache,
+                channels_last=chosen.channels_last,
+            )  # fmt: skip
