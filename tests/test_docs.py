@@ -3,6 +3,7 @@ model file is without.
 """
 
 import importlib.util
+import json
 import re
 import shutil
 import sys
@@ -142,6 +143,25 @@ def test_what_was_changed_by_hand_is_stale(build, capsys):
     )
     assert not (models / "retired.md").exists()
     assert stale(build, capsys) == set()
+
+
+def test_measurements_on_a_gpu_make_a_page(build, capsys):
+    page, data = build.HERE / "gpu.md", build.HERE / "data" / "gpu"
+    assert not page.exists()
+    data.mkdir(parents=True)
+    rows = [{"network": "vgg16", "images/s": 1234.5}]
+    measured = {"section": "speed", "number": 1, "about": "What.", "device": "A Chip", "rows": rows}
+    measured |= {"torch": "2.11", "tiny": False, "complete": True, "seconds": 5}
+    (data / "speed.json").write_text(json.dumps(measured), encoding="utf-8")
+    capsys.readouterr()
+    assert build.main(["--check", "lenet"]) == 1
+    assert capsys.readouterr().out.endswith("/gpu.md\n")
+    assert build.main(["lenet"]) == 0
+    assert "| vgg16 | 1,234.5 |" in page.read_text(encoding="utf-8")
+    assert build.main(["--check", "lenet"]) == 0
+    (data / "speed.json").unlink()
+    assert build.main(["lenet"]) == 0
+    assert not page.exists()
 
 
 def test_names_and_texts_without_a_model_file(build, capsys):
