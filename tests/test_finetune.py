@@ -90,7 +90,15 @@ def tiny():
         return zoo.finetune(
             model,
             data,
-            **{"epochs": 1, "input_size": 8, "augment": "none", "progress": False, **options},
+            **{
+                "epochs": 1,
+                "input_size": 8,
+                "augment": "none",
+                "progress": False,
+                "check": False,
+                "report": False,
+                **options,
+            },
         )
 
     return finetune

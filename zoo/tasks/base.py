@@ -221,13 +221,14 @@ class Task:
         *,
         classes: Sequence[str] = (),
         preprocessing: Preprocessing | None = None,
+        selected: str = "",
     ) -> Printable | None:
         """What a trained network is worth on the part of the data that its run reports
         on, for the run's card; its pictures and tables go into the run's folder. None:
         the task reports nothing.
 
         `split` is as it was opened, `classes` those of the outputs, `preprocessing`
-        that of the run.
+        that of the run, `selected` what the validation images chose.
         """
         return None
 

@@ -245,6 +245,7 @@ class Classify(Task):
         *,
         classes: Sequence[str] = (),
         preprocessing: Preprocessing | None = None,
+        selected: str = "",
     ) -> RunReport | None:
         """Accuracy, scores per class, confused classes and the worst mistakes; None,
         and said, where the data or the outputs are no such (a loss of the user's own).
@@ -258,7 +259,13 @@ class Classify(Task):
         options = replace(options, workers=workers)
         try:
             return report_run(
-                model, split, folder, options, classes=classes, preprocessing=preprocessing
+                model,
+                split,
+                folder,
+                options,
+                classes=classes,
+                preprocessing=preprocessing,
+                selected=selected,
             )
         except (DataError, UsageError) as error:
             warn(f"{folder} has no report: {error}")

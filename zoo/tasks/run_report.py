@@ -82,11 +82,12 @@ class Mistake:
 
 @dataclass(frozen=True, repr=False)
 class RunReport(Printable):
-    """`part`: test, or validation, whose images also chose the epoch. `confused`: pairs
-    (true, predicted, number of images), the most frequent first.
+    """`part`: test or validation. `selected`: what these images chose; "" for nothing.
+    `confused`: pairs (true, predicted, number of images), the most frequent first.
     """
 
     part: str
+    selected: str
     evaluation: Evaluation
     classes: tuple[ClassScores, ...]
     confused: tuple[tuple[str, str, int], ...]
@@ -96,10 +97,10 @@ class RunReport(Printable):
         accuracy, facts = self.evaluation.sections()
         assert isinstance(facts, dict)
         del facts["network"]
-        if self.part == "validation":
+        if self.selected:
             facts["chosen on the same"] = (
-                "these images also chose the epoch, so that the figures are a little too good; a "
-                "test part is free of that"
+                f"these images also chose the {self.selected}, so that the figures are a little "
+                "too good; a test part is free of that"
             )
         found: list[Section] = [accuracy, facts, *self._classes()]
         if self.confused:
@@ -125,6 +126,7 @@ class RunReport(Printable):
     def to_dict(self) -> dict[str, Any]:
         return {
             "part": self.part,
+            "selected": self.selected,
             **self.evaluation.to_dict(),
             "classes": [
                 {**asdict(each), "precision": each.precision, "recall": each.recall, "f1": each.f1}
@@ -173,10 +175,12 @@ def report_run(
     *,
     classes: Sequence[str],
     preprocessing: Preprocessing | None = None,
+    selected: str = "",
 ) -> RunReport:
     """Test a network, whose outputs are `classes`, on the part of the data that its run
     reports on, as they were opened, and write the files above into the run's folder.
-    `preprocessing` is None where the data are tensors, which have no pictures.
+    `preprocessing` is None where the data are tensors, which have no pictures;
+    `selected`: what the validation images chose.
 
     Raises UsageError and DataError where labels and outputs do not belong together.
     """
@@ -215,6 +219,7 @@ def report_run(
     matrix = collected.matrix
     report = RunReport(
         word,
+        selected if word == "validation" else "",
         evaluation,
         tuple(
             ClassScores(

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 CONFIG, METRICS, CURVES = "config.json", "metrics.jsonl", "curves.png"
 BEST, LAST = "best.safetensors", "last.safetensors"
-CHECKPOINT = "checkpoint.pt"
+CHECKPOINT, REPORT = "checkpoint.pt", "report.json"
 CHECKPOINT_VERSION = 1  # goes up when a TrainState holds something else
 
 
@@ -89,6 +89,14 @@ class Run(Printable):
     @property
     def classes(self) -> tuple[str, ...]:
         return tuple(self.config.get("classes") or ())
+
+    @property
+    def report(self) -> dict[str, Any] | None:
+        """What the task reported of the best weights (report.json); None where nothing
+        was.
+        """
+        path = self.path / REPORT
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
     @property
     def finished(self) -> bool:

@@ -102,8 +102,6 @@ def _commands(run: Run, report: Printable | None) -> Iterator[str]:
         yield f"zoo predict {path} IMAGE...          # classify images"
         yield f"zoo eval {path}                      # test it again on the same images"
         yield f"zoo eval {path} --data FOLDER        # or on others"
-    if len(run.history) < run.config["recipe"].get("epochs", 0):
-        yield f"zoo finetune --resume {path}         # go on where it stopped"
     if command := repeating(run.config):
         yield f"{shlex.join(command)}  # repeat it"
     else:
@@ -133,14 +131,15 @@ def repeating(config: Mapping[str, Any]) -> list[str]:
         if isinstance(value, bool):
             changes.append(option if value else f"--no-{option[2:]}")
         else:
-            changes += [option, _text(value)]
+            changes += [option, _text(key, value)]
     known = ["--data", data["reopen"], "--seed", str(config.get("seed", 0))]
     return ["zoo", "finetune", *what, *known, *changes]
 
 
-def _text(value: Any) -> str:
+def _text(key: str, value: Any) -> str:
     listed = isinstance(value, Sequence) and not isinstance(value, str)
-    return "x".join(map(str, value)) if listed else str(value)
+    between = "x" if key == "input_size" else ","
+    return between.join(map(str, value)) if listed else str(value)
 
 
 def _toml(recipe: Mapping[str, Any]) -> Iterator[str]:

@@ -52,7 +52,14 @@ def outcome(run: Run) -> dict[str, str]:
     count = run.config.get("data", {}).get(f"val_{unit}")
     on = f"{count} validation {unit}" if count else "the validation data"
     epochs = f"epoch {run.best['epoch']} of {len(run.history)}"
-    return {run.metric: f"{value} of {on} ({epochs})", **folder}
+    found = {run.metric: f"{value} of {on} ({epochs})"}
+    report = run.report or {}
+    if report.get("part") == "test" and "top1" in report:
+        count = f"{report['images']:,} test {unit}"
+        found["test accuracy"] = f"{report['top1']['accuracy']:.1f} % of {count}"
+    elif report.get("selected"):
+        found[run.metric] += f"; the {report['selected']} was chosen on the same {unit}"
+    return {**found, **folder}
 
 
 def _epochs(run: Run) -> Table:

@@ -34,6 +34,7 @@ def conclude(
             options,
             classes=run.classes,
             preprocessing=preprocessing,
+            selected="" if asked.strategy.kind.startswith("probe") else "epoch",
         )
     finally:
         model.load_state_dict(now)
