@@ -95,7 +95,7 @@ def _typed(family: str, path: str | Path | None) -> _Typed:
     where = Path(path) if path else weights_folder() / f"{family}.toml"
     try:
         found = {
-            name: read_record(name, entry, where.parent if path else None)
+            name: read_record(name, entry, where.parent)
             for name, entry in content.get("weights", {}).items()
         }
     except WeightsError as error:
