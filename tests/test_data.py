@@ -397,7 +397,7 @@ def test_a_folder_called_digits(digit_folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for data in ("./digits", "digits/", root, root.relative_to(tmp_path), str(root)):
         assert open_data(data).classes == ("a", "b")
-    with pytest.warns(ZooWarning, match=r"built-in set of that name; the folder is \./digits"):
+    with pytest.warns(ZooWarning, match=r"data set of that name; the folder is \./digits"):
         assert len(open_data("digits").classes) == 10
 
 

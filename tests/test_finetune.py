@@ -44,7 +44,10 @@ from zoo.training.run import Run
 from zoo.transfer.heads import fit_head
 from zoo.weights.records import read_record
 
-FILES = {"config.json", "metrics.jsonl", "best.safetensors", "last.safetensors", "curves.png"}
+FILES = {
+    "config.json", "metrics.jsonl", "best.safetensors", "last.safetensors", "curves.png",
+    "README.md", "report.json", "classes.csv", "confusion.png", "mistakes.png",
+}  # fmt: skip
 
 
 class Tiny(nn.Module):
@@ -904,8 +907,9 @@ def test_the_weights_of_a_peer_s_file(capfd, digit_folder, tmp_path):
     twin = tmp_path / "twin.pth"
     torch.save(zoo.export_state_dict("squeezenet1_0", "torchvision"), twin)
     run, line = tuned(
-        capfd, "squeezenet1_1", data, checkpoint_path=file, layout="torchvision", input_size=32
-    )
+        capfd, "squeezenet1_1", data, checkpoint_path=file, layout="torchvision", input_size=32,
+        strategy="full",
+    )  # fmt: skip
     assert f"squeezenet1_1 (724 k parameters) from {file}; 10 images of 2 classes" in line
     assert same_body(theirs.state_dict(), run.model.state_dict())
     again = zoo.create(run.path)
@@ -913,7 +917,7 @@ def test_the_weights_of_a_peer_s_file(capfd, digit_folder, tmp_path):
     assert again.num_classes == 2
     done = zoo_command(
         "finetune", "squeezenet1_1", "--data", data, "--checkpoint", file, "--layout", "torchvision",
-        "--input-size", 32, "--epochs", 1, "--json", "--no-progress",
+        "--input-size", 32, "--json", "--no-progress", "--strategy", "probe",
     )  # fmt: skip
     assert json.loads(done.stdout)["initial_weights"] == str(file)
     with pytest.raises(WeightsError, match="of which network is not guessed"):  # or the bypass's
@@ -1126,10 +1130,8 @@ def test_as_a_process(tmp_path):
 
     done = process("zoo", "finetune", "lenet5", "--data", "nowhere", "--out", "out")
     assert (done.returncode, done.stdout) == (2, "")
-    assert (
-        done.stderr
-        == "zoo: error: there is no folder 'nowhere'; data is a folder of images, or `digits`\n"
-    )
+    assert done.stderr.startswith("zoo: error: there is no folder 'nowhere'")
+    assert done.stderr.count("\n") == 1
     assert not list(tmp_path.glob("o*"))
     done = process("zoo", "finetune", "lenet5_modern", "--data", "digits", "--epochs", 1)
     assert done.returncode == 0

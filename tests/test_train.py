@@ -492,7 +492,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
     def write(path, content):
         raise ZooError("config.json cannot be written: No space left on device")
 
-    monkeypatch.setattr("zoo.training.run.write", write)
+    monkeypatch.setattr("zoo.training.run_folder.write", write)
     with pytest.raises(ZooError, match="No space left"), RunFolder(tmp_path / "x", "", {}):
         pass
     assert not list(tmp_path.iterdir())
@@ -573,7 +573,7 @@ def test_curves_say_what_they_are(tmp_path, monkeypatch):
     with RunFolder(tmp_path / "x", "", config, CURVES) as folder:
         for epoch, accuracy in ((1, 0.9), (2, 0.975)):
             folder.epoch(record(epoch, accuracy), numbered(epoch))
-        monkeypatch.setattr("zoo.training.run.replaced", lambda path: nullcontext(path))
+        monkeypatch.setattr("zoo.training.run_folder.replaced", lambda path: nullcontext(path))
     (figure,) = figures
     assert figure.get_suptitle() == "lenet5 on photos"
     loss, accuracy = figure.axes

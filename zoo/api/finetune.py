@@ -195,9 +195,7 @@ def _start(job: Job) -> tuple[Source, Path | None, bool]:
     """The network, the file that it starts from, and whether from its published
     weights. One that goes on from a checkpoint has its numbers there.
     """
-    from torch import nn
-
-    if job.resumed and job.resumed.state and not isinstance(job.what, nn.Module):
+    if job.resumed and job.resumed.state and isinstance(job.what, (str, os.PathLike)):
         return replace(resolve(job.resumed.run), weights=None, run=None), None, False
     checkpoint = _checkpoint(job.checkpoint_path, job.layout)
     source = resolve(job.what)

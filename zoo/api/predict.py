@@ -45,7 +45,6 @@ def predict(
     """
     from zoo.data.image import EvalTransform
     from zoo.tasks import task_of
-    from zoo.tasks.inference import for_inference
 
     source = resolve(what)
     source.require_whole("predict")
@@ -63,5 +62,7 @@ def predict(
     names = network.classes.names if network.classes else ()
     used = network.model
     if fold or channels_last:
+        from zoo.tasks.inference import for_inference
+
         used = for_inference(used, fold=fold, channels_last=channels_last)
     return task.predict(used, files, classes=names, transform=transform, top=top)

@@ -87,7 +87,8 @@ def start_line(asked: Training, model: nn.Module, config: Mapping[str, Any]) -> 
     parameters = list(model.parameters())
     trained = sum(each.numel() for each in parameters if each.requires_grad)
     count = short(sum(each.numel() for each in parameters))
-    part = "" if recipe["strategy"] == "full" else f", {short(trained)} of them trained"
+    last = recipe["strategy"].startswith("last")
+    part = f", {short(trained)} of them trained" if last else ""
     how = f"a {recipe['head']} head on {recipe['stage']}"
     if not recipe["strategy"].startswith("probe"):
         epochs = f"{recipe['epochs']} epoch{'s' if recipe['epochs'] > 1 else ''}"
