@@ -15,7 +15,6 @@ from hashlib import sha256
 from pathlib import Path
 
 from zoo.training.run import Run
-from zoo.training.run_card import repeating
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 
@@ -33,7 +32,8 @@ def ship(run: Run, name: str) -> str:
     content = file.read_bytes()
     size, mean, std = (run.config["preprocessing"][key] for key in ("input_size", "mean", "std"))
     right, images = report["top1"]["right"], report["images"]
-    command = " ".join(["zoo train", *repeating(run.config)[2:]])
+    seed = run.config["seed"]
+    command = f"zoo train {run.config['architecture']}" + (f" --seed {seed}" if seed else "")
     return "\n".join(
         [
             f'[weights."{name}"] # trained here',
@@ -44,7 +44,7 @@ def ship(run: Run, name: str) -> str:
             f"preprocessing = {{ input_size = {size}, mean = {mean}, std = {std}, "
             f'crop_pct = 1.0, crop_mode = "{run.config["preprocessing"]["crop_mode"]}" }}',
             "metrics = [",
-            f'  {{ data = "{report["data"]}", protocol = "single crop; {images - right} of '
+            f'  {{ data = "{run.config["data"]["source"].partition(" in ")[0]} test", protocol = "single crop; {images - right} of '
             f'{images:,} wrong", top1 = {report["top1"]["accuracy"]:.2f} }},',
             "]",
             f'[[weights."{name}".sources]]',

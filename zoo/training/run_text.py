@@ -50,7 +50,7 @@ def outcome(run: Run) -> dict[str, str]:
     unit = _unit(run)
     value = f"{run.score * 100:.1f} %" if run.metric == "accuracy" else f"{run.score:.4f}"
     count = run.config.get("data", {}).get(f"val_{unit}")
-    on = f"{count} validation {unit}" if count else "the validation data"
+    on = f"{count:,} validation {unit}" if count else "the validation data"
     epochs = f"epoch {run.best['epoch']} of {len(run.history)}"
     found = {run.metric: f"{value} of {on} ({epochs})"}
     report = run.report or {}
