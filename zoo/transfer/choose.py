@@ -28,7 +28,7 @@ def choose_strategy(model: nn.Module, asked: Training) -> tuple[Strategy, str]:
     full = Strategy("full")
     split = asked.split
     targets = list(getattr(split.train, "targets", None) or ())
-    simple = asked.loss is None and asked.family_loss is None and targets and split.size
+    simple = asked.loss is None and targets and split.size
     if not asked.trained_before or not simple or asked.resumed or asked.task.name != "classify":
         return full, ""
     if asked.accelerator.num_processes > 1:

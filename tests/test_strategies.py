@@ -1,0 +1,165 @@
+"""What of a network is trained: probes, the last groups, everything, or what fits."""
+
+import json
+import warnings
+
+import pytest
+import torch
+
+import zoo
+from zoo.errors import UsageError, ZooWarning
+from zoo.files import read_state
+from zoo.training.run import Run
+from zoo.transfer import choose
+from zoo.transfer.budget import Speed, epochs_within
+
+FAST = {"progress": False, "check": False, "cpu": True}
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    """A network that knows digits a little."""
+    out = tmp_path_factory.mktemp("begun") / "run"
+    return zoo.finetune("lenet5_modern", "digits", epochs=2, out=out, report=False, **FAST)
+
+
+def tuned(begun, out, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ZooWarning)  # that the head is new, what was chosen
+        return zoo.finetune(begun.path, "digits", out=out, **{**FAST, **options})
+
+
+def same(run):
+    """The run's network, read again, predicts what was measured."""
+    found = zoo.evaluate(run.path, "digits", progress=False)
+    assert found.top1 == pytest.approx(100 * run.accuracy, abs=1e-4)
+
+
+def test_a_probe_is_a_run(begun, tmp_path):
+    run = tuned(begun, tmp_path / "run", strategy="probe")
+    assert run.finished
+    assert run.config["recipe"]["strategy"] == "probe"
+    assert "head" not in run.config, "the network's own head has the numbers"
+    assert run.accuracy > begun.accuracy, "digits of features that were made for digits"
+    before, after = (read_state(each.path / "best.safetensors") for each in (begun, run))
+    changed = {key for key in before if not torch.equal(before[key], after[key])}
+    assert changed == {"head.weight", "head.bias"}
+    same(run)
+    probes = json.loads((run.path / "probes.json").read_text())
+    assert len(probes["trials"]) == 20
+    text = (run.path / "README.md").read_text()
+    assert "chosen on the same" not in text, "cross-validation on the training images chose"
+    assert "--strategy probe" in text
+    again = tuned(begun, tmp_path / "again", strategy="probe")
+    assert again.accuracy == run.accuracy
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"head": "svm", "squared_hinge": True},
+        {"head": "knn", "distance": "cosine"},
+        {"head": "mlp", "hidden": "32"},
+        {"stage": "conv1+pre_logits", "mirrored": True},
+        {"stage": "input", "penalty": "elastic"},
+    ],
+)
+def test_other_heads_and_stages_are_networks_too(begun, tmp_path, options):
+    groups = list(zoo.layer_groups(zoo.create("lenet5_modern")))
+    if "conv1" in options.get("stage", ""):
+        options = {**options, "stage": f"{groups[0]}+pre_logits"}
+    run = tuned(begun, tmp_path / "run", strategy="probe", **options)
+    assert run.accuracy > 0.8
+    same(run)
+    weights = zoo.create(run.path / "best.safetensors")  # without the folder
+    assert type(weights) is type(run.model)
+    assert len(zoo.predict(run.path, tmp_path / "run" / "curves.png")) == 1
+
+
+def test_a_probe_per_stage(begun, tmp_path):
+    run = tuned(begun, tmp_path / "run", strategy="probe-stages")
+    probes = json.loads((run.path / "probes.json").read_text())
+    assert len(probes["stages"]) > 2
+    assert run.config["recipe"]["stage"] == "+".join(probes["best"])
+    assert (run.path / "depth.png").read_bytes()[:4] == b"\x89PNG"
+    same(run)
+
+
+def test_the_last_groups(begun, tmp_path):
+    run = tuned(begun, tmp_path / "run", strategy="last:2", epochs=2, report=False)
+    groups = list(zoo.layer_groups(zoo.create("lenet5_modern")))
+    before, after = (read_state(each.path / "last.safetensors") for each in (begun, run))
+    model = zoo.create("lenet5_modern")
+    for number, (name, group) in enumerate(zoo.layer_groups(model).items()):
+        inside = {id(each) for each in group.parameters()}
+        keys = [key for key, each in model.named_parameters() if id(each) in inside]
+        same_as_before = all(torch.equal(before[key], after[key]) for key in keys)
+        assert same_as_before == (number < len(groups) - 2), name
+    assert run.config["recipe"]["lr"] == pytest.approx(0.2 * 1e-3), "trained before: a fifth"
+
+
+def test_auto(begun, tmp_path, monkeypatch):
+    """As the course's table says, by images per class and a quick probe."""
+    for accuracy, few, much, expected in (
+        (0.99, 30, 300, "probe"),
+        (0.7, 200, 300, "probe-stages"),
+        (0.7, 30, 300, "last:2"),
+        (0.7, 30, 100, "full"),
+    ):
+        monkeypatch.setattr(choose, "_quick_probe", lambda *_, share=accuracy: share)
+        monkeypatch.setattr(choose, "FEW", few)
+        monkeypatch.setattr(choose, "MUCH", much)
+        with pytest.warns(ZooWarning, match=f"strategy {expected}: 144 images per class"):
+            run = zoo.finetune(
+                begun.path, "digits", out=tmp_path / expected, epochs=1, report=False, **FAST
+            )
+        assert run.config["recipe"]["strategy"] == expected
+    scratch = tuned(begun, tmp_path / "x", strategy="full", epochs=1, report=False)
+    assert scratch.config["recipe"]["strategy"] == "full"
+    assert begun.config["recipe"]["strategy"] == "full", "from random weights"
+
+
+def test_a_quick_probe_looks_at_few(begun, tmp_path, monkeypatch):
+    seen = []
+    real = choose.split_features
+    monkeypatch.setattr(
+        choose, "split_features", lambda model, split, *a, **k: seen.append(len(split.train))
+        or real(model, split, *a, **k),
+    )  # fmt: skip
+    run = tuned(begun, tmp_path / "run", epochs=1, report=False)
+    assert seen == [200], "20 of each digit"
+    assert run.config["recipe"]["strategy"] in ("probe", "last:2")
+
+
+def test_minutes(begun, tmp_path):
+    speed = Speed(training=0.01, evaluation=0.005)
+    assert speed.epoch(1000, 200) == pytest.approx(11)
+    assert [epochs_within(m, speed, 1000, 200, 30) for m in (0.01, 1, 2, 60)] == [1, 5, 10, 30]
+    with pytest.warns(ZooWarning, match=r"an epoch takes about .* s: 1 of 30 epochs are more than"):
+        run = zoo.finetune(
+            "lenet5_modern", "digits", minutes=0.0001, out=tmp_path / "run", report=False, **FAST
+        )
+    assert len(run.history) == run.config["recipe"]["epochs"] == 1
+
+
+def test_checks_are_made_on_a_copy(begun, tmp_path):
+    runs = [
+        tuned(begun, tmp_path / str(check), strategy="full", epochs=1, report=False, check=check)
+        for check in (False, True)
+    ]
+    first, second = (read_state(run.path / "last.safetensors") for run in runs)
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_what_a_probe_is_not_for(begun, tmp_path):
+    for options, expected in (
+        ({"strategy": "probe", "stage": "conv9"}, "has no stage 'conv9'"),
+        ({"strategy": "probe", "head": "mlp", "hidden": "a"}, "hidden='a': needs sizes"),
+        ({"strategy": "last:99"}, "99"),
+        ({"strategy": "some"}, "strategy='some' is not known"),
+        ({"strategy": "probe", "loss": lambda *_: 0}, "a probe has a loss of its own"),
+    ):
+        with pytest.raises(UsageError, match=expected):
+            tuned(begun, tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+    assert Run.open(begun.path).finished
