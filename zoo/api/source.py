@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo import registry
 from zoo.api.records import weight_records
-from zoo.errors import UsageError, WeightsError, warn
+from zoo.errors import UsageError, WeightsError, nearest, warn
 from zoo.spec import Family, Input, Origin, Preprocessing, Variant
 from zoo.weights import manifest
 from zoo.weights.manifest import Layout
@@ -196,8 +196,11 @@ def with_tag(source: Source, tag: str) -> Source:
     records = weight_records(name, source.family)
     record = records.get(f"{name}.{tag}")
     if record is None:
-        known = f"there are: {', '.join(records)}" if records else f"{name} has none"
-        raise WeightsError(f"there are no weights '{name}.{tag}'; {known}")
+        tags = [key.partition(".")[2] for key in records]
+        near = f"; {name} has none"
+        if tags:
+            near = nearest(tag, tags, f"there are: {', '.join(records)}")
+        raise WeightsError(f"there are no weights '{name}.{tag}'{near}")
     return replace(
         source,
         name=f"{name}.{tag}",
