@@ -59,13 +59,14 @@ def measure_speed(
         step.begin_epoch(1, True)
         began = asked = time.perf_counter()
         for number, batch in enumerate(train):
-            update(batch)
+            with accelerator.autocast():
+                update(batch)
             _wait(accelerator.device)
             ended = time.perf_counter()
             if number:  # the first one starts processes, and plans its kernels
                 count += find_batch_size(batch) or 1
                 trained += ended - asked
-                with torch.no_grad():
+                with torch.no_grad(), accelerator.autocast():
                     given = step.on_device(send_to_device(batch, accelerator.device), False)
                     step.forward(copy.eval(), given)
                     _wait(accelerator.device)
@@ -77,6 +78,16 @@ def measure_speed(
             if not number:
                 first = Speed((ended - began) / (find_batch_size(batch) or 1), 0.0)
     return Speed(trained / count, forwarded / count) if count else first
+
+
+def agreed(speed: Speed, accelerator: Accelerator) -> Speed:
+    """That of the first process, in all of them."""
+    from accelerate.utils import broadcast_object_list
+
+    found = [speed]
+    if accelerator.num_processes > 1:
+        broadcast_object_list(found)
+    return found[0]
 
 
 def epochs_within(minutes: float, speed: Speed, train: int, val: int, most: int) -> int:

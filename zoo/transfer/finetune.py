@@ -30,7 +30,7 @@ from zoo.training.schedule import make_schedule
 from zoo.training.step import Step
 from zoo.training.tensorboard import TensorBoardWriter, check_tensorboard
 from zoo.transfer.batch_size import DEFAULT_BATCH, auto_batch_size
-from zoo.transfer.budget import Speed, epochs_within, measure_speed
+from zoo.transfer.budget import Speed, agreed, epochs_within, measure_speed
 from zoo.transfer.choose import choose_strategy
 from zoo.transfer.conclude import conclude
 from zoo.transfer.freeze import freeze_groups
@@ -80,7 +80,7 @@ def train_network(model: nn.Module, asked: Training) -> Run:
     step = task.step(prepared.split, asked.loss or asked.family_loss)
     counts = task.count(train), task.count(val)
     if not asked.resumed and (recipe.check or recipe.minutes):
-        speed = measure_speed(model, train, step, recipe, accelerator)
+        speed = agreed(measure_speed(model, train, step, recipe, accelerator), accelerator)
         if recipe.minutes:
             most = recipe.epochs
             recipe = replace(recipe, epochs=epochs_within(recipe.minutes, speed, *counts, most))
