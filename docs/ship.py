@@ -37,7 +37,7 @@ def ship(run: Run, name: str) -> str:
     return "\n".join(
         [
             f'[weights."{name}"] # trained here',
-            f'classes = {json.dumps(run.config["classes"])}',
+            f"classes = {json.dumps(run.config['classes'])}",
             'licence = "Apache-2.0"',
             'checked = "ran here"',
             f'recipe = "{command}"',

@@ -55,7 +55,7 @@ def probe_network(model: nn.Module, asked: Training) -> Run:
     if found is None:
         device = next(model.parameters()).device
         found = fit_probe(train, val, head_options(asked), device)
-    prepared = task.prepare(model, split, replace(recipe, augment="none"))
+    prepared = task.prepare(model, split, replace(recipe, augment="none", cache="off"))
     _, loader = task.loaders(prepared.split, recipe, batch_size=SAMPLE, seed=asked.seed)
     images = first_batch(loader, range(min(SAMPLE, len(loader.dataset))))[0]
     module = with_fitted_head(
