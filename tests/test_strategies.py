@@ -54,6 +54,7 @@ def test_a_probe_is_a_run(begun, tmp_path):
     assert again.accuracy == run.accuracy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -98,6 +99,7 @@ def test_the_last_groups(begun, tmp_path):
     assert run.config["recipe"]["lr"] == pytest.approx(0.2 * 1e-3), "trained before: a fifth"
 
 
+@pytest.mark.slow
 def test_auto(begun, tmp_path, monkeypatch):
     """As the course's table says, by images per class and a quick probe."""
     for accuracy, few, much, expected in (

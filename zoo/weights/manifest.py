@@ -95,7 +95,7 @@ def _typed(family: str, path: str | Path | None) -> _Typed:
     where = Path(path) if path else weights_folder() / f"{family}.toml"
     try:
         found = {
-            name: read_record(name, entry, where.parent)
+            name: read_record(name, entry, where.parent if path or _shipped(entry, where) else None)
             for name, entry in content.get("weights", {}).items()
         }
     except WeightsError as error:
@@ -106,6 +106,12 @@ def _typed(family: str, path: str | Path | None) -> _Typed:
             raise WeightsError(f"{where}: the default {name}.{tag} is not among the weights")
     _read_before[key] = known = _Typed(content, found, defaults)
     return known
+
+
+def _shipped(entry: Mapping[str, Any], where: Path) -> bool:
+    """Whether a record's files lie beside its manifest, as those trained here do."""
+    files = [each.get("file") for each in entry.get("sources", ())]
+    return all(file and (where.parent / file).is_file() for file in files)
 
 
 @dataclass(frozen=True)
