@@ -20,7 +20,7 @@ from zoo.transfer.head_options import HeadOptions, fit_head_on_features
 from zoo.transfer.knn import NearestNeighbours
 from zoo.transfer.linear import KINK, Objective, fit_linear
 from zoo.transfer.minimize import minimize
-from zoo.transfer.probe import probe, probe_stages
+from zoo.transfer.probe import plain, probe, probe_stages, with_probe
 from zoo.transfer.probe_module import Probe, with_fitted_head
 from zoo.transfer.probe_plot import draw_templates
 from zoo.transfer.stages import stage_features, stage_names
@@ -334,8 +334,11 @@ FEW = HeadOptions(values=(0.1, 0.01), folds=3)
 
 
 def digit_probe(model, **options):
-    split = Classify().open("digits")
-    return probe(model, split, Classify(), Recipe(batch_size=256), **options)
+    split, task, recipe = Classify().open("digits"), Classify(), Recipe(batch_size=256)
+    found = probe(model, split, task, recipe, **options)
+    prepared = task.prepare(model, split, plain(recipe)).split
+    mirrored = options.get("mirrored", False)
+    return with_probe(model, prepared, task, recipe, found, mirrored=mirrored)
 
 
 def share_right(model):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch.nn.functional as F
 from torch import nn
 
 from zoo.data.datasets import DataSplit
@@ -18,7 +19,7 @@ from zoo.tasks.base import Task
 from zoo.tasks.scores import wilson
 from zoo.training.recipe import Recipe
 from zoo.transfer.features import Features, compute_features
-from zoo.transfer.fitted import FittedHead, accuracy, best_trial
+from zoo.transfer.fitted import FittedHead, accuracy, best_trial, logits_of
 from zoo.transfer.head_options import HeadOptions, fit_head_on_features
 from zoo.transfer.probe_module import with_fitted_head
 from zoo.transfer.probe_plot import draw_depth
@@ -42,6 +43,8 @@ class ProbeResult(Printable):
     val_images: int
     right: int
     seconds: float  # of the fit, without the features
+    num_classes: int
+    measured: Mapping[str, float]  # loss and accuracy on both parts, as a run records them
     module: nn.Module | None = field(default=None, compare=False)
 
     @property
@@ -168,28 +171,41 @@ def probe(
     progress: bool = True,
 ) -> ProbeResult:
     """A head on the stages of a network, or on several side by side, fitted on the
-    training images without augmentation. The network is changed in place: `module` of
-    the result is the network itself where its own last layer could take the head, else
-    a Probe around it.
-
-    Raises UsageError for a stage that there is not.
+    training images without augmentation. Raises UsageError for a stage that there is
+    not.
     """
     train, val = split_features(
         model, split, task, recipe, stages, mirrored=mirrored, cache=cache, progress=progress
     )
-    found = fit_probe(train, val, head or HeadOptions(), next(model.parameters()).device)
-    _, loader = task.loaders(
-        task.prepare(model, split, replace(recipe, augment="none")).split,
-        recipe,
-        batch_size=SAMPLE,
-        seed=0,
-    )
-    rows = range(min(SAMPLE, len(loader.dataset)))
-    images = first_batch(loader, rows)[0]
+    return fit_probe(train, val, head or HeadOptions(), next(model.parameters()).device)
+
+
+def with_probe(
+    model: nn.Module,
+    split: DataSplit,
+    task: Task,
+    recipe: Recipe,
+    found: ProbeResult,
+    *,
+    mirrored: bool = False,
+) -> ProbeResult:
+    """The probe with its `module`, the network with the fitted head: the network
+    itself, changed in place, where its own last layer could take the head, else a Probe
+    around it. `split` is as it was prepared for the network.
+    """
+    _, loader = task.loaders(split, recipe, batch_size=SAMPLE, seed=0)
+    images = first_batch(loader, range(min(SAMPLE, len(loader.dataset))))[0]
     module = with_fitted_head(
         model, found.stages, found.head.module, images, mirrored=mirrored, seed=found.options.seed
     )
     return replace(found, module=module)
+
+
+def plain(recipe: Recipe) -> Recipe:
+    """The recipe for images as evaluation sees them; files are read again only where
+    their features are not kept.
+    """
+    return replace(recipe, augment="none", cache="off")
 
 
 def probe_stages(
@@ -237,9 +253,7 @@ def split_features(
     """Features of the training and of the validation images, both as evaluation sees
     them, in the batches and the precision of the recipe.
     """
-    # files are read again only where their features are not kept
-    plain = replace(recipe, augment="none", cache="off")
-    prepared = task.prepare(model, split, plain).split
+    prepared = task.prepare(model, split, plain(recipe)).split
     batch_size = recipe.batch_size if isinstance(recipe.batch_size, int) else 32
     found = []
     for part, title in ((prepared.train, "training"), (prepared.val, "validation")):
@@ -275,7 +289,11 @@ def fit_probe(
         raise UsageError(f"the validation data have the class number {int(val.y.max())}")
     head = fit_head_on_features(train.x.to(device), train.y.to(device), classes, options)
     seconds = time.perf_counter() - begin
-    share = accuracy(head.module, val.x.to(device), val.y.to(device))
+    measured = {}
+    for part, features in (("train", train), ("val", val)):
+        x, y = features.x.to(device), features.y.to(device)
+        measured[f"{part}_loss"] = float(F.cross_entropy(logits_of(head.module, x), y))
+        measured[f"{part}_accuracy"] = accuracy(head.module, x, y)
     return ProbeResult(
         train.stages,
         options,
@@ -283,8 +301,10 @@ def fit_probe(
         width=train.x.shape[1],
         train_images=len(train),
         val_images=len(val),
-        right=round(share * len(val)),
+        right=round(measured["val_accuracy"] * len(val)),
         seconds=seconds,
+        num_classes=classes,
+        measured=measured,
     )
 
 
