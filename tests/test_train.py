@@ -5,12 +5,8 @@ numbers.
 import errno
 import json
 import math
-import os
 import re
-import socket
 import struct
-import subprocess
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -22,7 +18,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-from two_processes import NETWORKS
+from two_processes import NETWORKS, launched
 
 import zoo
 from zoo.errors import DataError, InputError, UsageError, WeightsError, ZooError
@@ -180,27 +176,8 @@ def test_two_processes_train_networks_that_leave_parts_out():
     """Each step has other parameters, in each process: no process waits for gradients
     that do not come, and all have the same weights afterwards.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    given = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    given |= {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("two_processes.py")],
-            env={**given, "RANK": rank, "LOCAL_RANK": rank},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in ("0", "1")
-    ]
-    try:
-        for process in processes:
-            _, err = process.communicate(timeout=300)
-            assert process.returncode == 0, err
-    finally:
-        for process in processes:
-            process.kill()
+    for _, err, code in launched(Path(__file__).with_name("two_processes.py")):
+        assert code == 0, err
 
 
 def test_all_gradients_are_waited_for_elsewhere():

@@ -3,8 +3,6 @@ processes.
 """
 
 import json
-import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +11,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from torch import nn
+from two_processes import launched
 
 import zoo
 from zoo.errors import UsageError
@@ -177,32 +176,9 @@ print(run.path)
 """
 
 
-def launched(script, *arguments):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    given = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    given |= {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", script, *map(str, arguments)],
-            env={**given, "RANK": rank, "LOCAL_RANK": rank},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in ("0", "1")
-    ]
-    try:
-        return [(*process.communicate(timeout=300), process.returncode) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-
-
 @pytest.mark.slow
 def test_two_processes_train_what_one_trains_with_the_doubled_batch(tmp_path):
-    found = launched(SCRIPT, 8, tmp_path / "two")
+    found = launched("-c", SCRIPT, 8, tmp_path / "two")
     assert [code for *_, code in found] == [0, 0], found
     one = subprocess.run(
         [sys.executable, "-c", SCRIPT, "16", str(tmp_path / "one")], capture_output=True, text=True

@@ -2,6 +2,11 @@
 draws of its own. Started by test_train.py.
 """
 
+import os
+import socket
+import subprocess
+import sys
+
 import torch
 from accelerate import Accelerator
 from torch.utils.data import DataLoader, TensorDataset
@@ -18,6 +23,31 @@ NETWORKS = {
     "resnet110_sd_cifar10": {"blocks": (2, 1, 1), "survival": 0.1},
     "fractalnet_c2": {"channels": (8,) * 5, "drop_path": 0.6},
 }
+
+
+def launched(*arguments):
+    """Output, errors and exit code of two Python processes that train together."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    given = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    given |= {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, *map(str, arguments)],
+            env={**given, "RANK": rank, "LOCAL_RANK": rank},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in ("0", "1")
+    ]
+    try:
+        return [(*process.communicate(timeout=300), process.returncode) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+
 
 if __name__ == "__main__":
     accelerator = Accelerator(cpu=True)
