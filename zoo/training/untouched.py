@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import random
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 
-from zoo.training.environment import seeded
+from zoo.training.random_state import random_state, set_random_state
 
 
 @contextmanager
@@ -18,16 +16,13 @@ def as_before(batches: Any) -> Iterator[None]:
     """Every generator that a pass over the data and the network may draw from is
     afterwards as before, a DataLoader's own included; inside, torch's begins at 0.
     """
-    numpy = sys.modules.get("numpy.random")
-    states = random.getstate(), numpy.get_state() if numpy else None
+    state = random_state()
     found = getattr(batches, "generator", None)  # of a DataLoader
     own = found if isinstance(found, torch.Generator) else torch.Generator()
     kept = own.get_state()
     try:
-        with seeded(0):
-            yield
+        torch.manual_seed(0)
+        yield
     finally:
-        random.setstate(states[0])
-        if numpy:
-            numpy.set_state(states[1])
+        set_random_state(state)
         own.set_state(kept)

@@ -95,7 +95,7 @@ class Updater:
         parts = [*split(given, self.limit)]
         alone = len(parts) == 1 and self.accelerator.num_processes == 1
         found: list[tuple[Any, Values]] = []
-        count = torch.zeros((), device=self.accelerator.device)
+        sizes: list[int | Tensor] = []
         for number, part in enumerate(parts, 1):
             last = number == len(parts)
             with nullcontext() if last else self.accelerator.no_sync(self.model):
@@ -105,9 +105,10 @@ class Updater:
                 loss = self.step.loss(outputs, batch, self.module)
                 value, size = as_mean(loss, batch)
                 self.accelerator.backward(value if alone else value * size)
-            count += size
+            sizes.append(size)
             found.append((batch, {"loss": loss, **self.step.metrics(outputs, batch)}))
         if not alone:
+            count = torch.tensor(float(sum(sizes)), device=self.accelerator.device)
             self._divide_by(self.accelerator.reduce(count) / self.accelerator.num_processes)
         if self.clip is not None:
             self.accelerator.clip_grad_norm_(self.module.parameters(), self.clip)
