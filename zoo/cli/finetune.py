@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import zoo
-from zoo.cli.options import NETWORK, forms
+from zoo.cli.options import NETWORK, PRETRAINED, forms
 from zoo.cli.recipe_options import given, recipe_options, run_options
 
 if TYPE_CHECKING:
@@ -31,12 +31,7 @@ if TYPE_CHECKING:
 @click.option(
     "--layout", default="", metavar="PEER", help="How that file names its keys, e.g. torchvision."
 )
-@click.option(
-    "--pretrained/--from-scratch",
-    default=None,
-    help="Start from the published weights, or from random ones.  [default: published ones "
-    "where there are some]",
-)
+@PRETRAINED
 @click.option(
     "--resume",
     type=click.Path(),
