@@ -268,6 +268,8 @@ def test_options_of_the_command_line(called):
         "check",
         "cpu",
         "cycle_momentum",
+        "channels_last",
+        "probe_first",
         "tensorboard",
         "aux",
         "mirrored",

@@ -2,15 +2,17 @@
 
 import json
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 import zoo
+from zoo.data.digits import open_digits
 from zoo.errors import UsageError, ZooWarning
 from zoo.files import read_state
 from zoo.training.run import Run
-from zoo.transfer import choose
+from zoo.transfer import choose, quick_probe
 from zoo.transfer.budget import Speed, epochs_within
 
 FAST = {"progress": False, "check": False, "cpu": True}
@@ -108,7 +110,8 @@ def test_auto(begun, tmp_path, monkeypatch):
         (0.7, 30, 300, "last:2"),
         (0.7, 30, 100, "full"),
     ):
-        monkeypatch.setattr(choose, "_quick_probe", lambda *_, share=accuracy: share)
+        found = SimpleNamespace(cross_validated=accuracy)
+        monkeypatch.setattr(choose, "quick_probe", lambda *_, found=found: found)
         monkeypatch.setattr(choose, "FEW", few)
         monkeypatch.setattr(choose, "MUCH", much)
         with pytest.warns(ZooWarning, match=f"strategy {expected}: 144 images per class"):
@@ -123,14 +126,50 @@ def test_auto(begun, tmp_path, monkeypatch):
 
 def test_a_quick_probe_looks_at_few(begun, tmp_path, monkeypatch):
     seen = []
-    real = choose.split_features
+    real = quick_probe.split_features
     monkeypatch.setattr(
-        choose, "split_features", lambda model, split, *a, **k: seen.append(len(split.train))
+        quick_probe, "split_features", lambda model, split, *a, **k: seen.append(len(split.train))
         or real(model, split, *a, **k),
     )  # fmt: skip
     run = tuned(begun, tmp_path / "run", epochs=1, report=False)
     assert seen == [200], "20 of each digit"
     assert run.config["recipe"]["strategy"] in ("probe", "last:2")
+
+
+def test_a_new_head_is_fitted_before_the_rest(begun, tmp_path):
+    """On even and odd digits: 2 classes, and the network has 10."""
+    folder = tmp_path / "parity"
+    for part, images in (("train", 12), ("val", 3)):
+        write_parity(folder / part, images, skip=0 if part == "train" else 12)
+    texts = []
+    for first in (True, False):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            run = zoo.finetune(
+                begun.path, folder, strategy="full", epochs=1, lr=1e-9, probe_first=first,
+                out=tmp_path / str(first), report=False, **FAST,
+            )  # fmt: skip
+        said = [str(each.message) for each in caught if "fitted first" in str(each.message)]
+        texts.append((said, run.history[-1]["val_accuracy"]))
+    (said, fitted), (nothing, random_head) = texts
+    assert len(said) == 1
+    assert "% by cross-validation" in said[0]
+    assert not nothing
+    assert fitted > 0.8 > random_head
+    run = tuned(begun, tmp_path / "same", strategy="full", epochs=1, lr=1e-9, report=False)
+    before, after = (read_state(each.path / "last.safetensors") for each in (begun, run))
+    assert torch.allclose(before["head.weight"], after["head.weight"]), "a head that fits stays"
+
+
+def write_parity(folder, count, skip):
+    """Some digits of each kind as PNGs, in the classes even and odd."""
+    digits = open_digits().train
+    for number in range(10):
+        own = [index for index, target in enumerate(digits.targets) if target == number]
+        place = folder / ("odd" if number % 2 else "even")
+        place.mkdir(parents=True, exist_ok=True)
+        for index in own[skip : skip + count]:
+            digits.images[index].save(place / f"{number}-{index}.png")
 
 
 def test_minutes(begun, tmp_path):

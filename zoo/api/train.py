@@ -67,7 +67,7 @@ def train(
     chosen = found.recipe
     if data is None:
         data = found.data
-    elif found.data:  # whose part for validation it is
+    elif found.data and data != found.data:  # whose part for validation it is
         chosen = chosen.changed({"val_fraction": None})
     if data is None:
         named = f"the recipe {found.name}" if found.name else "a Recipe"

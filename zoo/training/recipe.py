@@ -135,6 +135,10 @@ class Recipe:
         "quick probe, full from random weights.",
         metavar="auto|probe|probe-stages|last:N|full",
     )
+    probe_first: bool = option(
+        True, "Of trained weights: a new head is fitted before anything else is trained.",
+        kind=bool,
+    )  # fmt: skip
     head: str = option(
         "linear", "Of a probe: linear (softmax), svm, knn, mlp.",
         choices=("linear", "svm", "knn", "mlp"),
@@ -201,6 +205,9 @@ class Recipe:
         None, "Compute in a lower precision.", choices=("no", "bf16", "fp16"),
         default_words="accelerate's configuration",
     )  # fmt: skip
+    channels_last: bool = option(
+        False, "Compute convolutions in NHWC: faster on many machines.", kind=bool
+    )
     tensorboard: bool = option(
         False, "Write the numbers of each epoch for TensorBoard too (the extra `log`).", kind=bool
     )

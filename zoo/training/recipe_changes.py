@@ -32,6 +32,7 @@ class RecipeChanges(TypedDict, total=False):
     mixup: float
     cutmix: float
     strategy: str
+    probe_first: bool
     head: str
     stage: str
     mirrored: bool
@@ -52,4 +53,5 @@ class RecipeChanges(TypedDict, total=False):
     report: bool
     cpu: bool
     mixed_precision: str | None
+    channels_last: bool
     tensorboard: bool

@@ -116,6 +116,8 @@ class _Pass:
         like = next(self.model.parameters(), images)
         images = images.to(like.device, like.dtype)
         device = images.device.type
+        if device == "cpu" and images.ndim == 4:  # its convolutions are faster in NHWC
+            images = images.to(memory_format=torch.channels_last)
         precision = torch.autocast(device, self.autocast) if self.autocast else nullcontext()
         with evaluating(self.model), precision:
             found = stage_features(self.model, images, stages, mirrored=self.mirrored)

@@ -34,9 +34,10 @@ from zoo.transfer.budget import Speed, agreed, epochs_within, measure_speed
 from zoo.transfer.choose import choose_strategy
 from zoo.transfer.conclude import conclude
 from zoo.transfer.freeze import freeze_groups
-from zoo.transfer.heads import fit_head, output_width
+from zoo.transfer.heads import fit_head, output_shape, output_width
 from zoo.transfer.param_groups import recipe_optimizer
 from zoo.transfer.probe_run import probe_network
+from zoo.transfer.quick_probe import can_probe, fit_first_head
 from zoo.transfer.run_config import check_same, run_config, start_line
 from zoo.transfer.training import Training
 
@@ -49,6 +50,8 @@ def train_network(model: nn.Module, asked: Training) -> Run:
     the layer groups that the recipe's strategy names, and write the run folder; or go
     on with a run that was stopped. Of several processes the first writes.
     """
+    if asked.recipe.channels_last:
+        model = model.to(memory_format=torch.channels_last)
     if asked.strategy.kind == "auto":
         chosen_strategy, why = choose_strategy(model, asked)
         if why:
@@ -69,7 +72,7 @@ def train_network(model: nn.Module, asked: Training) -> Run:
         rank=accelerator.process_index,
         world=accelerator.num_processes,
     )
-    model, classes = _with_head(model, asked, val)
+    model, classes, fitted = _with_head(model, asked, val)
     if prepared.preprocessing and isinstance(getattr(model, "preprocessing", None), Preprocessing):
         model.preprocessing = prepared.preprocessing  # type: ignore[assignment]
     strategy = asked.strategy
@@ -86,7 +89,10 @@ def train_network(model: nn.Module, asked: Training) -> Run:
             recipe = replace(recipe, epochs=epochs_within(recipe.minutes, speed, *counts, most))
             _say_epochs(recipe, most, speed.epoch(*counts))
         if recipe.check and accelerator.is_main_process:
-            _check(model, train, step, recipe, asked, len(classes), speed, counts)
+            chance = (
+                math.log(len(classes)) if len(classes) > 1 and not (fitted or asked.loss) else None
+            )
+            _check(model, train, step, recipe, asked, chance, speed, counts)
     optimizer = recipe_optimizer(recipe, model)
     steps = len(train)
     schedule = make_schedule(
@@ -178,18 +184,26 @@ def train_network(model: nn.Module, asked: Training) -> Run:
     return run
 
 
-def _with_head(model: nn.Module, asked: Training, val: Any) -> tuple[nn.Module, tuple[str, ...]]:
-    """The network with a head for the data's classes, and these."""
+def _with_head(
+    model: nn.Module, asked: Training, val: Any
+) -> tuple[nn.Module, tuple[str, ...], bool]:
+    """The network with a head for the data's classes, these, and whether the head is
+    new and fitted already.
+    """
     split, classes = asked.split, asked.split.classes
     inputs = asked.task.head_inputs(val)
     if inputs is None:
-        return model, ()
+        return model, (), False
     classes = classes or tuple(map(str, range(output_width(model, inputs))))
+    fits = output_shape(model, inputs)[1:] == (len(classes),)
     model = fit_head(model, len(classes), inputs)
+    goes_on = asked.resumed is not None and asked.resumed.state is not None
+    first = asked.recipe.probe_first and not fits and not goes_on and can_probe(asked)
+    fitted = first and fit_first_head(model, asked)
     if asked.loss is None and classes != split.classes:  # their number is known only now
         with seeded(asked.seed):
             asked.task.check(replace(split, classes=classes))
-    return model, classes
+    return model, classes, fitted
 
 
 def _check(
@@ -198,7 +212,7 @@ def _check(
     step: Step,
     recipe: Recipe,
     asked: Training,
-    classes: int,
+    chance_loss: float | None,
     speed: Speed,
     counts: tuple[int, int],
 ) -> None:
@@ -207,7 +221,7 @@ def _check(
         model,
         train,
         step,
-        chance_loss=math.log(classes) if classes > 1 and asked.loss is None else None,
+        chance_loss=chance_loss,
         make_optimizer=lambda copy: recipe_optimizer(recipe, copy),
         decay=recipe.weight_decay,
         seconds=CHECK_SHARE * recipe.epochs * speed.epoch(*counts),
