@@ -12,8 +12,9 @@ from zoo.data.digits import open_digits
 from zoo.errors import UsageError, ZooWarning
 from zoo.files import read_state
 from zoo.training.run import Run
+from zoo.training.strategy import Strategy
 from zoo.transfer import choose, quick_probe
-from zoo.transfer.budget import Speed, epochs_within
+from zoo.transfer.budget import Speed, cheaper, plan_within, smaller_batches
 
 FAST = {"progress": False, "check": False, "cpu": True}
 
@@ -172,15 +173,64 @@ def write_parity(folder, count, skip):
             digits.images[index].save(place / f"{number}-{index}.png")
 
 
-def test_minutes(begun, tmp_path):
-    speed = Speed(training=0.01, evaluation=0.005)
-    assert speed.epoch(1000, 200) == pytest.approx(11)
-    assert [epochs_within(m, speed, 1000, 200, 30) for m in (0.01, 1, 2, 60)] == [1, 5, 10, 30]
-    with pytest.warns(ZooWarning, match=r"an epoch takes about .* s: 1 of 30 epochs are more than"):
+def plan(minutes, strategy="full", most=30, batch_sizes=(32,), per_image=None):
+    """What fits where 1,000 images are trained at these speeds."""
+    seen = []
+
+    def measure(tried, size):
+        seen.append((str(tried), size))
+        return Speed((per_image or {}).get((str(tried), size), 0.01), 0.005)
+
+    found = plan_within(
+        60 * minutes, measure, (1000, 200), most=most,
+        strategies=cheaper(Strategy.parse(strategy)), batch_sizes=batch_sizes,
+    )  # fmt: skip
+    return str(found.strategy), found.batch_size, found.epochs, seen
+
+
+def test_what_fits_into_minutes():
+    assert Speed(training=0.01, evaluation=0.005).epoch(1000, 200) == pytest.approx(11)
+    assert plan(1)[:3] == ("full", 32, 5)
+    assert plan(60)[:3] == ("full", 32, 30), "the recipe's epochs are enough"
+    speeds = {("full", 32): 0.1, ("last:2", 32): 0.01}
+    assert plan(1, per_image=speeds) == ("last:2", 32, 5, [("full", 32), ("last:2", 32)])
+    assert plan(6, per_image=speeds)[:3] == ("full", 32, 3), "enough of the better one"
+    assert plan(2, most=1, per_image=speeds)[:3] == ("full", 32, 1), "no more were wanted"
+    assert plan(0.1, per_image=speeds)[:3] == ("probe", 32, 1)
+    assert plan(0.1, "last:3")[:3] == ("last:3", 32, 1), "asked for: at least an epoch"
+
+
+def test_which_batch_fits_into_minutes():
+    sizes = smaller_batches(64)
+    assert sizes == [64, 32, 16]
+    assert smaller_batches(8) == [8]
+    assert plan(1, batch_sizes=sizes)[1] == 16, "the smallest that is as fast"
+    speeds = {("full", 16): 0.012}
+    assert plan(1, batch_sizes=sizes, per_image=speeds)[1] == 32
+    speeds = {("full", 32): 0.02, ("full", 16): 0.001}
+    assert plan(1, batch_sizes=sizes, per_image=speeds)[1] == 64
+
+
+def test_minutes(begun, tmp_path, monkeypatch):
+    with pytest.warns(ZooWarning, match=r"batches of 32\): 1 of 30 epochs are more than the"):
         run = zoo.finetune(
             "lenet5_modern", "digits", minutes=0.0001, out=tmp_path / "run", report=False, **FAST
         )
     assert len(run.history) == run.config["recipe"]["epochs"] == 1
+    assert run.config["recipe"]["strategy"] == "full", "random weights: nothing to probe"
+    found = SimpleNamespace(cross_validated=0.5)
+    monkeypatch.setattr(choose, "quick_probe", lambda *_: found)
+    with pytest.warns(ZooWarning, match="probe: 0.0001 minutes are too few to train more"):
+        run = zoo.finetune(
+            begun.path, "digits", minutes=0.0001, out=tmp_path / "probe", report=False, **FAST
+        )
+    assert run.config["recipe"]["strategy"] == "probe"
+    with pytest.warns(ZooWarning, match="batches of (143|71|35)"):
+        run = zoo.finetune(
+            "lenet5_modern", "digits", minutes=1, epochs=1, batch_size="auto",
+            out=tmp_path / "auto", report=False, **FAST,
+        )  # fmt: skip
+    assert run.config["recipe"]["batch_size"] in (143, 71, 35)
 
 
 def test_checks_are_made_on_a_copy(begun, tmp_path):

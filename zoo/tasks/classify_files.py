@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from zoo.data.classes import class_named
 from zoo.data.image import is_image_name, open_image
 from zoo.errors import DataError, InputError, warn
+from zoo.tasks.layout import evaluation_layout
 from zoo.tasks.predictions import Prediction, Predictions
 
 Files = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
@@ -124,7 +125,8 @@ def _probabilities(model: nn.Module, images: Tensor) -> Tensor:
     training = model.training
     device = next((parameter.device for parameter in model.parameters()), images.device)
     try:
-        return model.eval()(images.to(device)).softmax(1).cpu()  # (N, classes)
+        given = evaluation_layout(images.to(device))
+        return model.eval()(given).softmax(1).cpu()  # (N, classes)
     finally:
         model.train(training)
 

@@ -15,6 +15,7 @@ from zoo.data.views import Views
 from zoo.errors import DataError, InputError, UsageError, warn
 from zoo.tasks.base import EvaluationOptions, Tested
 from zoo.tasks.labelled_batches import Batch, batches_of
+from zoo.tasks.layout import evaluation_layout
 from zoo.tasks.scores import Evaluation, Evaluations
 
 Observer = Callable[[Batch, Tensor, Tensor], None]  # batch, probabilities (N, K), outputs (N,)
@@ -265,7 +266,7 @@ def _scores(model: nn.Module, images: Tensor, chosen: Tensor | None, batch_size:
     for start in range(0, len(flat), batch_size):
         part = flat[start : start + batch_size]
         given = part if like is None else part.to(like.device, like.dtype)
-        logits = model(given)
+        logits = model(evaluation_layout(given))
         if not isinstance(logits, Tensor) or logits.ndim != 2:
             raise UsageError(f"{type(model).__name__} gives no logits (N, classes)")
         parts.append(logits.float().cpu())

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from zoo.data.labels import check_batch
 from zoo.errors import DataError, check_choice, warn
+from zoo.tasks.layout import evaluation_layout
 from zoo.training.environment import threads_for
 from zoo.transfer.feature_cache import FeatureCache, cache_for, spread_rows
 from zoo.transfer.stages import PRE_LOGITS, check_stages, evaluating, stage_features
@@ -116,8 +117,7 @@ class _Pass:
         like = next(self.model.parameters(), images)
         images = images.to(like.device, like.dtype)
         device = images.device.type
-        if device == "cpu" and images.ndim == 4:  # its convolutions are faster in NHWC
-            images = images.to(memory_format=torch.channels_last)
+        images = evaluation_layout(images)
         precision = torch.autocast(device, self.autocast) if self.autocast else nullcontext()
         with evaluating(self.model), precision:
             found = stage_features(self.model, images, stages, mirrored=self.mirrored)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import shlex
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +30,17 @@ from zoo.training.recipe import Recipe
 from zoo.training.run import Run, early_stop
 from zoo.training.schedule import make_schedule
 from zoo.training.step import Step
+from zoo.training.strategy import Strategy
 from zoo.training.tensorboard import TensorBoardWriter, check_tensorboard
 from zoo.transfer.batch_size import DEFAULT_BATCH, auto_batch_size
-from zoo.transfer.budget import Speed, agreed, epochs_within, measure_speed
+from zoo.transfer.budget import (
+    Speed,
+    agreed,
+    cheaper,
+    measure_speed,
+    plan_within,
+    smaller_batches,
+)
 from zoo.transfer.choose import choose_strategy
 from zoo.transfer.conclude import conclude
 from zoo.transfer.freeze import freeze_groups
@@ -52,10 +62,12 @@ def train_network(model: nn.Module, asked: Training) -> Run:
     """
     if asked.recipe.channels_last:
         model = model.to(memory_format=torch.channels_last)
+    began, chosen_here = time.perf_counter(), False
     if asked.strategy.kind == "auto":
         chosen_strategy, why = choose_strategy(model, asked)
         if why:
             warn(why)
+            chosen_here = asked.accelerator.num_processes == 1
         asked = replace(asked, recipe=replace(asked.recipe, strategy=str(chosen_strategy)))
     if asked.strategy.kind.startswith("probe"):
         return probe_network(model, asked)
@@ -64,34 +76,55 @@ def train_network(model: nn.Module, asked: Training) -> Run:
         check_tensorboard()
     prepared = task.prepare(model, asked.split, recipe)
     batch_size = _batch_size(model, prepared, asked)
-    train, val = task.loaders(
+    loaders = partial(
+        task.loaders,
         prepared.split,
         recipe,
-        batch_size=batch_size * recipe.accumulation,
         seed=asked.seed,
         rank=accelerator.process_index,
         world=accelerator.num_processes,
     )
+    train, val = loaders(batch_size=batch_size * recipe.accumulation)
     model, classes, fitted = _with_head(model, asked, val)
     if prepared.preprocessing and isinstance(getattr(model, "preprocessing", None), Preprocessing):
         model.preprocessing = prepared.preprocessing  # type: ignore[assignment]
     strategy = asked.strategy
-    if strategy.last:
-        freeze_groups(model, last=strategy.last)
     if recipe.lr is None and asked.trained_before:
         recipe = replace(recipe, lr=TRAINED_RATE * OPTIMIZERS[recipe.optimizer].lr)
     step = task.step(prepared.split, asked.loss or asked.family_loss)
     counts = task.count(train), task.count(val)
-    if not asked.resumed and (recipe.check or recipe.minutes):
-        speed = agreed(measure_speed(model, train, step, recipe, accelerator), accelerator)
-        if recipe.minutes:
-            most = recipe.epochs
-            recipe = replace(recipe, epochs=epochs_within(recipe.minutes, speed, *counts, most))
-            _say_epochs(recipe, most, speed.epoch(*counts))
-        if recipe.check and accelerator.is_main_process:
-            chance = (
-                math.log(len(classes)) if len(classes) > 1 and not (fitted or asked.loss) else None
-            )
+    speed = None
+
+    def measure(tried: Strategy, size: int) -> Speed:
+        some = train if size == batch_size else loaders(batch_size=size * recipe.accumulation)[0]
+        found = measure_speed(model, some, step, recipe, accelerator, tried.last)
+        return agreed(found, accelerator)
+
+    if recipe.minutes and not asked.resumed:
+        plan = plan_within(
+            60 * recipe.minutes - (time.perf_counter() - began),
+            measure,
+            counts,
+            most=recipe.epochs,
+            strategies=cheaper(strategy) if chosen_here else [strategy],
+            batch_sizes=smaller_batches(batch_size)
+            if recipe.batch_size == "auto"
+            else [batch_size],
+        )
+        warn(plan.words(recipe.minutes, counts, recipe.epochs))
+        if plan.speed is None:
+            return probe_network(model, replace(asked, recipe=replace(recipe, strategy="probe")))
+        if plan.batch_size != batch_size:
+            batch_size = plan.batch_size
+            train, val = loaders(batch_size=batch_size * recipe.accumulation)
+        recipe, strategy, speed = replace(recipe, epochs=plan.epochs), plan.strategy, plan.speed
+    if strategy.last:
+        freeze_groups(model, last=strategy.last)
+    if recipe.check and not asked.resumed:
+        speed = speed or measure(strategy, batch_size)
+        if accelerator.is_main_process:
+            guess = len(classes) > 1 and not (fitted or asked.loss)
+            chance = math.log(len(classes)) if guess else None
             _check(model, train, step, recipe, asked, chance, speed, counts)
     optimizer = recipe_optimizer(recipe, model)
     steps = len(train)
@@ -229,14 +262,6 @@ def _check(
     )
     for problem in found.problems:
         warn(problem)
-
-
-def _say_epochs(recipe: Recipe, most: int, seconds: float) -> None:
-    fits = recipe.epochs * seconds <= 60 * (recipe.minutes or 0)
-    warn(
-        f"an epoch takes about {seconds:,.0f} s: {recipe.epochs} of {most} epochs "
-        + (f"fit into {recipe.minutes:g} minutes" if fits else "are more than the minutes given")
-    )
 
 
 def _going_on(path: Path, loop: Loop) -> str:

@@ -1,0 +1,211 @@
+"""The course's table of transfer learning, measured: few or many photos, of a set like
+ImageNet or very different from it, each strategy in each cell.
+
+ZOO_DATA=FOLDER python benchmarks/transfer.py [--networks N,…] [--data D,…]
+
+Of the training photos of each class 10 are drawn, three times, or all are taken. The
+photos of val/ choose nothing: penalties and stages are chosen by cross-validation on
+the training photos, what is trained is trained for so many EPOCHS, and its last weights
+are tested. Rows are written to docs/data/transfer as they come, and not measured again;
+docs/build.py makes the page of them. `--strategies S,…`: some of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import zoo
+from zoo.errors import ZooWarning
+from zoo.files import write
+from zoo.tasks.classify import Classify
+from zoo.training.recipe import Recipe
+from zoo.transfer.choose import QUICK, advised
+from zoo.transfer.features import Features
+from zoo.transfer.head_options import HeadOptions
+from zoo.transfer.probe import ProbeResult, fit_probe, split_features
+from zoo.transfer.stages import INPUT, PRE_LOGITS, stage_names
+
+NETWORKS = ("squeezenet1_0", "googlenet")
+DATA = ("flowers5", "bloodcells8", "imagenette_small")
+STRATEGIES = ("probe", "probe-stages", "last:2", "full")
+FEW, DRAWS = 10, 3
+EPOCHS = {"few": 10, "all": 3}
+OUT = Path(__file__).parent.parent / "docs" / "data" / "transfer"
+Row = dict[str, Any]
+
+
+def rows_of(features: Features, per_class: int | None, draw: int) -> list[int]:
+    """The numbers of the photos that are drawn, in the order of the data."""
+    if per_class is None:
+        return list(range(len(features)))
+    generator = torch.Generator().manual_seed(draw)
+    found = []
+    for number in range(len(features.classes)):
+        own = (features.y == number).nonzero()[:, 0]
+        found += own[torch.randperm(len(own), generator=generator)[:per_class]].tolist()
+    return sorted(found)
+
+
+def taken(features: Features, rows: list[int]) -> Features:
+    return replace(features, x=features.x[rows], y=features.y[rows])
+
+
+class Cell:
+    """A network and a data set."""
+
+    def __init__(self, network: str, data: Path, out: Path) -> None:
+        self.network, self.data = network, data
+        self.path = out / f"{network}-{data.name}.json"
+        self.found: dict[str, Any] = {"network": network, "data": data.name, "rows": []}
+        if self.path.exists():
+            self.found = json.loads(self.path.read_text(encoding="utf-8"))
+        self.split = Classify().open(data)
+        self.features: tuple[Features, Features] | None = None
+
+    def stages(self) -> tuple[Features, Features]:
+        """The features of every stage, of both parts: one pass."""
+        if self.features is None:
+            model = zoo.create(self.network, pretrained=True)
+            wanted = [name for name in stage_names(model) if name != INPUT]
+            began = time.perf_counter()
+            self.features = split_features(
+                model, self.split, Classify(), Recipe(), wanted, progress=False
+            )
+            images = sum(map(len, self.features))
+            self.found |= {
+                "train": len(self.features[0]),
+                "val": len(self.features[1]),
+                "classes": len(self.features[0].classes),
+                "images_per_second": images / (time.perf_counter() - began),
+                "threads": torch.get_num_threads(),
+                "torch": torch.__version__,
+            }
+        return self.features
+
+    def measure(self, strategies: list[str]) -> None:
+        cases = [(FEW, draw) for draw in range(DRAWS)] + [(None, 0)]
+        for strategy in strategies:
+            for per_class, draw in cases:
+                case = {"strategy": strategy, "per_class": per_class, "draw": draw}
+                if any(case.items() <= row.items() for row in self.found["rows"]):
+                    continue
+                began = time.perf_counter()
+                row = case | self.one(strategy, per_class, draw)
+                row.setdefault("seconds", time.perf_counter() - began)
+                self.found["rows"].append(row)
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                write(self.path, json.dumps(self.found, indent=1) + "\n")
+                about = f"{per_class or 'all'} per class, draw {draw}"
+                print(
+                    f"{self.network} {self.data.name}, {about}: {strategy} "
+                    f"{100 * row['accuracy']:.1f} %, {row['seconds']:.0f} s",
+                    flush=True,
+                )
+
+    def one(self, strategy: str, per_class: int | None, draw: int) -> Row:
+        every, val = self.stages()
+        rows = rows_of(every, per_class, draw)
+        train = taken(every, rows)
+        if strategy == "probe":
+            return as_row(fit_probe(train.of(PRE_LOGITS), val.of(PRE_LOGITS), HeadOptions()))
+        if strategy == "probe-stages":
+            return self.every_stage(train, val)
+        return self.trained(strategy, rows, "few" if per_class else "all")
+
+    def every_stage(self, train: Features, val: Features) -> Row:
+        """The stage that is best by cross-validation; ties: the deepest. With what a
+        quick probe says, by which `auto` chooses.
+        """
+        found = {
+            stage: fit_probe(train.of(stage), val.of(stage), HeadOptions())
+            for stage in train.stages
+        }
+        best = max(reversed(found.values()), key=lambda each: each.cross_validated or 0.0)
+        few = taken(train, rows_of(train, QUICK, 0)).of(PRE_LOGITS)
+        quick = fit_probe(few, few, HeadOptions()).cross_validated or 0.0
+        strategy, _ = advised(len(train) / len(train.classes), quick)
+        return as_row(best) | {
+            "depth": {
+                stage: [each.cross_validated, each.accuracy] for stage, each in found.items()
+            },
+            "quick_probe": quick,
+            "auto": str(strategy),
+        }
+
+    def trained(self, strategy: str, rows: list[int], budget: str) -> Row:
+        """Trained from the published weights; one photo per class is for validation,
+        which a run needs, and which chooses nothing: the last weights are tested.
+        """
+        train = self.split.train
+        chosen = type(train)([train.images[i] for i in rows], [train.targets[i] for i in rows])
+        firsts = [chosen.targets.index(number) for number in range(len(self.split.classes))]
+        some = type(train)([chosen.images[i] for i in firsts], [chosen.targets[i] for i in firsts])
+        began = time.perf_counter()
+        with tempfile.TemporaryDirectory() as folder:
+            write_csv(
+                Path(folder, "photos.csv"), {"train": chosen, "val": some}, self.split.classes
+            )
+            run = zoo.finetune(
+                self.network,
+                Path(folder, "photos.csv"),
+                strategy=strategy,
+                epochs=EPOCHS[budget],
+                channels_last=True,
+                check=False,
+                report=False,
+                out=Path(folder, "run"),
+                progress=False,
+            )
+            seconds = time.perf_counter() - began
+            found = zoo.evaluate(run.model, self.data / "val", classes=run.classes, progress=False)
+        return {"accuracy": found.top1 / 100, "epochs": EPOCHS[budget], "seconds": seconds}
+
+
+def write_csv(path: Path, parts: dict[str, Any], classes: tuple[str, ...]) -> None:
+    lines = ["path,label,split"]
+    for part, data in parts.items():
+        for image, target in zip(data.images, data.targets, strict=True):
+            lines.append(f"{image},{classes[target]},{part}")
+    write(path, "\n".join(lines) + "\n")
+
+
+def as_row(found: ProbeResult) -> Row:
+    return {
+        "accuracy": found.accuracy,
+        "stage": "+".join(found.stages),
+        "cross_validated": found.cross_validated,
+        "chosen": dict(found.head.values),
+        "seconds": found.seconds,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for name, known in (("networks", NETWORKS), ("data", DATA), ("strategies", STRATEGIES)):
+        parser.add_argument(f"--{name}", default=",".join(known))
+    parser.add_argument("--out", type=Path, default=OUT)
+    given = parser.parse_args()
+    place = os.environ.get("ZOO_DATA")
+    if not place:
+        sys.exit("ZOO_DATA names the folder with the data sets")
+    warnings.simplefilter("ignore", ZooWarning)
+    for data in given.data.split(","):
+        for network in given.networks.split(","):
+            Cell(network, Path(place, data), given.out).measure(given.strategies.split(","))
+
+
+if __name__ == "__main__":
+    main()
