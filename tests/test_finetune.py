@@ -41,6 +41,7 @@ from zoo.errors import (
     ZooWarning,
 )
 from zoo.training.run import Run
+from zoo.training.run_folder import RunFolder
 from zoo.transfer.heads import fit_head
 from zoo.weights.records import read_record
 
@@ -835,16 +836,21 @@ def test_a_break_in_the_first_epoch_leaves_nothing(tiny, fault):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_an_image_that_is_gone_does_not_end_a_run(tiny, digit_folder, workers):
+def test_an_image_that_is_gone_does_not_end_a_run(tiny, digit_folder, workers, monkeypatch):
     """Also where another process reads the images."""
+    saved = []
     root = digit_folder("photos", {"zero": 8, "one": 8})
 
     def remove(record, module):
         (root / "one" / "003.png").unlink(missing_ok=True)
 
+    monkeypatch.setattr(
+        RunFolder, "save", lambda self, state: saved.append(state["history"][-1].get("unreadable"))
+    )
     with pytest.warns(ZooWarning, match=r"1 image can no longer be read, .*: \S+003\.png$"):
         run = tiny(root, epochs=2, workers=workers, callback=remove, cache="off")
     assert [record.get("unreadable") for record in run.history] == [None, 1]
+    assert saved == [None, 1], "also in the checkpoint"
 
 
 def test_a_run_folder_of_the_home_folder(tiny, tmp_path, monkeypatch):

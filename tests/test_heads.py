@@ -1,6 +1,7 @@
 """Features of frozen networks, and the heads that are fitted on them."""
 
 import copy
+import os
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import zoo
 from zoo.errors import DataError, InputError, UsageError, ZooWarning
 from zoo.tasks.classify import Classify
 from zoo.training.recipe import Recipe
+from zoo.transfer import feature_cache
 from zoo.transfer import features as features_file
 from zoo.transfer.features import compute_features
 from zoo.transfer.fitted import accuracy, logits_of
@@ -268,6 +270,25 @@ def test_features_are_found_again_until_something_changes(lenet, tmp_path, monke
         file.write_bytes(file.read_bytes()[:-40])
     with pytest.warns(ZooWarning, match="is damaged"):
         again()
+
+
+def test_old_features_make_room(lenet, tmp_path, monkeypatch):
+    loader = DataLoader(TensorDataset(torch.randn(6, 1, 28, 28), torch.arange(6)), 4)
+    for number, stage in enumerate(("c1", "c3", "pre_logits")):
+        compute_features(lenet, loader, stage, cache=tmp_path)
+        for path in tmp_path.iterdir():  # older by an hour each time
+            os.utime(path, ns=(0, path.stat().st_mtime_ns - 3600 * 10**9))
+        assert len(list(tmp_path.iterdir())) == number + 1
+    largest = max(path.stat().st_size for path in tmp_path.iterdir())
+    compute_features(lenet, loader, "c1", cache=tmp_path)  # used now
+    monkeypatch.setattr(feature_cache, "MOST_BYTES", 3 * largest)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    compute_features(lenet, loader, "input", cache=tmp_path)  # larger than all of them
+    assert len(list(tmp_path.iterdir())) < 4
+    monkeypatch.setattr(feature_cache, "MOST_BYTES", 0)
+    compute_features(lenet, loader, ("input", "c3"), mirrored=True, cache=tmp_path)
+    (newest,) = tmp_path.iterdir()
+    assert newest not in before, "what was written last stays, whatever its size"
 
 
 def test_features_refuse_what_they_cannot_be_right_about(lenet):

@@ -1,6 +1,7 @@
 """What of a network is trained: probes, the last groups, everything, or what fits."""
 
 import json
+import math
 import warnings
 from types import SimpleNamespace
 
@@ -8,9 +9,11 @@ import pytest
 import torch
 
 import zoo
+from zoo.api.trial import trial
 from zoo.data.digits import open_digits
 from zoo.errors import UsageError, ZooWarning
 from zoo.files import read_state
+from zoo.training.recipe import Recipe
 from zoo.training.run import Run
 from zoo.training.strategy import Strategy
 from zoo.transfer import choose, quick_probe
@@ -78,6 +81,30 @@ def test_other_heads_and_stages_are_networks_too(begun, tmp_path, options):
     weights = zoo.create(run.path / "best.safetensors")  # without the folder
     assert type(weights) is type(run.model)
     assert len(zoo.predict(run.path, tmp_path / "run" / "curves.png")) == 1
+
+
+def test_trials_begin_as_the_run_does(begun, tmp_path):
+    """A fifth of the rate, frozen groups, and a head that is fitted."""
+    with trial(begun.path, "digits", Recipe(strategy="last:1", cpu=True), verb="check") as tried:
+        assert tried.recipe.lr == pytest.approx(0.2 * 1e-3)
+        trained = [name for name, each in tried.model.named_parameters() if each.requires_grad]
+    assert trained == ["head.weight", "head.bias"]
+    write_parity(tmp_path / "train", 12, skip=0)
+    write_parity(tmp_path / "val", 3, skip=12)
+    with trial(begun.path, tmp_path, Recipe(cpu=True), verb="check") as tried:
+        assert tried.chance_loss is None, "the new head knows the classes"
+    with trial(
+        "lenet5_modern", "digits", Recipe(cpu=True), verb="check", pretrained=False
+    ) as tried:
+        assert tried.recipe.lr is None
+        assert tried.chance_loss == pytest.approx(math.log(10))
+
+
+def test_a_probe_writes_for_tensorboard(begun, tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard")
+    with warnings.catch_warnings(action="ignore"):
+        run = tuned(begun, tmp_path / "run", strategy="probe", tensorboard=True)
+    assert list((run.path / "tensorboard").iterdir())
 
 
 def test_a_probe_per_stage(begun, tmp_path):

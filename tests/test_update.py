@@ -3,6 +3,8 @@ processes.
 """
 
 import json
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -199,3 +201,68 @@ def test_two_processes_train_what_one_trains_with_the_doubled_batch(tmp_path):
         json.loads((tmp_path / "two" / "metrics.jsonl").read_text().splitlines()[2])["epoch"] == 3
     )
     assert Path(found[1][0].strip()) == tmp_path / "two", "both know where the run is"
+
+
+RESUMED = """
+import os, sys, zoo
+def stop(record, module):
+    if sys.argv[3] == "stop" and record["epoch"] == 1:
+        os._exit(9)
+given = {"what": "lenet5_modern", "data": "digits", "pretrained": False, "epochs": 2, "cpu": True,
+         "batch_size": 32, "out": sys.argv[2], "workers": 0, "ema": 0.9, "check": False}
+if sys.argv[3] == "resume":
+    given = {"resume": sys.argv[2]}
+zoo.finetune(**given, callback=stop)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_to_the_bit(tmp_path):
+    for folder, mode, code in (("whole", "", 0), ("run", "stop", 9), ("run", "resume", 0)):
+        found = launched("-c", RESUMED, 0, tmp_path / folder, mode)
+        assert code in [each for *_, each in found], found
+        if mode == "stop":
+            assert (tmp_path / "run" / "checkpoint.pt").is_file()
+        else:
+            assert [each for *_, each in found] == [0, 0], found
+    whole, resumed = (read_state(tmp_path / name / "last.safetensors") for name in ("whole", "run"))
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+    alone = subprocess.run(
+        [sys.executable, "-m", "zoo", "finetune", "--resume", str(tmp_path / "run")],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert alone.returncode != 0
+    assert "is finished" in alone.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("launcher", "processes"),
+    [
+        (["torch.distributed.run", "--nproc_per_node", "2", "--master_port", "PORT"], 2),
+        # on the CPU one process, as several need MPI there
+        (["accelerate.commands.launch", "--cpu", "--num_machines", "1", "--num_processes", "1",
+          "--mixed_precision", "no", "--dynamo_backend", "no"], 1),
+    ],
+    ids=["torchrun", "accelerate"],
+)  # fmt: skip
+def test_the_command_behind_a_launcher(launcher, processes, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = [
+        "finetune", "lenet5_modern", "--data", "digits", "--from-scratch", "--epochs", "1",
+        "--out", str(tmp_path / "run"), "--json",
+    ]  # fmt: skip
+    launcher = [port if each == "PORT" else each for each in launcher]
+    done = subprocess.run(
+        [sys.executable, "-m", *launcher, "-m", "zoo", *command],
+        capture_output=True, text=True, timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    run = Run.open(tmp_path / "run")
+    assert run.finished
+    assert run.config["processes"] == processes
+    assert run.report["images"] == 360
+    assert done.stdout.count('"run"') == 1, "one of them prints the result"

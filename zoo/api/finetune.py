@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from zoo.api.build import build
 from zoo.api.checkpoint import from_file
-from zoo.api.job import Job, resumed
+from zoo.api.job import Job, initial_weights, resumed
 from zoo.api.pretrained import published
 from zoo.api.records import default_tag
 from zoo.api.source import Source, resolve
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from zoo.training.metrics import Mean
     from zoo.training.recipe import Recipe
     from zoo.training.recipe_changes import RecipeChanges
+    from zoo.training.recipe_files import RecipeFile
     from zoo.training.run import Run
 
 
@@ -37,7 +38,7 @@ def finetune(
     pretrained: bool | None = None,
     checkpoint_path: str | os.PathLike[str] | None = None,
     layout: str = "",
-    recipe: str | os.PathLike[str] | Recipe = "finetune",
+    recipe: str | os.PathLike[str] | Recipe | RecipeFile = "finetune",
     out: str | os.PathLike[str] | None = None,
     resume: str | os.PathLike[str] | Run | None = None,
     seed: int = 0,
@@ -88,7 +89,7 @@ def finetune(
     no longer finite.
     """
     from zoo.training.recipe import plain
-    from zoo.training.recipe_files import load_recipe
+    from zoo.training.recipe_files import recipe_file
 
     if resume is not None:
         given = [name for name, value in (
@@ -98,7 +99,8 @@ def finetune(
         ) if value is not None]  # fmt: skip
         job = resumed(resume, what, data, [*given, *changes], loss is not None)
     else:
-        chosen = load_recipe(recipe).changed(changes)  # first what is known without torch
+        found = recipe_file(recipe)
+        chosen = found.recipe.changed(changes)  # first what is known without torch
         seed = plain(seed)
         if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
             raise InputError(f"seed={seed!r}: needs a whole number from 0 on")
@@ -107,7 +109,7 @@ def finetune(
             raise UsageError(f"finetune needs {missing}, or resume=RUN")
         job = Job(
             what, data, chosen, seed, pretrained=pretrained, checkpoint_path=checkpoint_path,
-            layout=layout, out=Path(out).expanduser() if out is not None else None,
+            layout=layout, recipe_name=found.name, out=Path(out).expanduser() if out is not None else None,
         )  # fmt: skip
     return _train(job, val=val, classes=classes, loss=loss, callback=callback, progress=progress)
 
@@ -175,7 +177,7 @@ def _train(
                 "architecture": origin.architecture,
                 "tag": origin.tag,
                 "model_args": dict(origin.model_args),
-                "initial_weights": _initial_weights(source, checkpoint),
+                "initial_weights": initial_weights(source, checkpoint),
                 "begun": job.begun(loss),
                 "initial_licence": _initial_licence(source),
             },
@@ -245,18 +247,6 @@ def _wants_published(source: Source, pretrained: bool | None) -> bool:
     if pretrained is None and source.origin is not None:
         return bool(source.record or default_tag(source.origin.architecture, source.family))
     return bool(pretrained)
-
-
-def _initial_weights(source: Source, checkpoint: Path | None) -> str:
-    """What the weights were before training, apart from a new head: "random", a file,
-    the `name.tag` of published ones, or "the module's own".
-    """
-    if source.module is not None:
-        return "the module's own"
-    if source.published:
-        return source.name
-    found = checkpoint or source.weights
-    return str(found) if found else "random"
 
 
 def _initial_licence(source: Source) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    from zoo.api.source import Source
     from zoo.training.recipe import Recipe
     from zoo.training.run import Run
     from zoo.transfer.training import Resumed
@@ -29,6 +30,7 @@ class Job:
     pretrained: bool | None = None
     checkpoint_path: str | os.PathLike[str] | None = None
     layout: str = ""
+    recipe_name: str = ""  # "" of a Recipe that was given
     out: Path | None = None
     resumed: Resumed | None = None
 
@@ -48,6 +50,7 @@ class Job:
             "pretrained": self.pretrained,
             "checkpoint_path": named(self.checkpoint_path),
             "layout": self.layout,
+            "recipe": self.recipe_name,
             "own_loss": loss is not None,
         }
 
@@ -91,5 +94,18 @@ def resumed(
         pretrained=begun["pretrained"],
         checkpoint_path=begun["checkpoint_path"],
         layout=begun["layout"],
+        recipe_name=begun.get("recipe", ""),
         resumed=Resumed(run=run, state=state),
     )
+
+
+def initial_weights(source: Source, checkpoint: Path | None) -> str:
+    """What the weights were before training, apart from a new head: "random", a file,
+    the `name.tag` of published ones, or "the module's own".
+    """
+    if source.module is not None:
+        return "the module's own"
+    if source.published:
+        return source.name
+    found = checkpoint or source.weights
+    return str(found) if found else "random"

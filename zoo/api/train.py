@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Unpack
 
 from zoo.api.finetune import finetune
@@ -43,8 +44,7 @@ def train(
     Raises UsageError where no paper's recipe is known, where the recipe names no data,
     and for what has weights already; and what `zoo.finetune` raises.
     """
-    from zoo.training.recipe import Recipe
-    from zoo.training.recipe_files import RecipeFile, open_recipe, recipe_of
+    from zoo.training.recipe_files import recipe_file, recipe_of
 
     source = resolve(what)
     if source.origin is None or source.module is not None or source.weights or source.record:
@@ -52,10 +52,8 @@ def train(
             f"{source.name} has weights, and train begins from nothing: give the name of a "
             "network, or finetune it"
         )
-    if isinstance(recipe, Recipe):
-        found = RecipeFile(name="", recipe=recipe)
-    elif recipe is not None:
-        found = open_recipe(recipe)
+    if recipe is not None:
+        found = recipe_file(recipe)
     else:
         of_paper = recipe_of(source.origin.architecture)
         if of_paper is None:
@@ -78,7 +76,7 @@ def train(
         val=val,
         classes=classes,
         pretrained=False,
-        recipe=chosen,
+        recipe=replace(found, recipe=chosen),
         out=out,
         seed=seed,
         loss=loss,

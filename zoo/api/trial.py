@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from zoo.api.build import build
+from zoo.api.job import initial_weights
 from zoo.api.pretrained import published
 from zoo.api.records import default_tag
 from zoo.api.source import Source, resolve
@@ -18,6 +19,7 @@ from zoo.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
+    from accelerate import Accelerator
     from torch import nn
 
     from zoo.training.recipe import Recipe
@@ -74,7 +76,7 @@ def trial(
             found = _example(source, recipe, loss)
         else:
             given = {"val": val, "classes": classes, "pretrained": pretrained, "seed": seed}
-            found = _opened(source, data, recipe, loss, **given)
+            found = _opened(source, data, recipe, loss, accelerator, **given)
         device = accelerator.device
         with threads_for(found.model):
             yield replace(found, model=found.model.to(device), device=device)
@@ -85,6 +87,7 @@ def _opened(
     data: Any,
     recipe: Recipe,
     loss: Loss | None,
+    accelerator: Accelerator,
     *,
     val: Any,
     classes: Any,
@@ -94,7 +97,11 @@ def _opened(
     from zoo.count.meta import copy_of_numbers
     from zoo.tasks import task_of
     from zoo.transfer.batch_size import DEFAULT_BATCH
-    from zoo.transfer.heads import fit_head, output_width
+    from zoo.transfer.freeze import freeze_groups
+    from zoo.transfer.new_head import with_head
+    from zoo.transfer.param_groups import at_its_rate
+    from zoo.transfer.training import Training
+    from zoo.weights.cache import cache_folder
 
     task = task_of(source.task)()
     split = task.open(
@@ -117,20 +124,31 @@ def _opened(
     prepared = task.prepare(model, split, recipe)
     size = recipe.batch_size if isinstance(recipe.batch_size, int) else DEFAULT_BATCH
     train, evaluation = task.loaders(prepared.split, recipe, batch_size=size, seed=seed)
-    count = 0
-    images = task.head_inputs(evaluation)
-    if images is not None:
-        count = len(split.classes) or output_width(model, images)
-        model = fit_head(model, count, images)
+    asked = Training(
+        split=split,
+        recipe=recipe,
+        task=task,
+        accelerator=accelerator,
+        name=source.name,
+        identity={"initial_weights": initial_weights(source, None)},
+        seed=seed,
+        loss=loss,
+        progress=False,
+        features=cache_folder() / "features",
+    )
+    model, names, fitted = with_head(model, asked, evaluation)
+    if last := asked.strategy.last:
+        freeze_groups(model, last=last)
     minimised = loss or (source.family.loss if source.family else None)
+    guessing = len(names) > 1 and not (fitted or loss)
     return Trial(
         name=source.name,
         data=split.name,
         model=model,
         batches=train,
         step=task.step(prepared.split, minimised),
-        recipe=recipe,
-        chance_loss=math.log(count) if count > 1 and loss is None else None,
+        recipe=at_its_rate(recipe, asked.trained_before),
+        chance_loss=math.log(len(names)) if guessing else None,
     )
 
 

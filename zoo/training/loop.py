@@ -40,7 +40,8 @@ class Loop:
     average, which then is what is evaluated.
 
     `save(state)` is called when an epoch ends, before `after_epoch(record, module)`,
-    and every SAVE_MINUTES; `stop(history)` ends training early. A record holds `epoch`,
+    and every SAVE_MINUTES; `stop(history)` ends training early; `counted()` are further
+    numbers for the record of an epoch. A record holds `epoch`,
     `lr`, `seconds`, `<unit>_per_second` (training alone), `data_wait` (the share of
     that time in which there was no batch to compute), and `train_` and `val_` means of
     the loss and of each metric.
@@ -59,6 +60,7 @@ class Loop:
         accelerator: Accelerator,
         progress: Progress,
         after_epoch: Callable[[Record, nn.Module], None] = lambda record, module: None,
+        counted: Callable[[], Record] = dict,
         save: Callable[[TrainState], None] | None = None,
         stop: Callable[[Sequence[Record]], bool] = lambda history: False,
         unit: str = "images",
@@ -73,6 +75,7 @@ class Loop:
         self.accelerator = accelerator
         self.progress = progress
         self.after_epoch = after_epoch
+        self.counted = counted
         self.save = save
         self.stop = stop
         self.unit = unit
@@ -181,6 +184,7 @@ class Loop:
         )  # fmt: skip
         record |= {f"val_{name}": value for name, value in found.items()}
         record["seconds"] = self.seconds + time.perf_counter() - began
+        record |= self.counted()
         self.history.append(record)
         self.schedule.end_epoch(self.value(record))
         self.epoch += 1

@@ -39,6 +39,13 @@ def load_recipe(name: str | os.PathLike[str] | Recipe = "finetune") -> Recipe:
     return name if isinstance(name, Recipe) else open_recipe(name).recipe
 
 
+def recipe_file(given: str | os.PathLike[str] | Recipe | RecipeFile) -> RecipeFile:
+    """The same, of one that is open, or of a Recipe, which has no name."""
+    if isinstance(given, RecipeFile):
+        return given
+    return RecipeFile(name="", recipe=given) if isinstance(given, Recipe) else open_recipe(given)
+
+
 def open_recipe(name: str | os.PathLike[str]) -> RecipeFile:
     """The same with what the file says besides."""
     path = Path(name)

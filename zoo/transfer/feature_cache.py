@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -20,6 +21,7 @@ from zoo.data.pixels import PixelBatches, PixelDataset
 from zoo.errors import WeightsError, warn
 from zoo.files import read_state, write_state
 
+MOST_BYTES = 4 * 2**30  # of all stored features; those that were used longest ago go first
 ROWS = 3  # of stored features that are computed again, to see that they still hold
 
 
@@ -40,6 +42,8 @@ class FeatureCache:
                 try:
                     state = read_state(path)
                     found[stage] = state["x"], state["y"]
+                    with suppress(OSError):  # a folder that may not be written
+                        path.touch()  # used now
                 except (WeightsError, KeyError):
                     warn(f"{path} is damaged: its features are computed anew")
         return found
@@ -48,6 +52,21 @@ class FeatureCache:
         """Raises ZooError when the file cannot be written."""
         self.folder.mkdir(parents=True, exist_ok=True)
         write_state(self._path(stage), {"x": x, "y": y})
+        self._prune(self._path(stage))
+
+    def _prune(self, newest: Path) -> None:
+        """Remove what was used longest ago, beyond MOST_BYTES; not the newest file."""
+        files = []
+        for path in self.folder.glob("*.safetensors"):
+            with suppress(FileNotFoundError):  # removed by another process
+                files.append((path.stat(), path))
+        total = sum(facts.st_size for facts, _ in files)
+        for facts, path in sorted(files, key=lambda each: each[0].st_mtime_ns):
+            if total <= MOST_BYTES:
+                break
+            if path != newest:
+                path.unlink(missing_ok=True)
+                total -= facts.st_size
 
     def _path(self, stage: str) -> Path:
         name = sha256(json.dumps([self.key, stage]).encode()).hexdigest()[:24]

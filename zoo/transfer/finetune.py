@@ -17,11 +17,10 @@ from torch import nn
 
 from zoo.data.datasets import say_unreadable
 from zoo.errors import ZooError, warn
-from zoo.optimizers import OPTIMIZERS
 from zoo.spec import Preprocessing
 from zoo.tasks.base import Prepared
 from zoo.training.checks import check_before
-from zoo.training.environment import forward_restored, seeded, threads_for
+from zoo.training.environment import forward_restored, threads_for
 from zoo.training.interrupts import Stopped
 from zoo.training.loop import Loop
 from zoo.training.metrics import Record
@@ -44,14 +43,12 @@ from zoo.transfer.budget import (
 from zoo.transfer.choose import choose_strategy
 from zoo.transfer.conclude import conclude
 from zoo.transfer.freeze import freeze_groups
-from zoo.transfer.heads import fit_head, output_shape, output_width
-from zoo.transfer.param_groups import recipe_optimizer
+from zoo.transfer.new_head import with_head
+from zoo.transfer.param_groups import at_its_rate, recipe_optimizer
 from zoo.transfer.probe_run import probe_network
-from zoo.transfer.quick_probe import can_probe, fit_first_head
 from zoo.transfer.run_config import check_same, run_config, start_line
 from zoo.transfer.training import Training
 
-TRAINED_RATE = 0.2  # of an optimizer's own rate, for weights that are trained already
 CHECK_SHARE = 1 / 20  # of the predicted run, for the checks before it
 
 
@@ -85,12 +82,11 @@ def train_network(model: nn.Module, asked: Training) -> Run:
         world=accelerator.num_processes,
     )
     train, val = loaders(batch_size=batch_size * recipe.accumulation)
-    model, classes, fitted = _with_head(model, asked, val)
+    model, classes, fitted = with_head(model, asked, val)
     if prepared.preprocessing and isinstance(getattr(model, "preprocessing", None), Preprocessing):
         model.preprocessing = prepared.preprocessing  # type: ignore[assignment]
     strategy = asked.strategy
-    if recipe.lr is None and asked.trained_before:
-        recipe = replace(recipe, lr=TRAINED_RATE * OPTIMIZERS[recipe.optimizer].lr)
+    recipe = at_its_rate(recipe, asked.trained_before)
     step = task.step(prepared.split, asked.loss or asked.family_loss)
     counts = task.count(train), task.count(val)
     speed = None
@@ -164,10 +160,11 @@ def train_network(model: nn.Module, asked: Training) -> Run:
 
         unreadable: set[str] = set()
 
-        def after_epoch(record: Record, module: nn.Module) -> None:
+        def counted() -> Record:
             say_unreadable(prepared.split, unreadable)
-            if unreadable:
-                record["unreadable"] = len(unreadable)
+            return {"unreadable": len(unreadable)} if unreadable else {}
+
+        def after_epoch(record: Record, module: nn.Module) -> None:
             folder.epoch(record, module)
             if writer:
                 writer.epoch(record)
@@ -190,6 +187,7 @@ def train_network(model: nn.Module, asked: Training) -> Run:
             accelerator=accelerator,
             progress=bar,
             after_epoch=after_epoch,
+            counted=counted,
             save=folder.save,
             stop=early_stop(folder.config, recipe.patience),
             unit=task.unit,
@@ -215,28 +213,6 @@ def train_network(model: nn.Module, asked: Training) -> Run:
     conclude(run, model, asked, prepared.preprocessing)
     folder.finish()
     return run
-
-
-def _with_head(
-    model: nn.Module, asked: Training, val: Any
-) -> tuple[nn.Module, tuple[str, ...], bool]:
-    """The network with a head for the data's classes, these, and whether the head is
-    new and fitted already.
-    """
-    split, classes = asked.split, asked.split.classes
-    inputs = asked.task.head_inputs(val)
-    if inputs is None:
-        return model, (), False
-    classes = classes or tuple(map(str, range(output_width(model, inputs))))
-    fits = output_shape(model, inputs)[1:] == (len(classes),)
-    model = fit_head(model, len(classes), inputs)
-    goes_on = asked.resumed is not None and asked.resumed.state is not None
-    first = asked.recipe.probe_first and not fits and not goes_on and can_probe(asked)
-    fitted = first and fit_first_head(model, asked)
-    if asked.loss is None and classes != split.classes:  # their number is known only now
-        with seeded(asked.seed):
-            asked.task.check(replace(split, classes=classes))
-    return model, classes, fitted
 
 
 def _check(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from zoo.optimizers import OPTIMIZERS, check_rates, make_optimizer
 from zoo.training.recipe import Recipe
 from zoo.transfer.groups import layer_groups
 
+TRAINED_RATE = 0.2  # of an optimizer's own rate, for weights that are trained already
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
 
@@ -44,6 +46,15 @@ def param_groups(
             {"params": rest, **rate, "weight_decay": 0.0},
         ]
     return [group for group in found if group["params"]]
+
+
+def at_its_rate(recipe: Recipe, trained: bool) -> Recipe:
+    """The recipe with the rate of its optimizer where it names none, of which weights
+    that are `trained` already get a part.
+    """
+    if recipe.lr is not None or not trained:
+        return recipe
+    return replace(recipe, lr=TRAINED_RATE * OPTIMIZERS[recipe.optimizer].lr)
 
 
 def recipe_optimizer(recipe: Recipe, model: nn.Module, **options: Any) -> torch.optim.Optimizer:

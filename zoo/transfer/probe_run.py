@@ -14,6 +14,7 @@ from zoo.files import replaced, write
 from zoo.training.metrics import Record
 from zoo.training.progress import Progress
 from zoo.training.run import Run
+from zoo.training.tensorboard import TensorBoardWriter, check_tensorboard
 from zoo.transfer.conclude import conclude
 from zoo.transfer.head_options import HeadOptions
 from zoo.transfer.probe import plain, probe, probe_stages, with_probe
@@ -36,6 +37,8 @@ def probe_network(model: nn.Module, asked: Training) -> Run:
         raise UsageError("a probe is fitted by one process: start it without a launcher")
     if asked.loss is not None:
         raise UsageError("a probe has a loss of its own: leave out loss, or take strategy=full")
+    if recipe.tensorboard:
+        check_tensorboard()
     began = time.perf_counter()
     head, every = head_options(asked), None
     shared: dict[str, Any] = {
@@ -70,6 +73,9 @@ def probe_network(model: nn.Module, asked: Training) -> Run:
             **found.measured,
         }  # fmt: skip
         folder.epoch(record, module)
+        if recipe.tensorboard:
+            with TensorBoardWriter(folder.path) as writer:
+                writer.epoch(record)
         bar.say(str(every or found))
         write(folder.path / PROBES, json.dumps((every or found).to_dict(), indent=2))
         if every:

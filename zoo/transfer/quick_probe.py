@@ -1,6 +1,4 @@
-"""A linear head fitted on the features of some training images: what the choice of a
-strategy looks at, and what training begins with.
-"""
+"""A linear head fitted on the features of some training images."""
 
 from __future__ import annotations
 
@@ -9,14 +7,11 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from zoo.errors import warn
 from zoo.training.environment import seeded
 from zoo.transfer.head_options import HeadOptions
-from zoo.transfer.probe import ProbeResult, fit_probe, plain, split_features, with_probe
+from zoo.transfer.probe import ProbeResult, fit_probe, split_features
 from zoo.transfer.stages import PRE_LOGITS
 from zoo.transfer.training import Training
-
-MOST = 10_000  # images that the first head is fitted on
 
 
 def can_probe(asked: Training) -> bool:
@@ -50,21 +45,3 @@ def quick_probe(model: nn.Module, asked: Training, per_class: int) -> ProbeResul
             progress=asked.progress,
         )
         return fit_probe(features, features, HeadOptions(seed=asked.seed), device)
-
-
-def fit_first_head(model: nn.Module, asked: Training) -> bool:
-    """Give the network a linear head that is fitted while the rest is frozen: gradients
-    of a random one would spoil what is trained already (Kumar et al., "Fine-Tuning can
-    Distort Pretrained Features and Underperform Out-of-Distribution", 2022, section 3).
-    False where its own last layer cannot take that head; then that one is as new.
-    """
-    classes = len(asked.split.classes)
-    found = quick_probe(model, asked, max(1, MOST // classes))
-    task = type(asked.task)()
-    prepared = task.prepare(model, asked.split, plain(asked.recipe)).split
-    if with_probe(model, prepared, task, asked.recipe, found).module is not model:
-        model.requires_grad_(True)  # the probe around it had frozen it
-        return False
-    share = found.cross_validated or found.accuracy
-    warn(f"the new head is fitted first, the rest frozen: {share:.1%} by cross-validation")
-    return True
