@@ -26,9 +26,11 @@ $(VENV)/.dev: $(VENV)/.run
 	@touch $@
 
 demo: $(VENV)/.run  ## compare the classics, train LeNet-5 on real digits, and use it (about a minute)
-	@rm -rf $(RUN) $(RUN)-digits
+	@rm -rf $(RUN) $(RUN)-digits $(RUN)-mnist
 	$(BIN)/zoo compare lenet5_modern alexnet vgg16 resnet50 squeezenet1_0
-	$(BIN)/zoo finetune lenet5_modern --data digits --out $(RUN)
+	$(BIN)/zoo finetune lenet5_modern --data digits --from-scratch --out $(RUN)
+	$(BIN)/zoo finetune lenet5_modern --data digits --strategy full --epochs 10 --out $(RUN)-mnist
+	$(BIN)/zoo eval $(RUN) $(RUN)-mnist --data digits
 	$(BIN)/python -m zoo.data.digits $(RUN)-digits 20 > /dev/null
 	$(BIN)/zoo predict $(RUN) $(RUN)-digits/*/*.png --top 3 --plot $(RUN)/predictions.png
 	@echo "the curves of the run: $(RUN)/curves.png"

@@ -33,7 +33,8 @@ from zoo.training.recipe import Recipe
 from zoo.transfer.choose import QUICK, advised
 from zoo.transfer.features import Features
 from zoo.transfer.head_options import HeadOptions
-from zoo.transfer.probe import ProbeResult, fit_probe, split_features
+from zoo.transfer.probe import ProbeResult, StageProbes, fit_probe, split_features
+from zoo.transfer.probe_plot import draw_depth
 from zoo.transfer.stages import INPUT, PRE_LOGITS, stage_names
 
 NETWORKS = ("squeezenet1_0", "googlenet")
@@ -42,6 +43,7 @@ STRATEGIES = ("probe", "probe-stages", "last:2", "full")
 FEW, DRAWS = 10, 3
 EPOCHS = {"few": 10, "all": 3}
 OUT = Path(__file__).parent.parent / "docs" / "data" / "transfer"
+IMAGES = OUT.parent.parent / "images" / "transfer"
 Row = dict[str, Any]
 
 
@@ -113,6 +115,15 @@ class Cell:
                     flush=True,
                 )
 
+    def draw(self, path: Path) -> None:
+        """Accuracy against depth, of all photos."""
+        for row in self.found["rows"]:
+            if "depth" in row and row["per_class"] is None:
+                title = f"{self.network} on {self.data.name}: a linear head per stage"
+                points = {stage: tuple(shares) for stage, shares in row["depth"].items()}
+                path.parent.mkdir(parents=True, exist_ok=True)
+                draw_depth(points, path, title=title)
+
     def one(self, strategy: str, per_class: int | None, draw: int) -> Row:
         every, val = self.stages()
         rows = rows_of(every, per_class, draw)
@@ -124,14 +135,14 @@ class Cell:
         return self.trained(strategy, rows, "few" if per_class else "all")
 
     def every_stage(self, train: Features, val: Features) -> Row:
-        """The stage that is best by cross-validation; ties: the deepest. With what a
-        quick probe says, by which `auto` chooses.
+        """The stage that cross-validation chooses, with what a quick probe says, by
+        which `auto` chooses.
         """
-        found = {
-            stage: fit_probe(train.of(stage), val.of(stage), HeadOptions())
-            for stage in train.stages
-        }
-        best = max(reversed(found.values()), key=lambda each: each.cross_validated or 0.0)
+        results = [
+            fit_probe(train.of(stage), val.of(stage), HeadOptions()) for stage in train.stages
+        ]
+        best = StageProbes(self.network, self.data.name, tuple(results)).best
+        found = dict(zip(train.stages, results, strict=True))
         few = taken(train, rows_of(train, QUICK, 0)).of(PRE_LOGITS)
         quick = fit_probe(few, few, HeadOptions()).cross_validated or 0.0
         strategy, _ = advised(len(train) / len(train.classes), quick)
@@ -144,13 +155,13 @@ class Cell:
         }
 
     def trained(self, strategy: str, rows: list[int], budget: str) -> Row:
-        """Trained from the published weights; one photo per class is for validation,
-        which a run needs, and which chooses nothing: the last weights are tested.
+        """Trained from the published weights. A run needs validation photos: one per
+        class, which chooses nothing, as the last weights are tested.
         """
-        train = self.split.train
-        chosen = type(train)([train.images[i] for i in rows], [train.targets[i] for i in rows])
-        firsts = [chosen.targets.index(number) for number in range(len(self.split.classes))]
-        some = type(train)([chosen.images[i] for i in firsts], [chosen.targets[i] for i in firsts])
+        train, val = self.split.train, self.split.val
+        chosen = [(train.images[row], train.targets[row]) for row in rows]
+        firsts = [val.targets.index(number) for number in range(len(self.split.classes))]
+        some = [(val.images[row], val.targets[row]) for row in firsts]
         began = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
             write_csv(
@@ -174,8 +185,8 @@ class Cell:
 
 def write_csv(path: Path, parts: dict[str, Any], classes: tuple[str, ...]) -> None:
     lines = ["path,label,split"]
-    for part, data in parts.items():
-        for image, target in zip(data.images, data.targets, strict=True):
+    for part, pairs in parts.items():
+        for image, target in pairs:
             lines.append(f"{image},{classes[target]},{part}")
     write(path, "\n".join(lines) + "\n")
 
@@ -204,7 +215,9 @@ def main() -> None:
     warnings.simplefilter("ignore", ZooWarning)
     for data in given.data.split(","):
         for network in given.networks.split(","):
-            Cell(network, Path(place, data), given.out).measure(given.strategies.split(","))
+            cell = Cell(network, Path(place, data), given.out)
+            cell.measure(given.strategies.split(","))
+            cell.draw(IMAGES / f"{network}-{data}.png")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Writes the generated pages: docs/models/<family>.md with the pictures of a network
 and its block, the index docs/models/README.md, the table of networks in README.md, and
-docs/gpu.md where there are measurements (docs/data/gpu).
+docs/gpu.md and the tables of docs/transfer.md where there are measurements
+(docs/data).
 
 python docs/build.py [FAMILY]...          the index, and all pages or these
 python docs/build.py --check [FAMILY]...  says which are stale (exit 1)
@@ -18,6 +19,7 @@ from typing import Any
 from diagram import block_svg  # beside this file
 from gpu_page import gpu_page
 from network_diagram import network_svg
+from transfer_page import transfer_page
 
 import zoo
 from zoo import registry
@@ -405,6 +407,8 @@ def main(arguments: list[str]) -> int:
     ]
     gone = [] if chosen else sorted(old - files.keys())
     single = {HERE / "gpu.md": gpu_page(HERE / "data" / "gpu")}  # "": no such page
+    if (transfer := HERE / "transfer.md").is_file():
+        single[transfer] = transfer_page(transfer, HERE / "data" / "transfer")
     if README.is_file():
         single[README] = readme(known, text)
     outdated = [path for path, content in single.items() if content != read(path)]

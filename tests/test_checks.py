@@ -275,7 +275,7 @@ def test_a_network_that_cannot_be_copied_is_not_tried():
 
 
 def test_by_name_and_on_data():
-    found = zoo.check("lenet5_modern", "digits", seconds=5, cpu=True)
+    found = zoo.check("lenet5_modern", "digits", pretrained=False, seconds=5, cpu=True)
     assert finding(found, "first loss").ok
     assert finding(found, "a few examples fitted").ok
     assert finding(found, "gradients").ok
@@ -293,7 +293,8 @@ def test_by_name_and_on_data():
 
 def test_on_the_command_line():
     run = CliRunner()
-    args = ["check", "lenet5_modern", "--data", "digits", "--seconds", "1", "--cpu"]
+    args = ["check", "lenet5_modern", "--from-scratch", "--data", "digits"]
+    args += ["--seconds", "1", "--cpu"]
     done = run.invoke(cli, [*args, "--json"])
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["findings"][0]["check"] == "first loss"

@@ -157,8 +157,9 @@ def test_a_run_says_whether_its_images_were_held(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for wanted, found in (("auto", "on"), ("off", "off")):
         run = zoo.finetune(
-            "lenet5_modern", "digits", epochs=1, cache=wanted, progress=False, cpu=True
-        )
+            "lenet5_modern", "digits", pretrained=False, epochs=1, cache=wanted, progress=False,
+            cpu=True,
+        )  # fmt: skip
         assert run.config["recipe"]["cache"] == found
         assert run.history[0]["val_accuracy"] > 0.5
 

@@ -336,7 +336,10 @@ def test_outputs_that_are_no_numbers_are_no_result():
 
 
 def test_a_run_is_evaluated_on_the_data_it_knows(tmp_path, digit_folder):
-    run = zoo.finetune("lenet5", "digits", epochs=1, out=tmp_path / "run", cpu=True, progress=False)
+    run = zoo.finetune(
+        "lenet5", "digits", pretrained=False, epochs=1, out=tmp_path / "run", cpu=True,
+        progress=False,
+    )  # fmt: skip
     found = zoo.evaluate(run, "digits", batch_size=50)
     assert found.images == 360
     best = max(record["val_accuracy"] for record in run.history)
@@ -412,6 +415,7 @@ def test_several_that_have_no_average(tmp_path):
 def test_runs_on_their_own_data(tmp_path, digit_folder):
     folder = digit_folder("photos", {"a": 6, "b": 6})
     options = {"epochs": 1, "cpu": True, "progress": False, "val_fraction": 0.5, "workers": 0}
+    options["pretrained"] = False
     runs = [tmp_path / "first", tmp_path / "second"]
     history = [zoo.finetune("lenet5_modern", folder, out=run, **options).best for run in runs]
     found = zoo.evaluate(runs[0])
@@ -435,7 +439,10 @@ def test_runs_on_their_own_data(tmp_path, digit_folder):
 
 
 def test_the_command_line(tmp_path):
-    run = zoo.finetune("lenet5", "digits", epochs=1, out=tmp_path / "run", cpu=True, progress=False)
+    run = zoo.finetune(
+        "lenet5", "digits", pretrained=False, epochs=1, out=tmp_path / "run", cpu=True,
+        progress=False,
+    )  # fmt: skip
     done = CliRunner().invoke(cli, ["eval", str(run.path), "--data", "digits", "--json"])
     assert json.loads(done.stdout)["images"] == 360
     done = CliRunner().invoke(cli, ["eval", str(run.path), "--data", "digits"])

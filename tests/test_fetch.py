@@ -365,7 +365,9 @@ def test_weights_trained_here_beside_their_manifest(folder, tmp_path, monkeypatc
     """A third party's TOML, and a file that a run of ours made, found relative to it:
     without an address, a network, or a copy in the cache.
     """
-    run = zoo.finetune("lenet5_modern", "digits", epochs=1, out=tmp_path / "run", progress=False)
+    run = zoo.finetune(
+        "lenet5_modern", "digits", pretrained=False, epochs=1, out=tmp_path / "run", progress=False
+    )
     package = tmp_path / "package"
     package.mkdir()
     content = (run.path / "best.safetensors").read_bytes()

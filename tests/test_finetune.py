@@ -77,6 +77,7 @@ def lenet(tmp_path_factory):
     return zoo.finetune(
         "lenet5_modern",
         "digits",
+        pretrained=False,
         epochs=6,
         augment="none",
         out=tmp_path_factory.mktemp("runs") / "lenet",
@@ -263,7 +264,13 @@ def test_the_same_seed_gives_the_same_run(tiny):
         torch.manual_seed(7)
         runs.append(
             zoo.finetune(
-                "lenet5_modern", "digits", epochs=1, batch_size=256, seed=seed, progress=False
+                "lenet5_modern",
+                "digits",
+                pretrained=False,
+                epochs=1,
+                batch_size=256,
+                seed=seed,
+                progress=False,
             )
         )
         assert torch.rand(1).item() == pytest.approx(
@@ -540,6 +547,7 @@ def test_the_batch_that_fits(monkeypatch):
     where it is too small.
     """
     options = {"batch_size": "auto", "epochs": 1, "augment": "none", "progress": False, "cpu": True}
+    options["pretrained"] = False
     with pytest.warns(
         ZooWarning, match=r"batch size 143: its training step is predicted to take \d+ MiB"
     ):
@@ -767,8 +775,8 @@ def test_a_run_is_a_network_everywhere(lenet, tmp_path):
 
 
 def test_names_with_a_tag_and_networks_without_images(monkeypatch):
-    with pytest.raises(WeightsError, match=r"there are no weights 'lenet5_modern\.zoo_mnist'"):
-        zoo.finetune("lenet5_modern.zoo_mnist", "digits")
+    with pytest.raises(WeightsError, match=r"there are no weights 'lenet5_modern\.nonsense'"):
+        zoo.finetune("lenet5_modern.nonsense", "digits")
     file = {"file": "vgg11.mine.pth", "format": "torch"}
     record = {"vgg11.mine": read_record("vgg11.mine", {"sources": [file]})}
     monkeypatch.setattr("zoo.weights.manifest.records", lambda family, path=None: record)
@@ -883,7 +891,7 @@ def same_body(one, other):
 
 def test_it_says_and_records_from_which_weights_it_starts(capfd, digit_folder, tmp_path):
     data = digit_folder("photos", {"zero": 6, "one": 6})
-    run, line = tuned(capfd, "lenet5_modern", data)
+    run, line = tuned(capfd, "lenet5_modern", data, pretrained=False)
     assert line == (
         "lenet5_modern (61 k parameters) from random weights; 10 images of 2 classes, 2 for "
         "validation; 1 epoch, adamw 1e-12, cpu"
@@ -941,7 +949,9 @@ def test_the_weights_of_a_peer_s_file(capfd, digit_folder, tmp_path):
 def _tune(data, out):
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        run = zoo.finetune("lenet5_modern", data, epochs=1, out=out, workers=2, progress=False)
+        run = zoo.finetune(
+            "lenet5_modern", data, pretrained=False, epochs=1, out=out, workers=2, progress=False
+        )
     return run, [str(each.message) for each in said if each.category is ZooWarning]
 
 
@@ -1047,6 +1057,7 @@ def test_command_line(tmp_path, digit_folder):
         done = zoo_command(
             "finetune",
             "lenet5_modern",
+            "--from-scratch",
             "--data",
             root,
             "--epochs",
@@ -1098,6 +1109,7 @@ def test_json_result():
     done = zoo_command(
         "finetune",
         "lenet5_modern",
+        "--from-scratch",
         "--data",
         "digits",
         "--epochs",
@@ -1141,7 +1153,9 @@ def test_as_a_process(tmp_path):
     assert done.stderr.startswith("zoo: error: there is no folder 'nowhere'")
     assert done.stderr.count("\n") == 1
     assert not list(tmp_path.glob("o*"))
-    done = process("zoo", "finetune", "lenet5_modern", "--data", "digits", "--epochs", 1)
+    done = process(
+        "zoo", "finetune", "lenet5_modern", "--from-scratch", "--data", "digits", "--epochs", 1
+    )
     assert done.returncode == 0
     assert "% of 360 validation images" in done.stdout
     files = process("zoo.data.digits", "png", 3).stdout.split()
@@ -1176,7 +1190,13 @@ def test_photos(tmp_path):
 
 def test_a_test_part_is_counted_and_prepared(tmp_path):
     result = zoo.finetune(
-        "lenet5_modern", "digits", epochs=1, test_fraction=0.1, progress=False, cpu=True
+        "lenet5_modern",
+        "digits",
+        pretrained=False,
+        epochs=1,
+        test_fraction=0.1,
+        progress=False,
+        cpu=True,
     )
     data = result.config["data"]
     assert [data[f"{part}_images"] for part in ("train", "val", "test")] == [1293, 360, 144]

@@ -241,14 +241,17 @@ def test_tags_are_looked_up_everywhere():
             WeightsError, match=r"no weights 'vgg11\.nonsense'; there are: vgg11\.tv"
         ):
             verb("vgg11.nonsense")
-    with pytest.raises(WeightsError, match=r"no weights 'lenet5_modern\.zoo_mnist'; lenet5_modern"):
-        zoo.finetune("lenet5_modern.zoo_mnist", "digits")
+    with pytest.raises(
+        WeightsError, match=r"no weights 'lenet5_modern\.x'; there are: lenet5_modern\.zoo"
+    ):
+        zoo.finetune("lenet5_modern.x", "digits")
 
 
 def test_a_run_folder_is_a_network_everywhere(tmp_path):
     result = zoo.finetune(
-        "lenet5_modern", "digits", epochs=1, augment="none", progress=False, cpu=True
-    )
+        "lenet5_modern", "digits", pretrained=False, epochs=1, augment="none", progress=False,
+        cpu=True,
+    )  # fmt: skip
     path = str(result.path)
     assert zoo.info(path).classes == tuple("0123456789")
     assert zoo.profile(path).macs == 416_520
@@ -285,6 +288,7 @@ def test_an_error_before_the_first_epoch_is_said_as_it_is(tmp_path):
 
     with pytest.raises(RuntimeError, match="the loss of a user"):
         zoo.finetune(
-            "lenet5_modern", "digits", loss=loss, out=out, progress=False, cpu=True, check=False
-        )
+            "lenet5_modern", "digits", pretrained=False, loss=loss, out=out, progress=False,
+            cpu=True, check=False,
+        )  # fmt: skip
     assert [path.name for path in out.iterdir()] == ["notes"]

@@ -143,7 +143,8 @@ def test_the_curve(tmp_path):
 
 
 def test_on_digits(tmp_path):
-    args = ["lr-find", "lenet5_modern", "--data", "digits", "--cpu", "--optimizer", "momentum"]
+    args = ["lr-find", "lenet5_modern", "--from-scratch", "--data", "digits", "--cpu"]
+    args += ["--optimizer", "momentum"]
     plot = str(tmp_path / "lr.png")
     done = CliRunner().invoke(cli, [*args, "--highest", "100", "--json", "--plot", plot])
     assert done.exit_code == 0, done.output

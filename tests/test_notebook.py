@@ -26,7 +26,8 @@ CELLS = {  # a result's cell, and words that its table has
 SET_UP = """
 import zoo
 from zoo.data.digits import export_digits
-run = zoo.finetune("lenet5_modern", "digits", epochs=1, batch_size=128, progress=False, cpu=True)
+run = zoo.finetune("lenet5_modern", "digits", pretrained=False, epochs=1, batch_size=128,
+                   progress=False, cpu=True)
 found = zoo.predict(run, export_digits("png", 3), top=3)
 """
 

@@ -333,7 +333,7 @@ def test_channels_of_a_layer_that_is_no_convolution_are_refused(written):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("lenet5", "nobody publishes any; `zoo finetune lenet5` trains it"),
+        ("ciresan_mlp2", "nobody publishes any; the nearest that has some: ciresan_mlp1"),
         ("plain18", "nobody publishes any; the nearest that has some: resnet18"),
         ("resnet20_cifar10.none", "there are: .*akamaster_cifar10"),
     ],
@@ -517,7 +517,7 @@ def test_fine_tuning_begins_with_the_default_weights(mirror, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     scratch = zoo.finetune("resnet20_cifar10", photos(), pretrained=False, **options)
     assert (scratch.config["initial_weights"], scratch.config["tag"]) == ("random", "")
-    nothing = zoo.finetune("lenet5_modern", "digits", epochs=1, progress=False)
+    nothing = zoo.finetune("lenet5", "digits", pretrained=False, epochs=1, progress=False)
     assert nothing.config["initial_weights"] == "random"
 
 
@@ -527,7 +527,10 @@ def test_fine_tuning_is_never_random_in_silence(tmp_path, cache, monkeypatch):
     data = {"val": photos(8), "classes": list("abcd"), "progress": False}
     for words, call in (
         ("is not here, and ZOO_OFFLINE", lambda: zoo.finetune("resnet18", photos(), **data)),
-        ("nobody publishes any", lambda: zoo.finetune("lenet5", photos(), pretrained=True, **data)),
+        (
+            "nobody publishes any",
+            lambda: zoo.finetune("nin_cifar100", photos(), pretrained=True, **data),
+        ),
     ):
         with pytest.raises(WeightsError, match=words):
             call()

@@ -180,7 +180,8 @@ def test_the_card_says_all_and_its_command_repeats_the_run(tmp_path, digit_folde
     monkeypatch.chdir(tmp_path)
     folder = digit_folder("my photos", {"one": 6, "two": 6})
     changes = {"epochs": 2, "lr": 0.0123, "cpu": True, "input_size": (1, 28, 28), "workers": 0}
-    run = zoo.finetune("lenet5_modern", folder, seed=3, out="a run", progress=False, **changes)
+    changes |= {"out": "a run", "progress": False}
+    run = zoo.finetune("lenet5_modern", folder, pretrained=False, seed=3, **changes)
     split = Classify().open(run.config["data"]["reopen"], seed=3, progress=False)
     assert split.record()["fingerprint"] == run.config["data"]["fingerprint"]
     model = run.load_best(run.model)

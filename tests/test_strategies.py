@@ -26,7 +26,9 @@ FAST = {"progress": False, "check": False, "cpu": True}
 def begun(tmp_path_factory):
     """A network that knows digits a little."""
     out = tmp_path_factory.mktemp("begun") / "run"
-    return zoo.finetune("lenet5_modern", "digits", epochs=2, out=out, report=False, **FAST)
+    return zoo.finetune(
+        "lenet5_modern", "digits", pretrained=False, epochs=2, out=out, report=False, **FAST
+    )
 
 
 def tuned(begun, out, **options):
@@ -241,8 +243,9 @@ def test_which_batch_fits_into_minutes():
 def test_minutes(begun, tmp_path, monkeypatch):
     with pytest.warns(ZooWarning, match=r"batches of 32\): 1 of 30 epochs are more than the"):
         run = zoo.finetune(
-            "lenet5_modern", "digits", minutes=0.0001, out=tmp_path / "run", report=False, **FAST
-        )
+            "lenet5_modern", "digits", pretrained=False, minutes=0.0001, out=tmp_path / "run",
+            report=False, **FAST,
+        )  # fmt: skip
     assert len(run.history) == run.config["recipe"]["epochs"] == 1
     assert run.config["recipe"]["strategy"] == "full", "random weights: nothing to probe"
     found = SimpleNamespace(cross_validated=0.5)
@@ -254,7 +257,7 @@ def test_minutes(begun, tmp_path, monkeypatch):
     assert run.config["recipe"]["strategy"] == "probe"
     with pytest.warns(ZooWarning, match="batches of (143|71|35)"):
         run = zoo.finetune(
-            "lenet5_modern", "digits", minutes=1, epochs=1, batch_size="auto",
+            "lenet5_modern", "digits", pretrained=False, minutes=1, epochs=1, batch_size="auto",
             out=tmp_path / "auto", report=False, **FAST,
         )  # fmt: skip
     assert run.config["recipe"]["batch_size"] in (143, 71, 35)

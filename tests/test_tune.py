@@ -71,7 +71,7 @@ def test_a_search(tmp_path, monkeypatch):
     """On the command line, then in Python: the same seed draws the same values."""
     pytest.importorskip("optuna")
     monkeypatch.chdir(tmp_path)
-    args = ["tune", "lenet5_modern", "--data", "digits", "--cpu", "--epochs", "1"]
+    args = ["tune", "lenet5_modern", "--from-scratch", "--data", "digits", "--cpu", "--epochs", "1"]
     args += ["--optimizer", "momentum", "--range", "lr=1e-4:1e-1", "--trials", "3", "--json"]
     done = CliRunner().invoke(cli, args, catch_exceptions=False)
     found = json.loads(done.stdout)

@@ -12,7 +12,7 @@ from zoo.transfer.training import Training
 
 FEW = 30  # images per class: up to here a head alone is fitted
 MUCH = 300  # from here on everything is trained
-SIMILAR = 0.95  # accuracy of a quick probe: above, there is little to gain
+SIMILAR = 0.98  # accuracy of a quick probe: above, there is little to gain
 QUICK = 20  # images per class that the quick probe looks at
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -62,3 +63,13 @@ def fold_standardisation(layer: nn.Linear, mean: Tensor, std: Tensor) -> None:
     """Make a layer that was fitted on standardised rows take them as they are."""
     layer.weight.div_(std)
     layer.bias.sub_(layer.weight @ mean)
+
+
+def deepest_good(shares: Sequence[float], images: int) -> int:
+    """The last of the accuracies on so many images that is within a standard error of
+    the highest: the rule of Breiman et al., "Classification and Regression Trees"
+    (1984), section 3.4.3, with depth in place of size.
+    """
+    highest = max(shares)
+    error = math.sqrt(highest * (1 - highest) / images)
+    return max(place for place, share in enumerate(shares) if share >= highest - error)

@@ -19,7 +19,7 @@ from zoo.tasks.base import Task
 from zoo.tasks.scores import wilson
 from zoo.training.recipe import Recipe
 from zoo.transfer.features import Features, compute_features
-from zoo.transfer.fitted import FittedHead, accuracy, best_trial, logits_of
+from zoo.transfer.fitted import FittedHead, accuracy, best_trial, deepest_good, logits_of
 from zoo.transfer.head_options import HeadOptions, fit_head_on_features
 from zoo.transfer.probe_module import with_fitted_head
 from zoo.transfer.probe_plot import draw_depth
@@ -112,15 +112,15 @@ class StageProbes(Printable):
 
     @property
     def best(self) -> ProbeResult:
-        """The highest accuracy by cross-validation on the training images (where there
-        was none, on the validation images); ties: the deepest.
+        """The deepest whose accuracy, by cross-validation on the training images (where
+        there was none, on the validation images), is within a standard error of the
+        highest: of few images the highest is often one by chance.
         """
-        return max(
-            reversed(self.results),
-            key=lambda each: (
-                each.accuracy if each.cross_validated is None else each.cross_validated
-            ),
-        )
+        shares = [
+            each.accuracy if each.cross_validated is None else each.cross_validated
+            for each in self.results
+        ]
+        return self.results[deepest_good(shares, self.results[0].train_images)]
 
     def sections(self) -> list[Section]:
         rows = []
