@@ -30,7 +30,7 @@ from zoo.errors import ZooWarning
 from zoo.files import write
 from zoo.tasks.classify import Classify
 from zoo.training.recipe import Recipe
-from zoo.transfer.choose import QUICK, advised
+from zoo.transfer.choose import QUICK
 from zoo.transfer.features import Features
 from zoo.transfer.head_options import HeadOptions
 from zoo.transfer.probe import ProbeResult, StageProbes, fit_probe, split_features
@@ -135,7 +135,7 @@ class Cell:
         return self.trained(strategy, rows, "few" if per_class else "all")
 
     def every_stage(self, train: Features, val: Features) -> Row:
-        """The stage that cross-validation chooses, with what a quick probe says, by
+        """The stage that cross-validation chooses; with what a quick probe says, by
         which `auto` chooses.
         """
         results = [
@@ -145,13 +145,11 @@ class Cell:
         found = dict(zip(train.stages, results, strict=True))
         few = taken(train, rows_of(train, QUICK, 0)).of(PRE_LOGITS)
         quick = fit_probe(few, few, HeadOptions()).cross_validated or 0.0
-        strategy, _ = advised(len(train) / len(train.classes), quick)
         return as_row(best) | {
             "depth": {
                 stage: [each.cross_validated, each.accuracy] for stage, each in found.items()
             },
             "quick_probe": quick,
-            "auto": str(strategy),
         }
 
     def trained(self, strategy: str, rows: list[int], budget: str) -> Row:

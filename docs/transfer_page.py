@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.formatting import markdown
+from zoo.transfer.choose import advised
 
 BEGIN, END = "<!-- tables: written by docs/build.py -->", "<!-- end of tables -->"
 TITLES = {"few": "10", "all": "all"}
@@ -53,12 +54,14 @@ def line(cell: dict[str, Any], size: str, strategies: list[str]) -> list[str]:
         for each in strategies
     ]
     per_class = TITLES[size] if size == "few" else f"all {cell['train'] // cell['classes']}"
-    return [f"`{cell['data']}`", per_class, *shown, taken(rows, means, best)]
+    images = 10 if size == "few" else cell["train"] / cell["classes"]
+    quick = [row["quick_probe"] for row in rows if "quick_probe" in row]
+    chosen = [str(advised(images, share)[0]) for share in quick]
+    return [f"`{cell['data']}`", per_class, *shown, taken(chosen, means, best)]
 
 
-def taken(rows: Rows, means: dict[str, float], best: float) -> str:
+def taken(chosen: list[str], means: dict[str, float], best: float) -> str:
     """What `auto` chooses in these draws, and how far below the best that is."""
-    chosen = [row["auto"] for row in rows if "auto" in row]
     texts = []
     for strategy in dict.fromkeys(chosen):
         count = f" ({chosen.count(strategy)} of {len(chosen)})" if len({*chosen}) > 1 else ""
