@@ -450,8 +450,8 @@ def test_the_command_line(tmp_path):
     assert "protocol: stretched to 32x32, bilinear" in done.stdout
     done = CliRunner().invoke(cli, ["eval", str(run.path), "--data", "digits", "--scales", "a"])
     assert "'a': expected whole numbers such as 256,288" in done.output
-    with pytest.raises(UsageError, match="lenet5 has no weights to evaluate with"):
-        zoo.evaluate("lenet5", "digits")
+    with pytest.raises(UsageError, match="ciresan_mlp2 has no weights to evaluate with"):
+        zoo.evaluate("ciresan_mlp2", "digits")
 
 
 # ----------------------------------------------------------------------------- compared

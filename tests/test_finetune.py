@@ -239,8 +239,8 @@ def test_the_picture_of_predictions(lenet, tmp_path, monkeypatch):
 
 def test_what_predict_cannot_use(lenet, tmp_path):
     (path,) = export_digits(tmp_path, 1)
-    with pytest.raises(UsageError, match="lenet5 has no weights to predict with"):
-        zoo.predict("lenet5", path)
+    with pytest.raises(UsageError, match="ciresan_mlp2 has no weights to predict with"):
+        zoo.predict("ciresan_mlp2", path)
     with pytest.raises(UsageError, match="is no run folder"):
         zoo.predict(tmp_path, path)
     with pytest.raises(UsageError, match="needs the names of its classes"):

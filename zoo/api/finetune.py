@@ -109,7 +109,8 @@ def finetune(
             raise UsageError(f"finetune needs {missing}, or resume=RUN")
         job = Job(
             what, data, chosen, seed, pretrained=pretrained, checkpoint_path=checkpoint_path,
-            layout=layout, recipe_name=found.name, out=Path(out).expanduser() if out is not None else None,
+            layout=layout, recipe_name=found.name,
+            out=Path(out).expanduser() if out is not None else None,
         )  # fmt: skip
     return _train(job, val=val, classes=classes, loss=loss, callback=callback, progress=progress)
 
