@@ -136,7 +136,7 @@ def test_auto(begun, tmp_path, monkeypatch):
     """As the course's table says, by images per class and a quick probe."""
     for accuracy, few, much, expected in (
         (0.99, 30, 300, "probe"),
-        (0.7, 200, 300, "probe-stages"),
+        (0.7, 200, 300, "probe"),
         (0.7, 30, 300, "last:2"),
         (0.7, 30, 100, "full"),
     ):
@@ -146,7 +146,12 @@ def test_auto(begun, tmp_path, monkeypatch):
         monkeypatch.setattr(choose, "MUCH", much)
         with pytest.warns(ZooWarning, match=f"strategy {expected}: 144 images per class"):
             run = zoo.finetune(
-                begun.path, "digits", out=tmp_path / expected, epochs=1, report=False, **FAST
+                begun.path,
+                "digits",
+                out=tmp_path / f"{expected}-{few}",
+                epochs=1,
+                report=False,
+                **FAST,
             )
         assert run.config["recipe"]["strategy"] == expected
     scratch = tuned(begun, tmp_path / "x", strategy="full", epochs=1, report=False)

@@ -1,5 +1,6 @@
-"""The course's advice as a rule: little data, a head on top; different data, heads on
-other stages; much data, fine-tune.
+"""The course's advice as a rule: little data, a head on top; much data, fine-tune.
+Heads on other stages, its advice for very different data, are no better than one on top
+as long as there are few to choose the stage by (docs/transfer.md).
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def advised(per_class: float, accuracy: float) -> tuple[Strategy, str]:
     if accuracy >= SIMILAR:
         return Strategy("probe"), f"strategy probe: {found}, which training would hardly better"
     if per_class <= FEW:
-        return Strategy("probe-stages"), f"strategy probe-stages: {found}: too few to train more"
+        return Strategy("probe"), f"strategy probe: {found}: too few to train more"
     if per_class >= MUCH:
         return Strategy("full"), f"strategy full: {found}: enough to train everything"
     return Strategy("last", 2), f"strategy last:2: {found}: enough to train the last two groups"
