@@ -31,7 +31,7 @@ from zoo.training.recipe import Recipe
 from zoo.transfer.features import Features
 from zoo.transfer.fitted import accuracy
 from zoo.transfer.head_options import HeadOptions
-from zoo.transfer.probe import fit_probe, plain, split_features
+from zoo.transfer.probe import fit_probe, split_features
 from zoo.transfer.stages import PRE_LOGITS, stage_names
 
 NAMES = ("squeezenet1_0", "googlenet", "resnet50_v1_5.pqf31x_in1k")
@@ -73,13 +73,13 @@ def measure(name: str, data: Path) -> None:
     model = zoo.create(name, pretrained=True)
     model.preprocessing = replace(model.preprocessing, crop_pct=1.0).resized(224)
     task = Classify()
-    prepared = plain(model, task.open(data), task, Recipe())
+    split = task.open(data)
     stages = stage_names(model)[-3:]
     found = {}
     for mirrored in (False, True):
         begin = time.perf_counter()
         found[mirrored] = split_features(
-            model, prepared, task, Recipe(), stages, mirrored=mirrored, progress=False
+            model, split, task, Recipe(), stages, mirrored=mirrored, progress=False
         )
         if not mirrored:
             images = sum(map(len, found[False]))
