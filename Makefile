@@ -25,7 +25,7 @@ $(VENV)/.dev: $(VENV)/.run
 	@$(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: $(VENV)/.run  ## compare the classics, train LeNet-5 on real digits, and use it (about a minute)
+demo: $(VENV)/.run  ## compare the classics, train LeNet-5 on real digits, and use it (one or two minutes)
 	@rm -rf $(RUN) $(RUN)-digits $(RUN)-mnist
 	$(BIN)/zoo compare lenet5_modern alexnet vgg16 resnet50 squeezenet1_0
 	$(BIN)/zoo finetune lenet5_modern --data digits --from-scratch --out $(RUN)

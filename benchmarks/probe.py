@@ -43,15 +43,25 @@ GOALS = {  # 100 and 10 photos per class
 DRAWS, EPOCHS = 3, 20
 
 
-def drawn(features: Features, per_class: int, draw: int) -> Features:
-    """The features of that many images of each class."""
+def rows_of(features: Features, per_class: int | None, draw: int) -> list[int]:
+    """The numbers of the photos that are drawn, in the order of the data; None: all."""
+    if per_class is None:
+        return list(range(len(features)))
     generator = torch.Generator().manual_seed(draw)
-    rows = []
+    found = []
     for number in range(len(features.classes)):
         own = (features.y == number).nonzero()[:, 0]
-        rows.append(own[torch.randperm(len(own), generator=generator)[:per_class]])
-    chosen = torch.cat(rows)
-    return replace(features, x=features.x[chosen], y=features.y[chosen])
+        found += own[torch.randperm(len(own), generator=generator)[:per_class]].tolist()
+    return sorted(found)
+
+
+def taken(features: Features, rows: list[int]) -> Features:
+    return replace(features, x=features.x[rows], y=features.y[rows])
+
+
+def drawn(features: Features, per_class: int, draw: int) -> Features:
+    """The features of that many images of each class."""
+    return taken(features, rows_of(features, per_class, draw))
 
 
 def usual_loop(train: Features, val: Features) -> float:

@@ -19,11 +19,11 @@ import sys
 import tempfile
 import time
 import warnings
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from probe import rows_of, taken  # beside this file
 
 import zoo
 from zoo.errors import ZooWarning
@@ -45,22 +45,6 @@ EPOCHS = {"few": 10, "all": 3}
 OUT = Path(__file__).parent.parent / "docs" / "data" / "transfer"
 IMAGES = OUT.parent.parent / "images" / "transfer"
 Row = dict[str, Any]
-
-
-def rows_of(features: Features, per_class: int | None, draw: int) -> list[int]:
-    """The numbers of the photos that are drawn, in the order of the data."""
-    if per_class is None:
-        return list(range(len(features)))
-    generator = torch.Generator().manual_seed(draw)
-    found = []
-    for number in range(len(features.classes)):
-        own = (features.y == number).nonzero()[:, 0]
-        found += own[torch.randperm(len(own), generator=generator)[:per_class]].tolist()
-    return sorted(found)
-
-
-def taken(features: Features, rows: list[int]) -> Features:
-    return replace(features, x=features.x[rows], y=features.y[rows])
 
 
 class Cell:

@@ -161,10 +161,10 @@ def test_auto(begun, tmp_path, monkeypatch):
 
 def test_a_quick_probe_looks_at_few(begun, tmp_path, monkeypatch):
     seen = []
-    real = quick_probe.split_features
+    real = quick_probe.part_features
     monkeypatch.setattr(
-        quick_probe, "split_features", lambda model, split, *a, **k: seen.append(len(split.train))
-        or real(model, split, *a, **k),
+        quick_probe, "part_features", lambda model, prepared, *a, **k: seen.append(
+            len(prepared.train)) or real(model, prepared, *a, **k),
     )  # fmt: skip
     run = tuned(begun, tmp_path / "run", epochs=1, report=False)
     assert seen == [200], "20 of each digit"

@@ -4,7 +4,6 @@ processes.
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from torch import nn
-from two_processes import launched
+from two_processes import free_port, launched
 
 import zoo
 from zoo.errors import UsageError
@@ -247,14 +246,11 @@ def test_two_processes_go_on_to_the_bit(tmp_path):
     ids=["torchrun", "accelerate"],
 )  # fmt: skip
 def test_the_command_behind_a_launcher(launcher, processes, tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
     command = [
         "finetune", "lenet5_modern", "--data", "digits", "--from-scratch", "--epochs", "1",
         "--out", str(tmp_path / "run"), "--json",
     ]  # fmt: skip
-    launcher = [port if each == "PORT" else each for each in launcher]
+    launcher = [free_port() if each == "PORT" else each for each in launcher]
     done = subprocess.run(
         [sys.executable, "-m", *launcher, "-m", "zoo", *command],
         capture_output=True, text=True, timeout=300,

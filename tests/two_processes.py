@@ -25,12 +25,16 @@ NETWORKS = {
 }
 
 
-def launched(*arguments):
-    """Output, errors and exit code of two Python processes that train together."""
+def free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    given = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        return str(free.getsockname()[1])
+
+
+def launched(*arguments):
+    """Output, errors and exit code of two Python processes that train together."""
+    given = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    given["MASTER_PORT"] = free_port()
     given |= {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     processes = [
         subprocess.Popen(

@@ -17,6 +17,7 @@ from zoo.errors import UsageError
 from zoo.formatting import Printable, Section, Table
 from zoo.tasks.base import Task
 from zoo.tasks.scores import wilson
+from zoo.training.metrics import PARTS
 from zoo.training.recipe import Recipe
 from zoo.transfer.features import Features, compute_features
 from zoo.transfer.fitted import FittedHead, accuracy, best_trial, deepest_good, logits_of
@@ -245,34 +246,40 @@ def split_features(
     task: Task,
     recipe: Recipe,
     stages: str | Sequence[str],
-    *,
-    mirrored: bool = False,
-    cache: Path | None = None,
-    progress: bool = True,
+    **options: Any,
 ) -> tuple[Features, Features]:
     """Features of the training and of the validation images, both as evaluation sees
-    them, in the batches and the precision of the recipe.
+    them, in the batches and the precision of the recipe; options of `compute_features`.
     """
     prepared = task.prepare(model, split, plain(recipe)).split
+    given: Any = (task, recipe, stages)
+    train, val = (part_features(model, prepared, part, *given, **options) for part in PARTS)
+    return train, val
+
+
+def part_features(
+    model: nn.Module,
+    prepared: DataSplit,
+    part: str,
+    task: Task,
+    recipe: Recipe,
+    stages: str | Sequence[str],
+    **options: Any,
+) -> Features:
+    """Of one part of prepared data, in its order; options of `compute_features`."""
     batch_size = recipe.batch_size if isinstance(recipe.batch_size, int) else 32
-    found = []
-    for part, title in ((prepared.train, "training"), (prepared.val, "validation")):
-        loaders = task.loaders(replace(prepared, val=part), recipe, batch_size=batch_size, seed=0)
-        found.append(
-            compute_features(
-                model,
-                loaders[1],  # in the order of the data
-                stages,
-                classes=split.classes,
-                mirrored=mirrored,
-                mixed_precision=recipe.mixed_precision or "no",
-                cache=cache,
-                progress=progress,
-                title=f"features of the {title} images",
-                on_device=task.on_device,
-            )
-        )
-    return found[0], found[1]
+    chosen = replace(prepared, val=getattr(prepared, part))
+    _, loader = task.loaders(chosen, recipe, batch_size=batch_size, seed=0)
+    return compute_features(
+        model,
+        loader,
+        stages,
+        classes=prepared.classes,
+        mixed_precision=recipe.mixed_precision or "no",
+        title=f"features of the {PARTS[part]} images",
+        on_device=task.on_device,
+        **options,
+    )
 
 
 def fit_probe(

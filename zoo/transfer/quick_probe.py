@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
 
 from zoo.training.environment import seeded
 from zoo.transfer.head_options import HeadOptions
-from zoo.transfer.probe import ProbeResult, fit_probe, split_features
+from zoo.transfer.probe import ProbeResult, fit_probe, part_features, plain
 from zoo.transfer.stages import PRE_LOGITS
 from zoo.transfer.training import Training
 
@@ -35,13 +36,10 @@ def quick_probe(model: nn.Module, asked: Training, per_class: int) -> ProbeResul
     )
     device = next((each.device for each in model.parameters()), torch.device("cpu"))
     with seeded(asked.seed):  # what is drawn depends on which features are stored
-        features, _ = split_features(
-            model,
-            replace(split, train=held, val=held),
-            type(asked.task)(),  # that of the run is prepared for training
-            asked.recipe,
-            PRE_LOGITS,
-            cache=asked.features,
-            progress=asked.progress,
+        task = type(asked.task)()  # that of the run is prepared for training
+        prepared = task.prepare(model, replace(split, train=held), plain(asked.recipe)).split
+        options: Any = {"cache": asked.features, "progress": asked.progress}
+        features = part_features(
+            model, prepared, "train", task, asked.recipe, PRE_LOGITS, **options
         )
         return fit_probe(features, features, HeadOptions(seed=asked.seed), device)
