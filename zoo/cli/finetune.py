@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from typing import TYPE_CHECKING, Any
 
@@ -88,9 +89,13 @@ def command(
 
 
 def emit_run(run: Run, form: str | None) -> None:
-    """A finished run as JSON, or as the lines that say how it went."""
+    """A finished run as JSON, or as the lines that say how it went; of the processes of
+    a launcher the first one says it.
+    """
     from zoo.cli.console import emit
 
+    if os.environ.get("RANK", "0") != "0":
+        return
     emit(_result(run), form, lambda _: _show(run))
 
 
