@@ -18,6 +18,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)  # RGB in [0, 1]
 IMAGENET_STD = (0.229, 0.224, 0.225)
 CIFAR10_MEAN = (125.3 / 255, 123.0 / 255, 113.9 / 255)
 CIFAR10_STD = (63.0 / 255, 62.1 / 255, 66.7 / 255)
+PAD = -1  # token: stands behind the last one of the shorter sentences of a batch
 SMALL_IMAGE = 64  # pixels: up to here nothing is cut off an image in evaluation
 
 
@@ -226,3 +227,21 @@ class TokenInput(Input):
 
     def __str__(self) -> str:
         return f"{self.length} tokens of {self.vocab_size:,}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Specials:
+    """The numbers that no word has: of the start, of the end and of any unknown word;
+    None where a network has none. START and END may share one: the one is only given,
+    the other only predicted.
+    """
+
+    start: int | None = None
+    end: int
+    unknown: int | None = None
+
+    @property
+    def count(self) -> int:
+        """Numbers before the first word."""
+        given = [each for each in (self.start, self.end, self.unknown) if each is not None]
+        return max(given) + 1

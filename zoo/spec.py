@@ -18,9 +18,11 @@ from zoo.inputs import (
     CIFAR10_STD,
     IMAGENET_MEAN,
     IMAGENET_STD,
+    PAD,
     ImageInput,
     Input,
     Preprocessing,
+    Specials,
     TensorInput,
     TokenInput,
     image_shape,
@@ -207,6 +209,7 @@ class Family:
     variants: Mapping[str, Variant]
     weights: str | Path | None = None
     loss: Callable[..., Any] | None = None
+    specials: Specials | None = None  # of networks that decode
 
     @property
     def doc(self) -> str:
@@ -216,4 +219,13 @@ class Family:
 
 __all__ = ["CIFAR10_MEAN", "CIFAR10_STD", "IMAGENET_MEAN", "IMAGENET_STD", "Backbone", "Claims"]
 __all__ += ["Family", "ImageInput", "Input", "Origin", "Paper", "Preprocessing", "PrintedFigure"]
-__all__ += ["UNEXPLAINED", "Result", "TensorInput", "TokenInput", "Variant", "image_shape"]
+__all__ += [
+    "PAD",
+    "UNEXPLAINED",
+    "Result",
+    "Specials",
+    "TensorInput",
+    "TokenInput",
+    "Variant",
+    "image_shape",
+]

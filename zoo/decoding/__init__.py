@@ -1,0 +1,1 @@
+"""From a network that says one token after the other to whole sentences."""
