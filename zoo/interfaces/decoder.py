@@ -19,7 +19,9 @@ class Decoder(Network):
 
     `start(memory)` gives the logits (N, V) of the first token, `step(tokens, state)`
     those of the token behind `tokens` (N,). A state is a NamedTuple of tensors (N, …);
-    `state.attention` are the weights of a step, where there are such.
+    `state.attention` are the weights of a step, where there are such. A step changes no
+    part in place; one that it hands on as it was, the same tensor from `start` on, is
+    the memory, which beams of one row share.
     """
 
     def encode(self, *inputs: Tensor) -> Any:
@@ -33,7 +35,9 @@ class Decoder(Network):
         raise NotImplementedError
 
     def select(self, state: Any, rows: Tensor) -> Any:
-        """The state of these rows (M,), which may occur more than once."""
+        """The state of these rows (M,), which may occur more than once; None, where a
+        part is not wanted, stays None.
+        """
         return type(state)(*(part if part is None else part[rows] for part in state))
 
     def decode(self, memory: Any, tokens: Tensor) -> Tensor:
