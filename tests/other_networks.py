@@ -173,5 +173,5 @@ class Judging(Classify):
 
     name = "judging"
 
-    def model_args(self, split):
+    def model_args(self, split, family=None):
         return {"outputs": len(split.classes)}

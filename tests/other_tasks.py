@@ -125,7 +125,7 @@ class LanguageTask(Task):
             val=Text(tokens[cut:], vocabulary),
         )
 
-    def model_args(self, split):
+    def model_args(self, split, family=None):
         return {"vocab_size": len(split.train.vocabulary)}
 
     def loaders(self, split, recipe, *, batch_size, seed, rank=0, world=1):

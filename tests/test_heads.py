@@ -10,10 +10,10 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import zoo
+from zoo.data import stored
 from zoo.errors import DataError, InputError, UsageError, ZooWarning
 from zoo.tasks.classify import Classify
 from zoo.training.recipe import Recipe
-from zoo.transfer import feature_cache
 from zoo.transfer import features as features_file
 from zoo.transfer.features import compute_features
 from zoo.transfer.fitted import accuracy, deepest_good, logits_of
@@ -281,11 +281,11 @@ def test_old_features_make_room(lenet, tmp_path, monkeypatch):
         assert len(list(tmp_path.iterdir())) == number + 1
     largest = max(path.stat().st_size for path in tmp_path.iterdir())
     compute_features(lenet, loader, "c1", cache=tmp_path)  # used now
-    monkeypatch.setattr(feature_cache, "MOST_BYTES", 3 * largest)
+    monkeypatch.setattr(stored, "MOST_BYTES", 3 * largest)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     compute_features(lenet, loader, "input", cache=tmp_path)  # larger than all of them
     assert len(list(tmp_path.iterdir())) < 4
-    monkeypatch.setattr(feature_cache, "MOST_BYTES", 0)
+    monkeypatch.setattr(stored, "MOST_BYTES", 0)
     compute_features(lenet, loader, ("input", "c3"), mirrored=True, cache=tmp_path)
     (newest,) = tmp_path.iterdir()
     assert newest not in before, "what was written last stays, whatever its size"

@@ -220,7 +220,8 @@ def test_a_network_inside_another(tmp_path):
     torch.manual_seed(4)
     assert torch.equal(zoo.create("judge").encoder.model.features.c3.conv.weight, first)
     result = zoo.finetune("judge", "digits", epochs=1, augment="none", progress=False, cpu=True)
-    assert result.config["model_args"] == {"outputs": 10}
+    expected = {"encoder": "lenet5_modern.zoo_mnist", "outputs": 10}
+    assert result.config["model_args"] == expected, "its encoder has published weights"
     again = zoo.create(result.path).eval()
     assert again.head.out_features == 10
     x = torch.randn(2, 1, 28, 28)

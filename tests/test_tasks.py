@@ -275,7 +275,9 @@ def test_tasks_by_name(monkeypatch):
     assert tasks.find_task("classify") is Classify
     assert tasks.task_of("language") is LanguageTask
     assert tasks.find_task("segment") is None
-    with pytest.raises(UsageError, match="there is no task 'segment': there are classify, langu"):
+    with pytest.raises(
+        UsageError, match="there is no task 'segment': there are classify, caption, langu"
+    ):
         tasks.task_of("segment")
     with pytest.raises(UsageError, match="did you mean classify"):
         tasks.task_of("clasify")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from zoo.api.caption import caption as caption
     from zoo.api.check import check as check
     from zoo.api.check import check_gradients as check_gradients
     from zoo.api.compare import compare as compare
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from zoo.tasks import register_task as register_task
 
 _PUBLIC = {
+    "caption": "zoo.api.caption",
     "check": "zoo.api.check",
     "check_gradients": "zoo.api.check",
     "compare": "zoo.api.compare",

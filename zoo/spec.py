@@ -209,7 +209,6 @@ class Family:
     variants: Mapping[str, Variant]
     weights: str | Path | None = None
     loss: Callable[..., Any] | None = None
-    specials: Specials | None = None  # of networks that decode
 
     @property
     def doc(self) -> str:

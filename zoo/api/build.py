@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from types import MappingProxyType
@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.api.source import Source, resolve
 from zoo.errors import UsageError, ZooWarning, nearest
-from zoo.spec import Backbone, Family
+from zoo.files import load_state
+from zoo.spec import Backbone, Family, Preprocessing
 from zoo.weights.loaded import Loaded, differs_in_channels, fitting
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
+
+    from zoo.interfaces.features import Encoder
 
 PEERS_ARGUMENTS = {  # of torchvision and Keras, whose meaning has another name here
     "weights": "in torchvision: pretrained=True takes the network's own weights, "
@@ -56,6 +59,7 @@ def construct(
         with place:
             model = source.family.build(**args)
     model.origin = replace(source.origin, model_args=given)  # type: ignore[assignment]
+    of_backbone: Preprocessing | None = next((each.preprocessing for each in built.values()), None)
     if source.variant.image and getattr(model, "image", None) is None:  # not its own attribute
         model.image = source.variant.image  # type: ignore[assignment]
         channels = args.get("in_chans", 0)
@@ -63,6 +67,8 @@ def construct(
         if recorded and channels:
             recorded = recorded.with_channels(channels)
         own = source.variant.image.preprocessing(channels)
+        if of_backbone and not recorded:  # the whole image, at the size of the row
+            own = replace(of_backbone, input_size=own.input_size, crop_pct=1.0)
         model.preprocessing = recorded or own  # type: ignore[assignment]
     return model
 
@@ -104,8 +110,6 @@ def filled(
     """A network of `unfilled` with the numbers of a state dict, on `device`."""
     import torch
 
-    from zoo.files import load_state
-
     load_state(model, state, where)
     return model.to(device or torch.get_default_device())
 
@@ -136,6 +140,9 @@ def build(
             model = filled(model, source.read_weights(), str(source.weights), device)
         elif callable(draw := getattr(model, "init_weights", None)):
             draw()
+            for argument, inner in source.backbones.items():
+                part = getattr(model, argument)
+                load_state(part, _of_backbone(inner, part.state_dict()), inner.name)
     if global_pool is not None:
         set_global_pool(model, global_pool, source.name)
     return model
@@ -155,6 +162,11 @@ def load_published(
     own = model.state_dict()
     state = source.read_weights()
     state = {key: state[key] for key in state if key in own or not key.startswith("aux.")}
+    for argument, inner in source.backbones.items():
+        keys = {
+            key.removeprefix(f"{argument}."): key for key in own if key.startswith(f"{argument}.")
+        }
+        state |= {keys[key]: value for key, value in _of_backbone(inner, keys).items()}
     on_image = convolutions_on_image(source, own, state, args)
     fit, loaded = fitting(own, state, source.name, on_image)
     if "in_chans" in args and not on_image and any(key in state for key in loaded.new):
@@ -259,7 +271,7 @@ def structure(source: Source, **model_args: Any) -> nn.Module:
     return copy_on_meta(source.module)
 
 
-def _backbone(given: Any, own: Backbone) -> nn.Module:
+def _backbone(given: Any, own: Backbone) -> Encoder:
     """Another network as a part of one: the row's, or that of a name, `name:output`."""
     from zoo.interfaces.classifier import Classifier
     from zoo.interfaces.features import Encoder
@@ -273,6 +285,12 @@ def _backbone(given: Any, own: Backbone) -> nn.Module:
     if not isinstance(model, Classifier):
         raise UsageError(f"{name} is no image classifier: it cannot be a backbone")
     return Encoder(model, output)
+
+
+def _of_backbone(source: Source, keys: Iterable[str]) -> dict[str, Tensor]:
+    """Of its numbers those that a part of it (`zoo.interfaces.features.Part`) has."""
+    state = source.read_weights()
+    return {key: state[key.removeprefix("model.")] for key in keys}
 
 
 def takes(source: Source, argument: str) -> bool:

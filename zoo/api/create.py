@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from zoo.api.checkpoint import (
     with_own_keys,
     without_input_norm,
 )
-from zoo.api.pretrained import published
+from zoo.api.pretrained import published, with_backbones
 from zoo.api.source import Source, layout_of, resolve
 from zoo.errors import UsageError, WeightsError, warn
 from zoo.weights.loaded import Loaded, fitting
@@ -48,6 +49,7 @@ def create(
     out_indices: int | Sequence[int] | None = None,
     global_pool: str | None = None,
     device: torch.device | str | None = None,
+    pretrained_backbones: bool = False,
     **model_args: Any,
 ) -> nn.Module:
     """Build a network by name, or with the numbers of a run folder or a weights file of
@@ -62,6 +64,9 @@ def create(
     gets a new head, and another `in_chans` adapts the convolutions on the image: all
     that differs is said. A safetensors file is mapped: it is never changed,
     and must not be overwritten in place while the network is in use.
+
+    `pretrained_backbones=True` loads the published weights of the networks inside one
+    (a captioner's encoder) alone.
 
     `features_only` gives the list of feature maps after the stages `out_indices`
     instead of logits. `global_pool` "" with `num_classes` 0 gives the map (N, C, H, W)
@@ -78,6 +83,8 @@ def create(
         raise UsageError("pretrained=True and checkpoint_path are two sets of weights: give one")
     if pretrained or (pretrained is None and source.record and not path):
         source = published(source)
+    if pretrained_backbones and not source.published:
+        source = _with_backbones(source, model_args)
     if path:
         model, loaded = load_file(source, path, layout, device, model_args)
     elif source.published:
@@ -100,6 +107,17 @@ def create(
     if global_pool is not None:
         set_global_pool(model, global_pool, source.name)
     return model
+
+
+def _with_backbones(source: Source, model_args: dict[str, Any]) -> Source:
+    """With the weights of the networks that `model_args` or the row names, whose names
+    then are in the source.
+    """
+    if source.variant is None or not source.variant.backbones or source.origin is None:
+        raise UsageError(f"{source.name} has no backbones: leave out pretrained_backbones")
+    named = {key: model_args.pop(key) for key in source.variant.backbones if key in model_args}
+    origin = replace(source.origin, model_args={**source.origin.model_args, **named})
+    return with_backbones(replace(source, origin=origin))
 
 
 def model_entrypoint(name: str) -> Callable[..., nn.Module]:

@@ -73,6 +73,7 @@ def evaluate(
     """
     from zoo.tasks import task_of
     from zoo.tasks.base import EvaluationOptions, Tested
+    from zoo.weights.cache import cache_folder
 
     sources = list(map(resolve, what if isinstance(what, (list, tuple)) else [what]))
     if not sources:
@@ -85,6 +86,7 @@ def evaluate(
     if len(tasks) > 1:
         raise UsageError(f"networks of the tasks {' and '.join(tasks)} have no common average")
     task = task_of(tasks[0])()
+    task.cache = cache_folder() / "features"
     given = own_data(sources, task, progress) if data is None else data
     options = EvaluationOptions(
         crops=crops,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from zoo.api.build import build
 from zoo.api.checkpoint import from_file
 from zoo.api.job import Job, initial_weights, resumed
-from zoo.api.pretrained import published
+from zoo.api.pretrained import published, with_backbones
 from zoo.api.records import default_tag
 from zoo.api.source import Source, resolve
 from zoo.errors import InputError, UsageError, WeightsError
@@ -109,7 +109,7 @@ def finetune(
             raise UsageError(f"finetune needs {missing}, or resume=RUN")
         job = Job(
             what, data, chosen, seed, pretrained=pretrained, checkpoint_path=checkpoint_path,
-            layout=layout, recipe_name=found.name,
+            layout=layout, recipe_name=found.name, model_args=found.model_args,
             out=Path(out).expanduser() if out is not None else None,
         )  # fmt: skip
     return _train(job, val=val, classes=classes, loss=loss, callback=callback, progress=progress)
@@ -139,6 +139,7 @@ def _train(
     from zoo.weights.cache import cache_folder
 
     task = task_of(source.task)()
+    task.cache = cache_folder() / "features"
     split = task.open(
         job.data,
         val=val,
@@ -156,9 +157,14 @@ def _train(
             task.check(split)
     if fetched:
         source = published(source, progress)
+    elif source.origin and source.module is None and not source.weights and not checkpoint:
+        args = {**source.origin.model_args, **job.model_args}
+        source = replace(source, origin=replace(source.origin, model_args=args))
+        if not (job.resumed and job.resumed.state):
+            source = with_backbones(source, progress=progress)
     with seeded(job.seed), accelerator_for(job.recipe) as accelerator:
         model = source.module
-        model_args = task.model_args(split) if model is None else {}
+        model_args = task.model_args(split, source.family) if model is None else {}
         if job.recipe.aux:
             model_args["aux"] = True
         if model is None and checkpoint:
@@ -189,7 +195,7 @@ def _train(
             resumed=job.resumed,
             callback=callback,
             progress=progress,
-            features=cache_folder() / "features",
+            features=task.cache,
         )
         return train_network(model, asked)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ class Job:
     checkpoint_path: str | os.PathLike[str] | None = None
     layout: str = ""
     recipe_name: str = ""  # "" of a Recipe that was given
+    model_args: Mapping[str, Any] = field(default_factory=dict)  # of a network that is built
     out: Path | None = None
     resumed: Resumed | None = None
 

@@ -8,7 +8,7 @@ that holds, it is mapped as it lies there: without network, lock, hashing or con
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from hashlib import sha256
@@ -19,7 +19,7 @@ from zoo.api.better import say_better
 from zoo.api.build import construct, takes
 from zoo.api.checkpoint import with_own_keys
 from zoo.api.records import default_tag, nearest_published
-from zoo.api.source import Source, layouts_of, with_tag
+from zoo.api.source import Source, layouts_of, resolve, with_tag
 from zoo.errors import UsageError, WeightsError, warn
 from zoo.files import load_state, read_about, write_state
 from zoo.formatting import as_arguments
@@ -82,12 +82,34 @@ def published(source: Source, progress: bool = True) -> Source:
     urls = [url for each in record.sources for url in each.remote.urls if each.remote.file == file]
     known = {"url": next(iter(urls), None), "license": record.licence, "file": file}
     return replace(
-        tagged,
+        with_backbones(tagged, record.backbones, progress),
         origin=replace(tagged.origin, published=known),
         weights=path,
         convert=convert_it,
         recorded=recorded,
     )
+
+
+def with_backbones(
+    source: Source, arguments: Iterable[str] | None = None, progress: bool = True
+) -> Source:
+    """The network with the published weights of those inside it (all, or those of some
+    `arguments`): of the tag that is named, else their default ones, whose tag is then
+    named. Raises WeightsError where there are none, or they cannot be had.
+    """
+    if source.variant is None or source.origin is None:
+        return source
+    found: dict[str, Source] = {}
+    named: dict[str, str] = {}
+    for argument, own in source.variant.backbones.items():
+        if arguments is not None and argument not in arguments:
+            continue
+        name, colon, output = str(source.model_args.get(argument) or own.name).partition(":")
+        inner = published(resolve(name), progress)
+        found[argument] = inner
+        named[argument] = f"{inner.name}{colon}{output}"
+    origin = replace(source.origin, model_args={**source.origin.model_args, **named})
+    return replace(source, origin=origin, backbones=found)
 
 
 def with_default_tag(source: Source) -> Source:
@@ -149,7 +171,10 @@ def converted(source: Source, progress: bool = True, anew: bool = False) -> Path
             target.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise WeightsError(f"{target.parent} cannot be made: {error.strerror}") from error
-        write_state(target, state, about(source, each, original, preprocessing))
+        facts = about(source, each, original, preprocessing)
+        if words := (read_about(path) or {}).get("classes"):
+            facts["classes"] = words
+        write_state(target, state, facts)
         size = target.stat().st_size
         made = RemoteFile(file=target.name, urls=())
         note_receipt(made, folder, measured(target)["sha256"], size, url="")

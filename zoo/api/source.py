@@ -8,7 +8,7 @@ import os
 import reprlib
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +54,7 @@ class Source:
     num_classes: int = 0
     recorded: Preprocessing | None = None  # of a run or of weights
     probe: Mapping[str, Any] | None = None  # of a head on several stages: what rebuilds it
+    backbones: Mapping[str, Source] = field(default_factory=dict)  # by argument, with their numbers
     part: bool = False  # the module is a part of the network, as features_only gives
 
     @property

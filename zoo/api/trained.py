@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 from zoo.api.build import build
 from zoo.api.create import create
+from zoo.api.pretrained import in_cache
 from zoo.api.records import weight_records
 from zoo.api.source import Source, resolve
 from zoo.data.classes import Classes, classes_from
 from zoo.errors import UsageError
+from zoo.files import read_about
 
 if TYPE_CHECKING:
     from torch import nn
@@ -87,8 +89,11 @@ def published_classes(source: Source) -> Classes | None:
         return None
     tagged = f"{source.origin.architecture}.{source.origin.tag}"
     record = weight_records(source.origin.architecture, source.family).get(tagged)
-    if not record or not record.classes:
+    classes = record.classes if record else ""
+    if record and not classes and (found := in_cache(resolve(tagged))):  # a vocabulary
+        classes = tuple((read_about(found) or {}).get("classes") or ())
+    if not classes:
         return None
-    known = classes_from(record.classes)
+    known = classes_from(classes)
     outputs = getattr(source.module, "num_classes", None)
     return known if outputs in (None, len(known)) else None

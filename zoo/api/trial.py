@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.api.build import build
 from zoo.api.job import initial_weights
-from zoo.api.pretrained import published
+from zoo.api.pretrained import published, with_backbones
 from zoo.api.records import default_tag
 from zoo.api.source import Source, resolve
 from zoo.errors import UsageError
@@ -104,6 +104,7 @@ def _opened(
     from zoo.weights.cache import cache_folder
 
     task = task_of(source.task)()
+    task.cache = cache_folder() / "features"
     split = task.open(
         data,
         val=val,
@@ -117,10 +118,14 @@ def _opened(
         task.check(split)
     if source.module is None and not source.weights and source.origin:
         known = source.record or default_tag(source.origin.architecture, source.family)
-        if known if pretrained is None else pretrained:
-            source = published(source)
+        wanted = known if pretrained is None else pretrained
+        source = published(source) if wanted else with_backbones(source)
     own = source.module
-    model = build(source, **task.model_args(split)) if own is None else copy_of_numbers(own)
+    model = (
+        build(source, **task.model_args(split, source.family))
+        if own is None
+        else copy_of_numbers(own)
+    )
     prepared = task.prepare(model, split, recipe)
     size = recipe.batch_size if isinstance(recipe.batch_size, int) else DEFAULT_BATCH
     train, evaluation = task.loaders(prepared.split, recipe, batch_size=size, seed=seed)
@@ -134,7 +139,7 @@ def _opened(
         seed=seed,
         loss=loss,
         progress=False,
-        features=cache_folder() / "features",
+        features=task.cache,
     )
     model, names, fitted = with_head(model, asked, evaluation)
     if last := asked.strategy.last:

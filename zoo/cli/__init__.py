@@ -34,12 +34,12 @@ VERBS = {
     "finetune": "train a network on your images, with a new head",
     "eval": "accuracy of a trained network on labelled images",
     "predict": "classify image files with a trained network",
+    "caption": "say what is in images, by a trained captioner",
     "weights": "published weights: which there are, and the cache",
 }
 
 
 LATER = {  # verbs that are planned: what serves now
-    "caption": "there are no captioners yet",
     "sample": "there are no language models yet",
     "similar": "zoo.create(WHAT, num_classes=0) gives the features of an image",
     "export": "zoo.export_state_dict(WHAT, layout=…) gives the weights in Python",

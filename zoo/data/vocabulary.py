@@ -22,6 +22,17 @@ def tokenize(caption: str) -> list[str]:
     return WORD.findall(caption.lower())
 
 
+def frequent_words(sentences: Iterable[Sequence[str]], min_count: int) -> tuple[str, ...]:
+    """Those that occur at least so often, the most frequent first, as frequent ones in
+    the order of the alphabet. Raises DataError when there is none.
+    """
+    counts = Counter(word for sentence in sentences for word in sentence)
+    known = [word for word, count in counts.items() if count >= min_count]
+    if not known:
+        raise DataError(f"no word occurs {min_count} times: lower min_count")
+    return tuple(sorted(known, key=lambda word: (-counts[word], word)))
+
+
 @dataclass(frozen=True)
 class Vocabulary:
     """`words` have the numbers from `specials.count` on."""
@@ -33,15 +44,8 @@ class Vocabulary:
     def of(
         cls, sentences: Iterable[Sequence[str]], min_count: int, specials: Specials
     ) -> Vocabulary:
-        """The words that occur at least so often, the most frequent first, those that
-        are as frequent in the order of the alphabet. Raises DataError when there is
-        none.
-        """
-        counts = Counter(word for sentence in sentences for word in sentence)
-        known = [word for word, count in counts.items() if count >= min_count]
-        if not known:
-            raise DataError(f"no word occurs {min_count} times: lower min_count")
-        return cls(tuple(sorted(known, key=lambda word: (-counts[word], word))), specials)
+        """The words that `frequent_words` finds."""
+        return cls(frequent_words(sentences, min_count), specials)
 
     def __len__(self) -> int:
         """All numbers, the special ones included."""

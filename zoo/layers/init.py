@@ -53,6 +53,19 @@ def uniform_(tensor: Tensor | None, bound: float) -> None:
         nn.init.uniform_(tensor, -bound, bound)
 
 
+def orthogonal_(tensor: Tensor) -> None:
+    """A random matrix whose rows or columns are orthonormal: Saxe et al. 2014
+    (arXiv:1312.6120).
+    """
+    if tensor.is_meta:
+        return
+    # A mode such as SkipInit: orthogonal_, unlike torch's others, does not ask it.
+    if has_torch_function_unary(tensor):
+        handle_torch_function(orthogonal_, (tensor,), tensor)
+    else:
+        nn.init.orthogonal_(tensor)
+
+
 def constant_(tensor: Tensor | None, value: float) -> None:
     if tensor is not None and not tensor.is_meta:
         nn.init.constant_(tensor, value)

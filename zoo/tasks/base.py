@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from zoo.data.classes import Classes
 from zoo.data.datasets import DataSplit
 from zoo.errors import InputError, UsageError
-from zoo.spec import Preprocessing
+from zoo.spec import Family, Preprocessing
 from zoo.training.metrics import ChartMetric, Mean
 from zoo.training.step import Loss, Step
 
@@ -71,6 +71,7 @@ class Task:
     chart_metrics: ClassVar[tuple[ChartMetric, ...]] = (ChartMetric("loss"),)
     divisible: ClassVar[bool] = True  # a batch may be computed in parts, their gradients added up
     predicts: ClassVar[str] = ""  # what `predict` takes, e.g. "image files"; "": it makes none
+    cache: Path | None = None  # the folder for what a frozen part of a network gives
 
     # ------------------------------------------------------------------------- the data
 
@@ -91,9 +92,10 @@ class Task:
         """
         raise UsageError(f"the task {self.name} opens no data")
 
-    def model_args(self, split: DataSplit) -> dict[str, Any]:
+    def model_args(self, split: DataSplit, family: Family | None = None) -> dict[str, Any]:
         """The constructor's arguments that these data ask for (`vocab_size`), known
-        before a network is built by name. Raises UsageError when the data do not say.
+        before a network of the family is built by name. Raises UsageError when the data
+        do not say.
         """
         return {}
 

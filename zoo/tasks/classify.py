@@ -25,11 +25,12 @@ from zoo.data.order import Order, OrderedLoader
 from zoo.data.pixels import PixelBatch, PixelDataset
 from zoo.data.transforms import preprocessing_of
 from zoo.errors import DataError, UsageError, warn
-from zoo.spec import Preprocessing
+from zoo.spec import Family, Preprocessing
 from zoo.tasks.base import EvaluationOptions, Prepared, Task, Tested
-from zoo.tasks.classify_files import Files, classify_files
+from zoo.tasks.classify_files import classify_files
 from zoo.tasks.evaluation import evaluate_networks
 from zoo.tasks.fit_images import fit_preprocessing
+from zoo.tasks.image_files import Files
 from zoo.tasks.predictions import Predictions
 from zoo.tasks.run_report import RunReport, report_run
 from zoo.tasks.scores import Evaluation, Evaluations
@@ -85,7 +86,7 @@ class Classify(Task):
             progress=progress,
         )
 
-    def model_args(self, split: DataSplit) -> dict[str, Any]:
+    def model_args(self, split: DataSplit, family: Family | None = None) -> dict[str, Any]:
         """None: a network by name keeps its own classes until its head is fitted, which
         may be of another kind than its paper's.
         """

@@ -10,7 +10,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, SequentialSampler, Subset, TensorDataset
 
@@ -18,10 +17,10 @@ from zoo.data.datasets import ImageDataset
 from zoo.data.image import EvalTransform
 from zoo.data.order import PlacedDataset
 from zoo.data.pixels import PixelBatches, PixelDataset
+from zoo.data.stored import digest, image_facts, model_digest, prune, tensor_bytes
 from zoo.errors import WeightsError, warn
 from zoo.files import read_state, write_state
 
-MOST_BYTES = 4 * 2**30  # of all stored features; those that were used longest ago go first
 ROWS = 3  # of stored features that are computed again, to see that they still hold
 
 
@@ -52,21 +51,7 @@ class FeatureCache:
         """Raises ZooError when the file cannot be written."""
         self.folder.mkdir(parents=True, exist_ok=True)
         write_state(self._path(stage), {"x": x, "y": y})
-        self._prune(self._path(stage))
-
-    def _prune(self, newest: Path) -> None:
-        """Remove what was used longest ago, beyond MOST_BYTES; not the newest file."""
-        files = []
-        for path in self.folder.glob("*.safetensors"):
-            with suppress(FileNotFoundError):  # removed by another process
-                files.append((path.stat(), path))
-        total = sum(facts.st_size for facts, _ in files)
-        for facts, path in sorted(files, key=lambda each: each[0].st_mtime_ns):
-            if total <= MOST_BYTES:
-                break
-            if path != newest:
-                path.unlink(missing_ok=True)
-                total -= facts.st_size
+        prune(self._path(stage))
 
     def _path(self, stage: str) -> Path:
         name = sha256(json.dumps([self.key, stage]).encode()).hexdigest()[:24]
@@ -87,25 +72,12 @@ def cache_for(
     data = _data_digest(loader.dataset)
     if data is None:
         return None
-    return FeatureCache(folder, _digest(_model_digest(model), data, dict(about)))
+    return FeatureCache(folder, digest(model_digest(model), data, dict(about)))
 
 
 def spread_rows(count: int) -> list[int]:
     """A few of `count` rows: the first, the last and those between."""
     return sorted({round(place * (count - 1) / (ROWS - 1)) for place in range(ROWS)})
-
-
-def _digest(*parts: Any) -> str:
-    return sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _model_digest(model: nn.Module) -> str:
-    """Of all numbers, and of the layers as they print."""
-    running = sha256(f"{model!r} {getattr(model, 'origin', None)}".encode())
-    for name, tensor in model.state_dict().items():
-        running.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        running.update(_bytes(tensor))
-    return running.hexdigest()
 
 
 def _data_digest(data: Any) -> str | None:
@@ -114,26 +86,15 @@ def _data_digest(data: Any) -> str | None:
     """
     if isinstance(data, Subset):
         inner = _data_digest(data.dataset)
-        return inner and _digest(inner, [int(index) for index in data.indices])
+        return inner and digest(inner, [int(index) for index in data.indices])
     if isinstance(data, (PlacedDataset, PixelBatches)):
         return _data_digest(data.dataset)
     if isinstance(data, PixelDataset) and data.transform and not data.transform.draws:
-        pixels = sha256(_bytes(data.data)).hexdigest()
-        return _digest(data.transform.preprocessing.to_dict(), pixels, data.targets)
+        pixels = sha256(tensor_bytes(data.data)).hexdigest()
+        return digest(data.transform.preprocessing.to_dict(), pixels, data.targets)
     if type(data) is TensorDataset:
-        return _digest(*(sha256(_bytes(tensor)).hexdigest() for tensor in data.tensors))
+        return digest(*(sha256(tensor_bytes(tensor)).hexdigest() for tensor in data.tensors))
     if type(data) is ImageDataset and isinstance(data.transform, EvalTransform):
-        images = [_image_facts(image) for image in data.images]
-        return _digest(data.transform.preprocessing.to_dict(), images, list(data.targets))
+        images = [image_facts(image) for image in data.images]
+        return digest(data.transform.preprocessing.to_dict(), images, list(data.targets))
     return None
-
-
-def _image_facts(image: Any) -> Any:
-    if isinstance(image, Path):
-        facts = image.stat()
-        return [str(image.resolve()), facts.st_size, facts.st_mtime_ns]
-    return [image.mode, image.size, sha256(image.tobytes()).hexdigest()]
-
-
-def _bytes(tensor: Tensor) -> Any:
-    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data

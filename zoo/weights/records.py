@@ -56,10 +56,12 @@ class WeightsRecord:
     `checked`: one of `CHECKED`. `classes`: the data set whose classes the outputs are
     (`imagenet`, `cifar10`), or their names. `preprocessing` is None where it is not
     known. `model_args` are arguments of the constructor that these weights need.
-    `part`: the only child of the network that they hold. `stored`: the type of number
-    in the files, where it is not float32. `test_input`: the size and crop of the
-    metrics, where they are other ones than the preprocessing's. `input_norm`: the files
-    hold a batch norm on the image, which conversion puts into the preprocessing.
+    `part`: the only child of the network that they hold; `backbones`: the networks
+    inside it that they do not hold, whose arguments in `model_args` name other weights.
+    `stored`: the type of number in the files, where it is not float32. `test_input`:
+    the size and crop of the metrics, where they are other ones than the
+    preprocessing's. `input_norm`: the files hold a batch norm on the image, which
+    conversion puts into the preprocessing.
     """
 
     sources: tuple[WeightsSource, ...]
@@ -70,6 +72,7 @@ class WeightsRecord:
     model_args: Mapping[str, Any] = field(default_factory=dict)
     metrics: tuple[Metric, ...] = ()
     part: str = ""
+    backbones: tuple[str, ...] = ()
     stored: str = ""
     test_input: Mapping[str, Any] = field(default_factory=dict)
     recipe: str = ""
@@ -87,10 +90,11 @@ class WeightsRecord:
 
     def may_lack(self, key: str) -> bool:
         """Whether the weights may have no tensor of this name: one of an auxiliary
-        head, or outside the part that they are of.
+        head or of a backbone, or outside the part that they are of.
         """
         outside = bool(self.part) and not key.startswith(f"{self.part}.")
-        return outside or key.startswith("aux.")
+        others = tuple(f"{each}." for each in ("aux", *self.backbones))
+        return outside or key.startswith(others)
 
     def describe(self) -> str:
         """Licence and how far the weights were tried, as a line."""
@@ -118,8 +122,9 @@ def read_record(name: str, entry: Mapping[str, Any], beside: Path | None = None)
     elif entry.get("input_norm"):
         raise WeightsError(f"{where}: input_norm without the preprocessing that it belongs to")
     given["metrics"] = tuple(_read_metric(where, each) for each in entry.get("metrics", ()))
-    if isinstance(given.get("classes"), list):
-        given["classes"] = tuple(given["classes"])
+    for key in ("classes", "backbones"):
+        if isinstance(given.get(key), list):
+            given[key] = tuple(given[key])
     return WeightsRecord(**given)
 
 
