@@ -107,7 +107,7 @@ def layers(profile: Profile) -> str:
         [
             "the whole network",
             whole.kind,
-            figure(whole.output[1:]),
+            figure(first(whole.output)),
             figure(whole.params),
             figure(whole.macs),
         ]
@@ -122,10 +122,11 @@ def listed(profile: Profile, level: int) -> list[list[str]]:
     lines: list[tuple[list[str], list[str]]] = []
     size = math.prod(profile.inputs[0][1:])
     for row in parts(profile, level):
-        if row.params or math.prod(row.output[1:]) != size:
+        shape = first(row.output)
+        if row.params or math.prod(shape) != size:
             cells = [
                 contents(profile, row),
-                figure(row.output[1:]),
+                figure(shape),
                 figure(row.params),
                 figure(row.macs),
             ]
@@ -133,7 +134,7 @@ def listed(profile: Profile, level: int) -> list[list[str]]:
                 lines[-1][0].append(row.path)
             else:
                 lines.append(([row.path], cells))
-        size = math.prod(row.output[1:])
+        size = math.prod(shape)
     rows = []
     for paths, (kind, *figures) in lines:
         if len(paths) > 1:
@@ -141,6 +142,11 @@ def listed(profile: Profile, level: int) -> list[list[str]]:
         else:
             rows.append([f"`{paths[0]}`", kind, *figures])
     return rows
+
+
+def first(shape: tuple[Any, ...]) -> tuple[int, ...]:
+    """The shape of an output, of several the first, without the batch."""
+    return first(shape[0]) if shape and isinstance(shape[0], tuple) else shape[1:]
 
 
 def parts(profile: Profile, level: int) -> list[Row]:
@@ -236,6 +242,8 @@ def pictures(family: str, text: dict[str, Any]) -> dict[str, tuple[str, str]]:
     """The pictures of a family by the name of their file, each with what it shows: a
     whole network, and the block that shows best what was new, where there is one.
     """
+    if not text.get("picture", True):  # of what runs again and again for each word
+        return {}
     name, path = text["block"]
     model: Any = zoo.create(name, device="meta").eval()
     example = zoo.info(name).variant.example_inputs(device="meta")

@@ -75,7 +75,7 @@ def completed(words, cwd):
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        ("zoo c", ["plain,compare", "plain,check"]),
+        ("zoo c", ["plain,compare", "plain,check", "plain,caption"]),
         ("zoo lst ", None),
         ("zoo info vgg16_", ["plain,vgg16_1x1", "plain,vgg16_bn", "plain,vgg16_runs/"]),
         ("zoo profile VGG16_b", ["plain,vgg16_bn"]),

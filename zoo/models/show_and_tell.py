@@ -190,9 +190,9 @@ PAPER = Paper(
 )
 
 RESULTS = (
-    Result("BLEU-1", 63, "Flickr8k test", "beam 20, one of several models", "Table 2"),
-    Result("BLEU-4", 27.7, "COCO, 4,000 of val2014", "beam 20, one of several models", "Table 1"),
-    Result("CIDEr", 85.5, "COCO, 4,000 of val2014", "beam 20, one of several models", "Table 1"),
+    Result("BLEU-1 %", 63, "Flickr8k test", "beam 20, one of several models", "Table 2"),
+    Result("BLEU-4 %", 27.7, "COCO, 4,000 of val2014", "beam 20, one of several models", "Table 1"),
+    Result("CIDEr %", 85.5, "COCO, 4,000 of val2014", "beam 20, one of several models", "Table 1"),
 )
 FAMILY = Family(
     paper=PAPER,

@@ -247,7 +247,7 @@ PAPER = Paper(
 )
 
 RESULTS = tuple(
-    Result(metric, value, data, "no brevity penalty, no tokenising", "Table 1, soft")
+    Result(f"{metric} %", value, data, "no brevity penalty, no tokenising", "Table 1, soft")
     for data, values in {
         "Flickr8k": (67, 44.8, 29.9, 19.5, 18.93),
         "Flickr30k": (66.7, 43.4, 28.8, 19.1, 18.49),
