@@ -21,10 +21,12 @@ from zoo.data.vocabulary import tokenize
 from zoo.errors import DataError, UsageError, warn
 from zoo.formatting import some_of
 
-TOKENS = "*token.txt"  # of Flickr8k and Flickr30k
+TOKENS = ("*token.txt", "*.token")  # of Flickr8k and Flickr30k
+LEMMAS = "lemma"  # in the name of a file with the same captions in base forms
 LISTS = {"train": "*trainImages.txt", "val": "*devImages.txt", "test": "*testImages.txt"}
 PHOTOS = ("Images", "images", "Flicker8k_Dataset", "Flickr8k_Dataset", "flickr30k_images")
 PARTS = {"train": "train", "restval": "train", "val": "val", "dev": "val", "test": "test"}
+REST = "rest"  # photos in no part
 
 Captions = dict[Path, list[str]]  # of each photo, in the order of the file
 
@@ -61,24 +63,30 @@ def open_captions(
     seed: int = 0,
 ) -> DataSplit:
     """A folder of Flickr8k or of COCO, a `dataset_*.json` or `captions.txt` beside its
-    photos. Parts that the data do not bring are drawn from the training photos.
+    photos. Parts that the data do not bring are drawn from the training photos. Photos
+    without a caption, and captions without a word, are left out, which is said.
 
     Raises UsageError for another path, DataError, with file and line, for what cannot
-    be read and for captions of photos that there are not.
+    be read, for captions of photos that there are not, and for photos in two parts.
     """
     path = Path(data).expanduser()
     parts = _parts(path)
+    _say_uncaptioned(path, parts)
+    parts.pop(REST, None)
     if not parts.get("train"):
         raise DataError(f"{path}: there are no captions of training photos")
     fractions = Fractions.checked(val_fraction, test_fraction, source=str(path), own=parts)
+    _check_apart(path, parts)
     photos = {part: _photos(found, path, part) for part, found in parts.items()}
     files, captions = photos["train"].files, photos["train"].captions
+    if len(files) < fractions.parts:
+        raise DataError(f"{path}: {len(files)} photos: {fractions.parts} are needed to split them")
     for part, chosen in fractions.divide([0] * len(files), seed).items():
         photos[part] = CaptionedPhotos(
             tuple(files[index] for index in chosen), tuple(captions[index] for index in chosen)
         )
     said = ", ".join(f"{len(each):,} {part}" for part, each in photos.items())
-    words = fractions.words(seed)
+    words = fractions.words(seed, "random")
     return DataSplit(
         name=path.stem if path.is_file() else path.resolve().name,
         source=str(path.resolve()),
@@ -92,8 +100,9 @@ def open_captions(
 def _parts(path: Path) -> dict[str, Captions]:
     """The captions by part."""
     if path.is_dir():
-        if tokens := sorted(path.glob(TOKENS)):
-            return _of_tokens(tokens[0])
+        if tokens := [file for pattern in TOKENS for file in path.glob(pattern)]:
+            plain = [file for file in sorted(tokens) if LEMMAS not in file.name]
+            return _of_tokens((plain or tokens)[0])
         if files := sorted(path.glob("**/captions_*.json")):
             return _of_coco(path, files)
         others = [*sorted(path.glob("dataset_*.json")), *sorted(path.glob("captions.txt"))]
@@ -105,7 +114,8 @@ def _parts(path: Path) -> dict[str, Captions]:
             return _of_coco(path.parent, [path])
         return _of_karpathy(path, content)
     elif path.is_file():
-        return {"train": _of_table(path)}
+        is_tokens = any(path.match(pattern) for pattern in TOKENS)
+        return _of_tokens(path) if is_tokens else {"train": _of_table(path)}
     raise UsageError(
         f"{path} has no captions: needs *token.txt, captions_*.json, dataset_*.json or captions.txt"
     )
@@ -118,7 +128,7 @@ def _of_tokens(path: Path) -> dict[str, Captions]:
     for number, line in enumerate(_lines(path), 1):
         name, tab, caption = line.partition("\t")
         photo, hash_, _ = name.rpartition("#")
-        if not tab or not hash_:
+        if line and not (tab and hash_):
             raise DataError(f"{path}, line {number}: expected photo.jpg#0, a tab and a caption")
         if is_image_name(Path(photo)):  # one line of Flickr8k has a name that is none
             found.setdefault(folder / photo, []).append(caption)
@@ -128,12 +138,12 @@ def _of_tokens(path: Path) -> dict[str, Captions]:
     parts: dict[str, Captions] = {}
     for part, files in lists.items():
         if files:
-            names = [line.strip() for line in _lines(files[0]) if line.strip()]
-            unknown = [name for name in names if folder / name not in found]
-            if unknown:
-                raise DataError(f"{files[0]}: {unknown[0]} has no captions in {path}")
-            parts[part] = {folder / name: found[folder / name] for name in names}
-    return parts
+            photos = [folder / line.strip() for line in _lines(files[0]) if line.strip()]
+            if unknown := [photo.name for photo in photos if photo not in found]:
+                raise DataError(f"{files[0]}: no captions in {path} of {some_of(unknown, 3)}")
+            parts[part] = {photo: found[photo] for photo in photos}
+    listed = set().union(*parts.values())
+    return {**parts, REST: {photo: found[photo] for photo in found if photo not in listed}}
 
 
 def _of_coco(root: Path, files: Sequence[Path]) -> dict[str, Captions]:
@@ -143,27 +153,37 @@ def _of_coco(root: Path, files: Sequence[Path]) -> dict[str, Captions]:
         content = _json(path)
         part = next((PARTS[word] for word in PARTS if f"_{word}" in path.stem), "train")
         named = path.stem.partition("_")[2]  # train2017
-        folder = next((each for each in (root / named, root) if each.is_dir()), root)
-        try:
-            photos = {each["id"]: folder / each["file_name"] for each in content["images"]}
-            for each in content["annotations"]:
-                photo = photos[each["image_id"]]
-                parts.setdefault(part, {}).setdefault(photo, []).append(each["caption"])
-        except (KeyError, TypeError) as error:
-            raise DataError(f"{path}: no captions in COCO's form: {error!r} is missing") from error
+        places = (root / named, root.parent / named, root)
+        folder = next((place for place in places if place.is_dir()), root)
+        photos: dict[Any, Path] = {}
+        for number, image in enumerate(_list(content, "images", path), 1):
+            where = f"{path}, image {number}"
+            photos[_value(image, "id", (int, str), where)] = folder / _text(
+                image, "file_name", where
+            )
+        for number, each in enumerate(_list(content, "annotations", path), 1):
+            where = f"{path}, annotation {number}"
+            photo = photos.get(image := _value(each, "image_id", (int, str), where))
+            if photo is None:
+                raise DataError(f"{where}: there is no image {image!r} in this file")
+            captions = parts.setdefault(part, {}).setdefault(photo, [])
+            captions.append(_text(each, "caption", where))
     return parts
 
 
 def _of_karpathy(path: Path, content: Any) -> dict[str, Captions]:
     folder = _photo_folder(path.parent)
     parts: dict[str, Captions] = {}
-    try:
-        for image in content["images"]:
-            photo = folder / image.get("filepath", "") / image["filename"]
-            captions = [sentence["raw"] for sentence in image["sentences"]]
-            parts.setdefault(PARTS[image["split"]], {})[photo] = captions
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{path}: no captions in Karpathy's form: {error!r}") from error
+    for number, image in enumerate(_list(content, "images", path), 1):
+        where = f"{path}, image {number}"
+        name, split = _text(image, "filename", where), _text(image, "split", where)
+        if split not in PARTS:
+            raise DataError(f"{where}: split {split!r}: expected one of {', '.join(PARTS)}")
+        captions = parts.setdefault(PARTS[split], {}).setdefault(
+            folder / str(image.get("filepath") or "") / name, []
+        )
+        for sentence in _list(image, "sentences", where):
+            captions.append(_text(sentence, "raw", where))
     return parts
 
 
@@ -171,14 +191,54 @@ def _of_table(path: Path) -> Captions:
     """`image,caption` in the first line, then a caption a line."""
     folder = _photo_folder(path.parent)
     found: Captions = {}
-    rows = csv.reader(_lines(path))
-    if [cell.strip() for cell in next(rows, [])] != ["image", "caption"]:
-        raise DataError(f"{path}, line 1: expected image,caption")
-    for row in rows:
-        if len(row) != 2:
-            raise DataError(f"{path}, line {rows.line_num}: expected a photo and a caption")
-        found.setdefault(folder / row[0], []).append(row[1])
+    rows = csv.reader(_lines(path), strict=True)  # else an open quote takes all that follows
+    try:
+        if [cell.strip() for cell in next(rows, [])] != ["image", "caption"]:
+            raise DataError(f"{path}, line 1: expected image,caption")
+        for row in rows:
+            if row and len(row) != 2:
+                raise DataError(f"{path}, line {rows.line_num}: expected a photo and a caption")
+            if row:
+                found.setdefault(folder / row[0], []).append(row[1])
+    except csv.Error as error:
+        raise DataError(f"{path}, line {rows.line_num}: {error}") from error
     return found
+
+
+def _value(record: Any, key: str, kind: type | tuple[type, ...], where: object) -> Any:
+    """Raises DataError where a record of a JSON file has no such value."""
+    value = record.get(key) if isinstance(record, dict) else None
+    if not isinstance(value, kind):
+        raise DataError(f"{where}: no captions in COCO's or Karpathy's form: it has no {key!r}")
+    return value
+
+
+def _list(record: Any, key: str, where: object) -> list[Any]:
+    return _value(record, key, list, where)
+
+
+def _text(record: Any, key: str, where: object) -> str:
+    return _value(record, key, str, where)
+
+
+def _say_uncaptioned(path: Path, parts: Mapping[str, Captions]) -> None:
+    """Warn of photos beside those with captions that no caption names."""
+    named = set().union(*parts.values())
+    for folder in dict.fromkeys(photo.parent for photo in sorted(named)):
+        beside = sorted(folder.iterdir()) if folder.is_dir() else []
+        others = [each.name for each in beside if is_image_name(each) and each not in named]
+        if others:
+            names = some_of(others, 3)
+            warn(f"{path}: {len(others):,} photos of {folder} have no caption: {names}")
+
+
+def _check_apart(path: Path, parts: Mapping[str, Captions]) -> None:
+    seen: dict[Path, str] = {}
+    for part, photos in parts.items():
+        for photo in photos:
+            if photo in seen:
+                raise DataError(f"{path}: {photo.name} is in two parts, {seen[photo]} and {part}")
+            seen[photo] = part
 
 
 def _photos(found: Mapping[Path, list[str]], path: Path, part: str) -> CaptionedPhotos:
@@ -211,17 +271,22 @@ def _photo_folder(root: Path) -> Path:
 
 
 def _lines(path: Path) -> list[str]:
+    """Not by `splitlines`, which parts at characters that captions may have."""
+    return _content(path).replace("\r\n", "\n").removesuffix("\n").split("\n")
+
+
+def _content(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        return path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        line = error.object[: error.start].count(b"\n") + 1
         raise DataError(f"{path}, line {line}: no UTF-8 text") from error
 
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads("\n".join(_lines(path)))
+        return json.loads(_content(path))
     except ValueError as error:
-        raise DataError(f"{path}: no JSON: {error}") from error
+        raise DataError(f"{path} is no JSON: {error}") from error

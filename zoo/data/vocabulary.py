@@ -40,6 +40,11 @@ class Vocabulary:
     words: tuple[str, ...]
     specials: Specials
 
+    def __post_init__(self) -> None:
+        if len(self.numbers) < len(self.words):
+            word, _ = Counter(self.words).most_common(1)[0]
+            raise DataError(f"the vocabulary has the word {word!r} twice")
+
     @classmethod
     def of(
         cls, sentences: Iterable[Sequence[str]], min_count: int, specials: Specials
@@ -63,13 +68,20 @@ class Vocabulary:
         return [*(number for number in found if number is not None), self.specials.end]
 
     def decode(self, numbers: Iterable[int]) -> str:
-        """The words up to the end, with blanks between them."""
+        """The words up to the end, with blanks between them. Raises DataError for a
+        number beyond the last word.
+        """
         words = []
         for number in numbers:
             if number in (self.specials.end, PAD):
                 break
             if number == self.specials.unknown:
                 words.append("<unk>")
+            elif number >= len(self):
+                raise DataError(
+                    f"there is no word {number} in a vocabulary of {len(self)}: it is not the one "
+                    "that these weights were trained with"
+                )
             elif number >= self.specials.count:
                 words.append(self.words[number - self.specials.count])
         return " ".join(words)
