@@ -20,17 +20,18 @@ GREY, RIGHT, WRONG = "#222222", "#1b6e3c", "#b3261e"
 
 class Panel(NamedTuple):
     """An image in 8-bit RGB or grey. `truth`: its class, "" where that is not known;
-    `share`: the probability of the predicted one.
+    `share`: the probability of the predicted one, None of a caption.
     """
 
     image: Image
     predicted: str
-    share: float
+    share: float | None = None
     truth: str = ""
 
     @property
     def text(self) -> str:
-        predicted = f"{self.predicted} ({100 * self.share:.1f}\N{NO-BREAK SPACE}%)"
+        share = "" if self.share is None else f" ({100 * self.share:.1f}\N{NO-BREAK SPACE}%)"
+        predicted = f"{self.predicted}{share}"
         given = [f"true: {self.truth}", f"predicted: {predicted}"] if self.truth else [predicted]
         return "\n".join(line for text in given for line in textwrap.wrap(text, LETTERS))
 
