@@ -258,6 +258,13 @@ def test_trained_captioners_come_back(name, photos, tmp_path, monkeypatch):
     found = json.loads(result.stdout)
     assert [each["caption"] for each in found] == [each.caption for each in said]
     assert found[0].keys() == {"file", "caption", "score", "error"}
+    if name == "show_attend_tell":
+        assert said[0].attention.shape == (len(said[0].text.split()), 3 * 3)
+        said[0].plot_attention(tmp_path / "maps.png")
+        assert Image.open(tmp_path / "maps.png").width > 300
+    else:
+        with pytest.raises(UsageError, match="the network has no attention to draw"):
+            said[0].plot_attention(tmp_path / "maps.png")
     scores = zoo.evaluate(run.path, progress=False).to_dict()
     assert [each["beam"] for each in scores["scores"]] == [1, 3, 5]
     assert scores["photos"] == 12

@@ -32,7 +32,8 @@ def caption(
 ) -> Captions:
     """A sentence about each image file (a folder stands for the images in it and in its
     folders) with its log-probability, in the order of the files: a list of CaptionOf,
-    shown as a table; `.plot("sheet.png")` draws the photos with their captions.
+    shown as a table; `.plot("sheet.png")` draws the photos with their captions, and
+    `[0].plot_attention("maps.png")` where each word of one looked.
 
     `what` is a name, which gets its published weights and their vocabulary, a run or a
     weights file of ours. `beam` is the width of the beam search, 1 the likeliest word

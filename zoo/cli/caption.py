@@ -31,6 +31,10 @@ from zoo.cli import options
 @click.option("--seed", type=click.IntRange(0), default=0, help="Of what is drawn.")
 @options.forms("json")
 @click.option("--plot", metavar="FILE.png|svg", help="Draw the images with their captions.")
+@click.option(
+    "--attention", metavar="FILE.png|svg",
+    help="Draw where each word of the first caption looked.",
+)  # fmt: skip
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -44,21 +48,23 @@ def command(
     seed: int,
     form: str | None,
     plot: str | None,
+    attention: str | None,
 ) -> None:
     """A sentence about each IMAGE with its log-probability, by WHAT: a captioner by
     name, with its published weights, or a run folder. A folder stands for the images in
     it and in its folders.
 
     \b
-    Example: zoo caption show_attend_tell photo.jpg
+    Example: zoo caption show_attend_tell photo.jpg --attention maps.png
              zoo caption runs/show_and_tell-flickr8k-1 photos --json
              zoo caption show_attend_tell photos --plot sheet.png
     """
     from zoo.cli.console import emit, show_sections
     from zoo.tasks.predictions import check_picture
 
-    if plot:
-        check_picture(plot)
+    for picture in (plot, attention):
+        if picture:
+            check_picture(picture)
     captions = zoo.caption(
         what,
         files,
@@ -74,6 +80,9 @@ def command(
     if captions.read and plot:
         captions.plot(plot)
         click.echo(f"the images with their captions: {plot}", err=bool(form))
+    if captions.read and attention:
+        captions.read[0].plot_attention(attention)
+        click.echo(f"where each word looked: {attention}", err=bool(form))
     for each in captions:
         if each.error:
             click.echo(f"zoo: error: {each.error}", err=True)

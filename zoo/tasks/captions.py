@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zoo.data.image import convert, open_image
+from zoo.data.image import EvalTransform, convert, open_image
 from zoo.data.vocabulary import Vocabulary
+from zoo.decoding.attention_plot import draw_attention
 from zoo.decoding.beam import beam_search
 from zoo.decoding.sample import sample
 from zoo.decoding.sentences import Sentences
@@ -122,7 +124,11 @@ def caption_files(
                 found.append(CaptionOf(path, error=image))
             else:
                 each = next(said)
-                found.append(CaptionOf(path, each.text, each.score, attention=each.attention))
+                found.append(
+                    CaptionOf(
+                        path, each.text, each.score, attention=each.attention, transform=transform
+                    )
+                )
         next(said, None)
     return found
 
@@ -138,6 +144,7 @@ class CaptionOf(Printable):
     score: float = 0.0
     error: str = ""
     attention: Tensor | None = None
+    transform: Callable[[Any], Tensor] | None = None  # from the photo to what was seen
 
     @property
     def text(self) -> str:
@@ -157,6 +164,27 @@ class CaptionOf(Printable):
             **(nothing if self.error else said),
             "error": self.error or None,
         }
+
+    def plot_attention(self, path: str | Path) -> None:
+        """Draw where each word looked to a .png or .svg file. Raises UsageError for
+        another kind of file, and for a network without attention.
+        """
+        check_picture(path)
+        words = self.text.split()
+        if self.attention is None or not words:
+            raise UsageError(f"{path}: the network has no attention to draw")
+        photo = open_image(self.file)
+        seen = self.transform.crop(photo) if isinstance(self.transform, EvalTransform) else photo
+        grid = grid_of(self.attention.shape[1], seen.height / seen.width)
+        draw_attention(seen, words, self.attention, grid, path, title=self.caption)
+
+
+def grid_of(places: int, ratio: float) -> tuple[int, int]:
+    """Rows and columns of a map of so many places, of an image of this height over its
+    width.
+    """
+    known = [(rows, places // rows) for rows in range(1, places + 1) if not places % rows]
+    return min(known, key=lambda grid: abs(math.log(grid[0] / grid[1] / ratio)))
 
 
 class Captions(Printable, list[CaptionOf]):
