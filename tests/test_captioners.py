@@ -261,7 +261,8 @@ def test_trained_captioners_come_back(name, photos, tmp_path, monkeypatch):
     if name == "show_attend_tell":
         assert said[0].attention.shape == (len(said[0].text.split()), 3 * 3)
         said[0].plot_attention(tmp_path / "maps.png")
-        assert Image.open(tmp_path / "maps.png").width > 300
+        with Image.open(tmp_path / "maps.png") as drawn:
+            assert drawn.width > 300
     else:
         with pytest.raises(UsageError, match="the network has no attention to draw"):
             said[0].plot_attention(tmp_path / "maps.png")
