@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ class Job:
     checkpoint_path: str | os.PathLike[str] | None = None
     layout: str = ""
     recipe_name: str = ""  # "" of a Recipe that was given
+    model_args: Mapping[str, Any] = field(default_factory=dict)  # of a network that is built
     out: Path | None = None
     resumed: Resumed | None = None
 
@@ -51,6 +53,7 @@ class Job:
             "checkpoint_path": named(self.checkpoint_path),
             "layout": self.layout,
             "recipe": self.recipe_name,
+            "model_args": dict(self.model_args),
             "own_loss": loss is not None,
         }
 
@@ -95,6 +98,7 @@ def resumed(
         checkpoint_path=begun["checkpoint_path"],
         layout=begun["layout"],
         recipe_name=begun.get("recipe", ""),
+        model_args=begun.get("model_args", {}),
         resumed=Resumed(run=run, state=state),
     )
 

@@ -54,6 +54,7 @@ class Classify(Task):
         ChartMetric("loss"),
         ChartMetric("accuracy", "accuracy (%)", percent=True, chance=True),
     )
+    use = "zoo predict {run} IMAGE..."
     predicts = "image files"
 
     def __init__(self) -> None:

@@ -1,14 +1,16 @@
 """The recipes of this package, and those that users write: a TOML file each.
 
 Beside the options of Recipe a file may name the `networks` whose paper's recipe it is
-(patterns such as "densenet*_cifar10") and the set `data` that they are trained on.
+(patterns such as "densenet*_cifar10"), the set `data` that they are trained on, and in
+a table `[model_args]` the arguments of their constructor that differ from the row's.
 """
 
 from __future__ import annotations
 
 import os
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ class RecipeFile:
     recipe: Recipe
     networks: tuple[str, ...] = ()
     data: str | None = None
+    model_args: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load_recipe(name: str | os.PathLike[str] | Recipe = "finetune") -> Recipe:
@@ -57,12 +60,15 @@ def open_recipe(name: str | os.PathLike[str]) -> RecipeFile:
             raise UsageError(f"there is no recipe {str(name)!r}{near}")
     found = _read(path)
     networks, data = found.pop("networks", []), found.pop("data", None)
+    model_args = found.pop("model_args", {})
     try:
-        _check_about(networks, data)
+        _check_about(networks, data, model_args)
         recipe = Recipe().changed(found)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    return RecipeFile(name=path.stem, recipe=recipe, networks=tuple(networks), data=data)
+    return RecipeFile(
+        name=path.stem, recipe=recipe, networks=tuple(networks), data=data, model_args=model_args
+    )
 
 
 def recipe_names() -> list[str]:
@@ -87,8 +93,10 @@ def _read(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is no TOML file: {error}") from error
 
 
-def _check_about(networks: Any, data: Any) -> None:
+def _check_about(networks: Any, data: Any, model_args: Any) -> None:
     if not isinstance(networks, list) or not all(isinstance(each, str) for each in networks):
         raise InputError(f"networks={networks!r}: needs a list of names")
     if data is not None and not isinstance(data, str):
         raise InputError(f"data={data!r}: needs the name of a data set, or a folder")
+    if not isinstance(model_args, dict):
+        raise InputError(f"model_args={model_args!r}: needs a table of arguments")
