@@ -77,7 +77,7 @@ def published(source: Source, progress: bool = True) -> Source:
     if record.model_args:
         given = as_arguments(record.model_args)
         warn(f"{tagged.name}: the network is built with {given}, as these weights need it")
-    if record.preprocessing is None:
+    if record.preprocessing is None and tagged.takes_images:
         warn(f"{tagged.name}: their preprocessing is not known; that of the network is taken")
     urls = [url for each in record.sources for url in each.remote.urls if each.remote.file == file]
     known = {"url": next(iter(urls), None), "license": record.licence, "file": file}
