@@ -12,7 +12,10 @@ from zoo.errors import UsageError, nearest
 if TYPE_CHECKING:
     from zoo.tasks.base import Task
 
-TASKS = {"classify": "zoo.tasks.classify:Classify"}  # imported when asked for
+TASKS = {  # imported when asked for
+    "classify": "zoo.tasks.classify:Classify",
+    "language": "zoo.tasks.text:Language",
+}
 _registered: dict[str, type[Task]] = {}  # zoo.register_task
 
 
