@@ -55,7 +55,7 @@ LANGUAGE = Family(
     variants={
         "tiny_language_model": Variant(
             model_args={"vocab_size": VOCAB},
-            task="language",
+            task="words",
             inputs=(TokenInput(VOCAB, LENGTH),),
             depth=3,
             claims=Claims(
@@ -100,7 +100,7 @@ class Strips:
 class LanguageTask(Task):
     """The next word of a text file; batches are tokens (N, T + 1)."""
 
-    name = "language"
+    name = "words"
     unit = "tokens"
     metric = "loss"
     higher_is_better = False

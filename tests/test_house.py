@@ -152,7 +152,7 @@ def test_what_belongs_to_images_is_refused_by_name_of_what_it_takes():
             verb("tiny_language_model", input_size=32)
     assert zoo.profile("writer", input_size=32).macs > zoo.profile("writer").macs
     assert zoo.transforms("judge")(torch.zeros(1, 40, 40, dtype=torch.uint8)).shape == (1, 28, 28)
-    with pytest.raises(UsageError, match="the task language makes no predictions"):
+    with pytest.raises(UsageError, match="the task words makes no predictions"):
         zoo.predict("tiny_language_model", "text")
 
 

@@ -150,7 +150,7 @@ def family(*names):
         claims=Claims(30, 25),
         depth=1,
         inputs=(TensorInput((5,)),),
-        task="language",
+        task="words",
     )
     return Family(Paper("T", "A", 2000, "V"), Linear, dict.fromkeys(names, row))
 
@@ -159,7 +159,7 @@ def test_register_in_this_process(monkeypatch):
     monkeypatch.setattr(registry, "_registered", {})
     zoo.register_family(family("mine"))
     assert "mine" in zoo.list_models()
-    assert zoo.list_models(task="language") == ["mine"]
+    assert zoo.list_models(task="words") == ["mine"]
     assert zoo.info("mine").distribution == "this process"
     assert torch.equal(zoo.create("mine")(torch.ones(1, 5)), torch.ones(1, 5))
     zoo.register_family(family("mine"))  # running a notebook's cell again

@@ -70,7 +70,7 @@ def test_a_language_model_learns(text):
     config = json.loads((run.path / "config.json").read_text())
     assert run.path.name == "tiny_language_model-cats-1"
     assert (config["task"], config["metric"], config["higher_is_better"]) == (
-        "language",
+        "words",
         "loss",
         False,
     )
@@ -213,9 +213,9 @@ def test_a_run_of_another_task_is_a_network(text, tmp_path):
         assert torch.equal(zoo.create(what).eval()(tokens).logits, expected)
         with pytest.raises(UsageError, match=r"takes no images but 8 tokens of 12: it has no tr"):
             zoo.transforms(what)
-        with pytest.raises(UsageError, match="the task language makes no predictions"):
+        with pytest.raises(UsageError, match="the task words makes no predictions"):
             zoo.predict(what, text)
-    assert zoo.info(run.path).variant.task == "language"
+    assert zoo.info(run.path).variant.task == "words"
     state = zoo.export_state_dict(run.path)
     assert torch.equal(state["head.weight"], run.model.head.weight)
     with pytest.raises(UsageError, match="takes no images"):
@@ -273,11 +273,9 @@ def test_faults_are_one_line_and_leave_nothing(text, tmp_path):
 
 def test_tasks_by_name(monkeypatch):
     assert tasks.find_task("classify") is Classify
-    assert tasks.task_of("language") is LanguageTask
+    assert tasks.task_of("words") is LanguageTask
     assert tasks.find_task("segment") is None
-    with pytest.raises(
-        UsageError, match="there is no task 'segment': there are classify, caption, langu"
-    ):
+    with pytest.raises(UsageError, match="there is no task 'segment': there are classify, "):
         tasks.task_of("segment")
     with pytest.raises(UsageError, match="did you mean classify"):
         tasks.task_of("clasify")
@@ -288,5 +286,5 @@ def test_tasks_by_name(monkeypatch):
     with pytest.raises(UsageError, match="the task 'classify' is built in"):
         zoo.register_task(Mine)
     monkeypatch.setattr(tasks, "_registered", {})
-    with pytest.raises(UsageError, match="there is no task 'language': there are classify"):
+    with pytest.raises(UsageError, match="there is no task 'words': there are classify"):
         zoo.finetune("tiny_language_model", "text")

@@ -78,7 +78,7 @@ WORDS = Variant(
     ),
     depth=2,
     inputs=(TokenInput(VOCABULARY, STEPS),),
-    task="language",
+    task="words",
 )
 CAPTIONS = Variant(
     model_args={},
@@ -216,7 +216,7 @@ def test_an_image_size_for_a_network_without_images(call):
 
 def test_the_loss_of_the_task_is_the_one_whose_memory_is_predicted(monkeypatch):
     class Language(Task):
-        name = "language"
+        name = "words"
 
         def example_batch(self, args, outputs):
             assert args[0].shape == (2, STEPS)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from zoo.api.param_groups import param_groups as param_groups
     from zoo.api.predict import predict as predict
     from zoo.api.profile import profile as profile
+    from zoo.api.sample import sample as sample
     from zoo.api.train import train as train
     from zoo.api.transforms import transforms as transforms
     from zoo.api.tune import tune as tune
@@ -70,6 +71,7 @@ _PUBLIC = {
     "register_family": "zoo.registry",
     "register_formula": "zoo.count.costs",
     "register_task": "zoo.tasks",
+    "sample": "zoo.api.sample",
     "train": "zoo.api.train",
     "transforms": "zoo.api.transforms",
     "tune": "zoo.api.tune",

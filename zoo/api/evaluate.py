@@ -136,7 +136,14 @@ def own_data(sources: Sequence[Source], task: Task, progress: bool = True) -> Da
             f"the data of {runs[0].path} were objects of its process ({known.get('source')}): "
             "data=… says on what"
         )
-    split = task.open(reopen, val_fraction=recipe.get("val_fraction"), seed=seed, progress=progress)
+    split = task.open(
+        reopen,
+        classes=runs[0].classes if task.keeps_classes else None,
+        val_fraction=recipe.get("val_fraction"),
+        test_fraction=recipe.get("test_fraction"),
+        seed=seed,
+        progress=progress,
+    )
     now = split.record()
     if any(known.get(key) != now[key] for key in ("fingerprint", "split")):
         warn(

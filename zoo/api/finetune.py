@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +15,8 @@ from zoo.api.job import Job, initial_weights, resumed
 from zoo.api.pretrained import published, with_backbones
 from zoo.api.records import default_tag
 from zoo.api.source import Source, resolve
+from zoo.api.trained import published_classes
+from zoo.data.classes import classes_from
 from zoo.errors import InputError, UsageError, WeightsError
 from zoo.spec import Origin
 
@@ -38,6 +40,7 @@ def finetune(
     pretrained: bool | None = None,
     checkpoint_path: str | os.PathLike[str] | None = None,
     layout: str = "",
+    model_args: Mapping[str, Any] | None = None,
     recipe: str | os.PathLike[str] | Recipe | RecipeFile = "finetune",
     out: str | os.PathLike[str] | None = None,
     resume: str | os.PathLike[str] | Run | None = None,
@@ -62,6 +65,9 @@ def finetune(
     `val_fraction`, by default a fifth, is for validation), a Dataset of (image, class
     number) or a DataLoader, each with `val`; class numbers are int64 (N,), from 0 on,
     and are checked before training; other tasks open their own.
+
+    `model_args` are arguments of the constructor of a network that is built by name
+    (`{"hidden_size": 256}`); a recipe's file may name some too.
 
     `recipe` is a name, a TOML file or a Recipe, and `changes` are its fields, as
     `zoo finetune --help` explains them: `epochs`, `batch_size` ("auto" is the largest
@@ -94,7 +100,7 @@ def finetune(
     if resume is not None:
         given = [name for name, value in (
             ("pretrained", pretrained), ("checkpoint_path", checkpoint_path), ("out", out),
-            ("layout", layout or None), ("seed", seed or None),
+            ("layout", layout or None), ("seed", seed or None), ("model_args", model_args),
             ("recipe", None if recipe == "finetune" else recipe),
         ) if value is not None]  # fmt: skip
         job = resumed(resume, what, data, [*given, *changes], loss is not None)
@@ -109,7 +115,8 @@ def finetune(
             raise UsageError(f"finetune needs {missing}, or resume=RUN")
         job = Job(
             what, data, chosen, seed, pretrained=pretrained, checkpoint_path=checkpoint_path,
-            layout=layout, recipe_name=found.name, model_args=found.model_args,
+            layout=layout, recipe_name=found.name,
+            model_args={**found.model_args, **(model_args or {})},
             out=Path(out).expanduser() if out is not None else None,
         )  # fmt: skip
     return _train(job, val=val, classes=classes, loss=loss, callback=callback, progress=progress)
@@ -140,6 +147,10 @@ def _train(
 
     task = task_of(source.task)()
     task.cache = cache_folder() / "features"
+    if classes is None and task.keeps_classes:
+        if fetched:
+            source, fetched = published(source, progress), False
+        classes = _trained_classes(source)
     split = task.open(
         job.data,
         val=val,
@@ -164,7 +175,8 @@ def _train(
             source = with_backbones(source, progress=progress)
     with seeded(job.seed), accelerator_for(job.recipe) as accelerator:
         model = source.module
-        model_args = task.model_args(split, source.family) if model is None else {}
+        given = {key: job.model_args[key] for key in job.model_args if key not in source.backbones}
+        model_args = {**given, **task.model_args(split, source.family)} if model is None else {}
         if job.recipe.aux:
             model_args["aux"] = True
         if model is None and checkpoint:
@@ -216,6 +228,8 @@ def _start(job: Job) -> tuple[Source, Path | None, bool]:
     if checkpoint and job.pretrained:
         raise UsageError("pretrained=True and checkpoint_path are two sets of weights: give one")
     built = source.module
+    if built is not None and job.model_args:
+        raise UsageError(f"{', '.join(job.model_args)}: {source.name} is built already")
     if built is not None and job.recipe.aux and getattr(built, "aux", None) is None:
         raise UsageError(f"aux=True: {source.name} is built already, without auxiliary heads")
     return source, checkpoint, not checkpoint and _wants_published(source, job.pretrained)
@@ -254,6 +268,19 @@ def _wants_published(source: Source, pretrained: bool | None) -> bool:
     if pretrained is None and source.origin is not None:
         return bool(source.record or default_tag(source.origin.architecture, source.family))
     return bool(pretrained)
+
+
+def _trained_classes(source: Source) -> tuple[str, ...] | None:
+    """What the outputs of trained weights mean; None where there are no such."""
+    if source.classes:
+        return source.classes
+    if source.module is not None:
+        known = published_classes(source)
+    elif source.record and source.record.classes:
+        known = classes_from(source.record.classes)
+    else:
+        return None
+    return known.names if known else None
 
 
 def _initial_licence(source: Source) -> str:

@@ -53,6 +53,7 @@ class Job:
             "checkpoint_path": named(self.checkpoint_path),
             "layout": self.layout,
             "recipe": self.recipe_name,
+            "model_args": dict(self.model_args),
             "own_loss": loss is not None,
         }
 
@@ -97,6 +98,7 @@ def resumed(
         checkpoint_path=begun["checkpoint_path"],
         layout=begun["layout"],
         recipe_name=begun.get("recipe", ""),
+        model_args=begun.get("model_args", {}),
         resumed=Resumed(run=run, state=state),
     )
 

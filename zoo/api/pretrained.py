@@ -60,10 +60,12 @@ def published(source: Source, progress: bool = True) -> Source:
         path = converted(tagged, progress)
         about_it = read_about(path) or {}
         file = about_it.get("source", {}).get("file")
+        classes = tuple(about_it.get("classes") or ())
         if record.input_norm:
             recorded = Preprocessing.from_dict(about_it["preprocessing"])
     else:
         each, path = obtained(tagged, progress)
+        classes = tuple((read_about(path) or {}).get("classes") or ())
         file, convert_it = each.remote.file, partial(_numbers, tagged, each, path)
         if record.input_norm:
             recorded = convert(tagged, each, path)[1]
@@ -77,14 +79,17 @@ def published(source: Source, progress: bool = True) -> Source:
     if record.model_args:
         given = as_arguments(record.model_args)
         warn(f"{tagged.name}: the network is built with {given}, as these weights need it")
-    if record.preprocessing is None:
+    if record.preprocessing is None and tagged.takes_images:
         warn(f"{tagged.name}: their preprocessing is not known; that of the network is taken")
     urls = [url for each in record.sources for url in each.remote.urls if each.remote.file == file]
     known = {"url": next(iter(urls), None), "license": record.licence, "file": file}
+    whole = with_backbones(tagged, record.backbones, progress)
+    assert whole.origin is not None
     return replace(
-        with_backbones(tagged, record.backbones, progress),
-        origin=replace(tagged.origin, published=known),
+        whole,
+        origin=replace(whole.origin, published=known),
         weights=path,
+        classes=classes,
         convert=convert_it,
         recorded=recorded,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -27,6 +27,7 @@ def train(
     *,
     val: Dataset[Any] | DataLoader[Any] | None = None,
     classes: Sequence[str] | None = None,
+    model_args: Mapping[str, Any] | None = None,
     recipe: str | os.PathLike[str] | Recipe | None = None,
     out: str | os.PathLike[str] | None = None,
     seed: int = 0,
@@ -76,6 +77,7 @@ def train(
         val=val,
         classes=classes,
         pretrained=False,
+        model_args=model_args,
         recipe=replace(found, recipe=chosen),
         out=out,
         seed=seed,

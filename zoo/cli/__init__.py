@@ -32,15 +32,15 @@ VERBS = {
     "lr-find": "which learning rate: the range test, with its curve",
     "tune": "random search for learning rate, weight decay, …",
     "finetune": "train a network on your images, with a new head",
-    "eval": "accuracy of a trained network on labelled images",
+    "eval": "accuracy of a trained network on labelled images, or of a language model",
     "predict": "classify image files with a trained network",
     "caption": "say what is in images, by a trained captioner",
+    "sample": "continue a text with a language model",
     "weights": "published weights: which there are, and the cache",
 }
 
 
 LATER = {  # verbs that are planned: what serves now
-    "sample": "there are no language models yet",
     "similar": "zoo.create(WHAT, num_classes=0) gives the features of an image",
     "export": "zoo.export_state_dict(WHAT, layout=…) gives the weights in Python",
     "cite": "`zoo info WHAT` shows the paper",

@@ -103,8 +103,8 @@ def _show(run: Run) -> None:
     from zoo.cli.console import show_sections
     from zoo.training.run_text import outcome
 
-    following = f"zoo predict {shlex.quote(str(run.path))} IMAGE..."
-    show_sections([{**outcome(run), "next": following}])
+    use = run.config.get("use", "").format(run=shlex.quote(str(run.path)))
+    show_sections([{**outcome(run), **({"next": use} if use else {})}])
 
 
 def _counts(run: Run) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
@@ -71,7 +72,7 @@ def recipe_options(recipe: str | None = "finetune") -> Callable[[Command], Comma
 
 
 def run_options(command: Command) -> Command:
-    """Give a command `--seed`, `--out` and `--progress`."""
+    """Give a command `--model-arg`, `--seed`, `--out` and `--progress`."""
     for add in (
         click.option(
             "--progress/--no-progress",
@@ -92,9 +93,33 @@ def run_options(command: Command) -> Command:
             show_default=True,
             help="Same seed, same split; on a CPU, with as many workers and threads, the same run.",
         ),
+        click.option(
+            "--model-arg",
+            "model_args",
+            multiple=True,
+            metavar="NAME=VALUE",
+            callback=_model_args,
+            help="An argument of the network's constructor, such as hidden_size=256.",
+        ),
     ):
         command = add(command)
     return command
+
+
+def _model_args(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> dict[str, Any] | None:
+    """Values as Python writes them; what is no such is a word."""
+    found: dict[str, Any] = {}
+    for each in values:
+        name, sign, value = each.partition("=")
+        if not sign or not name.isidentifier():
+            raise click.BadParameter(f"{each!r}: expected NAME=VALUE")
+        try:
+            found[name] = ast.literal_eval(value)
+        except (SyntaxError, ValueError):
+            found[name] = value
+    return found or None
 
 
 def given(options: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 TASKS = {  # imported when asked for
     "classify": "zoo.tasks.classify:Classify",
     "caption": "zoo.tasks.caption:Caption",
+    "language": "zoo.tasks.text:Language",
 }
 _registered: dict[str, type[Task]] = {}  # zoo.register_task
 

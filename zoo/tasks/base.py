@@ -70,6 +70,8 @@ class Task:
     higher_is_better: ClassVar[bool] = False
     chart_metrics: ClassVar[tuple[ChartMetric, ...]] = (ChartMetric("loss"),)
     divisible: ClassVar[bool] = True  # a batch may be computed in parts, their gradients added up
+    keeps_classes: ClassVar[bool] = False  # those of trained weights: `open` is given them
+    use: ClassVar[str] = ""  # the command that uses a run: "zoo sample {run} --prompt TEXT"
     predicts: ClassVar[str] = ""  # what `predict` takes, e.g. "image files"; "": it makes none
     cache: Path | None = None  # the folder for what a frozen part of a network gives
 

@@ -48,6 +48,8 @@ class Caption(Task):
     higher_is_better = True
     chart_metrics = (ChartMetric("loss", "loss per word"), ChartMetric("cider", "CIDEr-D"))
     predicts = "image files"
+    keeps_classes = True  # the words of the vocabulary
+    use = "zoo caption {run} IMAGE..."
 
     def __init__(self) -> None:
         self._encoded = False

@@ -55,6 +55,7 @@ class Classify(Task):
         ChartMetric("loss"),
         ChartMetric("accuracy", "accuracy (%)", percent=True, chance=True),
     )
+    use = "zoo predict {run} IMAGE..."
     predicts = "image files"
 
     def __init__(self) -> None:

@@ -36,8 +36,8 @@ class Loop:
     `train` and `val`: a loader with `set_position(epoch, start)` gives the batches of
     this process from there on; a DataLoader without it is divided by accelerate.
     `schedule` steps once per step of the optimizer, and gets `value(record)` when an
-    epoch ends. `limit`, `clip`: see Updater; `ema`: decay of the weights' moving
-    average, which then is what is evaluated.
+    epoch ends. `limit`, `clip`, `clip_value`: see Updater; `ema`: decay of the weights'
+    moving average, which then is what is evaluated.
 
     `save(state)` is called when an epoch ends, before `after_epoch(record, module)`,
     and every SAVE_MINUTES; `stop(history)` ends training early; `counted()` are further
@@ -67,6 +67,7 @@ class Loop:
         value: Callable[[Record], float] = lambda record: record["val_loss"],
         limit: int = 0,
         clip: float | None = None,
+        clip_value: float | None = None,
         ema: float | None = None,
     ) -> None:
         self.module = model
@@ -91,7 +92,7 @@ class Loop:
         self.schedule = schedule
         self.update = Updater(
             prepared, model, self.optimizer, step, accelerator,
-            limit=limit, clip=clip, say=progress.say,
+            limit=limit, clip=clip, clip_value=clip_value, say=progress.say,
         )  # fmt: skip
         self.epoch = 1  # the one under way
         self.history: list[Record] = []
@@ -116,8 +117,8 @@ class Loop:
 
     def _train_epoch(self, interrupts: Interrupts) -> None:
         self.update.model.train()
-        self.step.begin_epoch(self.epoch, True)
-        if not self.averages.batches:
+        if not self.averages.batches:  # else it goes on inside the epoch, as the step's state does
+            self.step.begin_epoch(self.epoch, True)
             self.lr = float(self.schedule.get_last_lr()[0])
         began = time.perf_counter() - self.seconds
         saved = time.perf_counter()
@@ -240,7 +241,7 @@ class Loop:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "scaler": scaler.state_dict() if scaler else None,
-            "step": self.step.state_dict(),
+            "step": gather_object([self.step.state_dict()]),
             "limit": self.update.limit,
         }
 
@@ -259,7 +260,7 @@ class Loop:
         self.schedule.load_state_dict(state["schedule"])
         if self.accelerator.scaler:
             self.accelerator.scaler.load_state_dict(state["scaler"])
-        self.step.load_state_dict(state["step"])
+        self.step.load_state_dict(state["step"][rank])
         self.update.limit = state["limit"]
         self.epoch = state["epoch"]
         self.history = [*state["history"]]

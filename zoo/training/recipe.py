@@ -108,6 +108,10 @@ class Recipe:
     clip: float | None = option(
         None, "Largest norm of all gradients together.", kind=float, above=0, default_words="none"
     )
+    clip_value: float | None = option(
+        None, "Largest size of any number in the gradients.", kind=float, above=0,
+        default_words="none",
+    )  # fmt: skip
     accumulation: int = option(1, "Batches whose gradients make one step.", kind=int, least=1)
     ema: float | None = option(
         None, "Decay of the running average of the weights, which is what is evaluated and saved.",
@@ -166,10 +170,15 @@ class Recipe:
         False, "Build the network with the auxiliary heads of its paper, and train them.", kind=bool
     )
     val_fraction: float | None = option(
-        None, "Part for validation, of data that bring none.", kind=float, default_words="0.2"
-    )
+        None, "Part for validation, of data that bring none; of a text 0.05.", kind=float,
+        default_words="0.2",
+    )  # fmt: skip
     test_fraction: float | None = option(
-        None, "Part to report on, of data that bring none.", kind=float, default_words="none"
+        None, "Part to report on, of data that bring none; of a text 0.1.", kind=float,
+        default_words="none",
+    )  # fmt: skip
+    length: int = option(
+        50, "Of a text: characters of a window, as far as gradients go back.", kind=int, least=1
     )
     input_size: int | str | tuple[int, ...] | None = option(
         None, "Size of the images.", metavar="224|3x224x224", default_words="the network's own"

@@ -25,6 +25,7 @@ class RecipeChanges(TypedDict, total=False):
     lr_patience: int | None
     cycle_momentum: bool
     clip: float | None
+    clip_value: float | None
     accumulation: int
     ema: float | None
     patience: int | None
@@ -45,6 +46,7 @@ class RecipeChanges(TypedDict, total=False):
     aux: bool
     val_fraction: float | None
     test_fraction: float | None
+    length: int
     input_size: int | str | tuple[int, ...] | None
     augment: str
     cache: str

@@ -1,8 +1,8 @@
 """The recipes of this package, and those that users write: a TOML file each.
 
 Beside the options of Recipe a file may name the `networks` whose paper's recipe it is
-(patterns such as "densenet*_cifar10"), the set `data` that they are trained on, and
-arguments of the constructor (`model_args`).
+(patterns such as "densenet*_cifar10"), the set `data` that they are trained on, and in
+a table `[model_args]` the arguments of their constructor that differ from the row's.
 """
 
 from __future__ import annotations
@@ -99,4 +99,4 @@ def _check_about(networks: Any, data: Any, model_args: Any) -> None:
     if data is not None and not isinstance(data, str):
         raise InputError(f"data={data!r}: needs the name of a data set, or a folder")
     if not isinstance(model_args, dict):
-        raise InputError(f"model_args={model_args!r}: needs a table")
+        raise InputError(f"model_args={model_args!r}: needs a table of arguments")

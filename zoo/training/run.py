@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 CONFIG, METRICS, CURVES = "config.json", "metrics.jsonl", "curves.png"
 BEST, LAST = "best.safetensors", "last.safetensors"
 CHECKPOINT, REPORT = "checkpoint.pt", "report.json"
-CHECKPOINT_VERSION = 1  # goes up when a TrainState holds something else
+CHECKPOINT_VERSION = 2  # goes up when a TrainState holds something else
 
 
 @dataclass(frozen=True, repr=False)

@@ -99,9 +99,13 @@ def _section(section: Section) -> Iterator[str]:
 def _commands(run: Run, report: Printable | None) -> Iterator[str]:
     path = shlex.quote(str(run.path))
     if report is not None:
-        yield f"zoo predict {path} IMAGE...          # classify images"
-        yield f"zoo eval {path}                      # test it again on the same images"
-        yield f"zoo eval {path} --data FOLDER        # or on others"
+        lines = {
+            run.config.get("use", "").format(run=path): "use it",
+            f"zoo eval {path}": "test it again on the same data",
+            f"zoo eval {path} --data DATA": "or on others",
+        }
+        width = max(map(len, lines))
+        yield from (f"{line:{width}}  # {text}" for line, text in lines.items() if line)
     if command := repeating(run.config):
         yield f"{shlex.join(command)}  # repeat it"
     else:
@@ -133,6 +137,8 @@ def repeating(config: Mapping[str, Any]) -> list[str]:
         else:
             changes += [option, _text(key, value)]
     known = ["--data", data["reopen"], "--seed", str(config.get("seed", 0))]
+    args = config.get("begun", {}).get("model_args", {}).items()
+    known += [word for key, value in args for word in ("--model-arg", f"{key}={value}")]
     return ["zoo", "finetune", *what, *known, *changes]
 
 

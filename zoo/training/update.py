@@ -28,7 +28,8 @@ class Updater:
 
     `limit`: how many examples are computed at once (0: a whole batch); it halves where
     the memory does not suffice, and the gradients of the parts are added up, each with
-    its weight. `clip`: the largest norm of all gradients together.
+    its weight. `clip`: the largest norm of all gradients together, `clip_value`: the
+    largest size of each number in them.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Updater:
         *,
         limit: int = 0,
         clip: float | None = None,
+        clip_value: float | None = None,
         say: Callable[[str], None] = print,
     ) -> None:
         self.model = model
@@ -50,6 +52,7 @@ class Updater:
         self.accelerator = accelerator
         self.limit = limit
         self.clip = clip
+        self.clip_value = clip_value
         self.say = say
         self.several = isinstance(getattr(optimizer, "optimizer", optimizer), torch.optim.LBFGS)
 
@@ -110,6 +113,8 @@ class Updater:
         if not alone:
             count = torch.tensor(float(sum(sizes)), device=self.accelerator.device)
             self._divide_by(self.accelerator.reduce(count) / self.accelerator.num_processes)
+        if self.clip_value is not None:
+            self.accelerator.clip_grad_value_(self.module.parameters(), self.clip_value)
         if self.clip is not None:
             self.accelerator.clip_grad_norm_(self.module.parameters(), self.clip)
         return found

@@ -16,7 +16,7 @@ from torch import nn
 from zoo.training.step import Step
 from zoo.training.strategy import Strategy
 from zoo.training.untouched import as_before
-from zoo.training.update import Updater
+from zoo.training.update import Updater, as_mean
 from zoo.transfer.freeze import freeze_groups
 from zoo.transfer.param_groups import recipe_optimizer
 
@@ -33,7 +33,7 @@ SMALLEST = 8  # batch, where it is chosen
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds per example, with reading it."""
+    """Seconds per example, or what else the loss is the mean of, with reading it."""
 
     training: float
     evaluation: float
@@ -54,7 +54,7 @@ def measure_speed(
     """Train a copy of the network, or its `last` layer groups, on the first batches;
     the network itself and the random state stay as they are.
     """
-    from accelerate.utils import find_batch_size, send_to_device
+    from accelerate.utils import send_to_device
 
     copy = deepcopy(model).to(accelerator.device).train()
     if last:
@@ -68,11 +68,12 @@ def measure_speed(
         began = asked = time.perf_counter()
         for number, batch in enumerate(train):
             with accelerator.autocast():
-                update(batch)
+                parts = update(batch)
             _wait(accelerator.device)
+            size = sum(float(as_mean(values["loss"], part)[1]) for part, values in parts)
             ended = time.perf_counter()
             if number:  # the first one starts processes, and plans its kernels
-                count += find_batch_size(batch) or 1
+                count += size
                 trained += ended - asked
                 with torch.no_grad(), accelerator.autocast():
                     given = step.on_device(send_to_device(batch, accelerator.device), False)
@@ -84,7 +85,7 @@ def measure_speed(
             if number >= STEPS:
                 break
             if not number:
-                first = Speed((ended - began) / (find_batch_size(batch) or 1), 0.0)
+                first = Speed((ended - began) / size, 0.0)
     return Speed(trained / count, forwarded / count) if count else first
 
 

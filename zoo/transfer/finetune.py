@@ -194,6 +194,7 @@ def train_network(model: nn.Module, asked: Training) -> Run:
             value=value,
             limit=batch_size,
             clip=recipe.clip,
+            clip_value=recipe.clip_value,
             ema=recipe.ema,
         )
         if accelerator.process_index:  # what is drawn in training, each process draws itself

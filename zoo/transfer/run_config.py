@@ -42,6 +42,7 @@ def run_config(
         **asked.identity,
         "torch_version": str(torch.__version__),
         "task": task.name,
+        "use": task.use,
         "metric": task.metric,
         "higher_is_better": task.higher_is_better,
         "preprocessing": preprocessing.to_dict() if preprocessing else None,

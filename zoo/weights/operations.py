@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import WeightsError
-from zoo.weights import input_norm
+from zoo.weights import input_norm, recurrent
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -247,5 +247,7 @@ OPERATIONS = {
     "divide_statistics": Operation(divide_statistics, with_factors),
     "fold_biases": Operation(fold_biases, zero_biases),
     "merge_scales": Operation(merge_scales, with_inner_scales),
+    "lstm_cells": Operation(recurrent.from_cells, recurrent.to_cells),
+    "transpose": Operation(recurrent.transposed, recurrent.transposed_back),
     "input_norm": Operation(keep_input_norm, input_norm.added),
 }

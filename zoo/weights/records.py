@@ -23,17 +23,20 @@ SOURCE_KEYS = {"file", "urls", "bytes", "aliases", "members", "format", "layout"
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """An accuracy in %, as its publisher reports it, with the data and the protocol."""
+    """A figure as its publisher reports it, with the data and the protocol: accuracies
+    in %, of a text nats per character.
+    """
 
     data: str
     protocol: str
     top1: float | None = None
     top5: float | None = None
+    nats: float | None = None
 
     def describe(self) -> str:
         """As a line, with data and protocol."""
-        known = {"top-1": self.top1, "top-5": self.top5}
-        shown = [f"{value:g} % {kind}" for kind, value in known.items() if value is not None]
+        known = {"% top-1": self.top1, "% top-5": self.top5, "nats/character": self.nats}
+        shown = [f"{value:g} {kind}" for kind, value in known.items() if value is not None]
         return f"{', '.join(shown)} ({self.data}, {self.protocol})"
 
 

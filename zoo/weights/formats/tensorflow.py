@@ -26,13 +26,17 @@ OPTIMIZER = ("/Adam", "/Adam_1", "/Momentum", "/RMSProp", "/RMSProp_1", "/Adagra
 
 
 def read_tf_checkpoint(path: Path) -> dict[str, Tensor]:
-    """The variables by name, without the optimizer's. Raises WeightsError."""
+    """The variables by name, without the optimizer's and without single numbers, which
+    count steps and the like. Raises WeightsError.
+    """
     index, data = _files(path)
     found: dict[str, Tensor] = {}
     try:
         for name, entry in _table(memoryview(index)):
             if name and not name.endswith(OPTIMIZER):
-                found[name] = _tensor(name, entry, data)
+                tensor = _tensor(name, entry, data)
+                if tensor.ndim:
+                    found[name] = tensor
     except Malformed as error:
         raise WeightsError(f"{path}: not a readable TensorFlow checkpoint: {error}") from None
     if not found:
