@@ -525,6 +525,7 @@ def test_the_caller_s_accelerator_stays(tiny):
         AcceleratorState._reset_state(reset_partial_state=True)
 
 
+@pytest.mark.slow
 def test_a_broken_run_leaves_the_module_s_own_forward(tiny):
     def stop(record, module):
         raise RuntimeError("enough")
@@ -1134,6 +1135,7 @@ def test_help_has_examples():
         assert f"Example: zoo {verb} " in zoo_command(verb, "--help").stdout
 
 
+@pytest.mark.slow
 def test_as_a_process(tmp_path):
     """Errors are one line and an exit code; the whole way from nothing to a named digit
     works outside of pytest.

@@ -264,6 +264,7 @@ def say(python, code):
     )
 
 
+@pytest.mark.slow
 def test_a_third_partys_weights(crowded, tmp_path, monkeypatch):
     """By name, from its own manifest, in its own key names."""
     monkeypatch.setenv("ZOO_MIRROR", str(tmp_path))

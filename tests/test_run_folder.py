@@ -26,7 +26,7 @@ from zoo.data.datasets import DataSplit, ImageDataset
 from zoo.data.image import EvalTransform, image_of
 from zoo.errors import UsageError, ZooWarning
 from zoo.spec import Preprocessing
-from zoo.tasks import classify, classify_files
+from zoo.tasks import classify, image_files
 from zoo.tasks.base import EvaluationOptions, Task
 from zoo.tasks.classify import Classify
 from zoo.tasks.confusion_plot import draw_confusion
@@ -349,13 +349,13 @@ def test_what_cannot_be_folded_stays():
 
 def test_many_files_are_read_by_other_processes_in_order(tmp_path, monkeypatch):
     started = []
-    loader = classify_files.DataLoader
+    loader = image_files.DataLoader
 
     def counted(*given, **known):
         started.append(known["num_workers"])
         return loader(*given, **known)
 
-    monkeypatch.setattr(classify_files, "DataLoader", counted)
+    monkeypatch.setattr(image_files, "DataLoader", counted)
     monkeypatch.setattr(classify, "_workers", lambda files, wanted: 2 if files else 0)
     for number in range(70):
         Image.new("RGB", (8, 8), (10 * (number % 4), 77, 200)).save(tmp_path / f"{number:02d}.png")

@@ -203,6 +203,7 @@ def test_help_has_an_example(verb):
     assert f"Example: zoo {verb} " in run(verb, "--help").stdout
 
 
+@pytest.mark.slow
 def test_a_process():
     good = subprocess.run(
         [sys.executable, "-m", "zoo", "profile", "lenet5", "--json"],

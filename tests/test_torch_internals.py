@@ -328,6 +328,7 @@ assert sympy.Symbol("x") + 0 == sympy.Symbol("x")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     torch.__version__ < "2.15", reason="an older torch asks for more, which loads it"
 )

@@ -146,6 +146,7 @@ def hostile(folder):
     return sorted(folder.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc on this system")
 def test_nothing_is_read_and_little_memory_taken(tmp_path):
     paths = hostile(tmp_path)

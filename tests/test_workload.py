@@ -88,7 +88,7 @@ CAPTIONS = Variant(
     ),
     depth=2,
     inputs=(ImageInput((3, 16, 16)), TokenInput(VOCABULARY, STEPS)),
-    task="caption",
+    task="telling",
 )
 
 
@@ -239,7 +239,7 @@ def test_the_loss_of_the_task_is_the_one_whose_memory_is_predicted(monkeypatch):
     of_the_task = zoo.memory("words", 2, **options)
     assert of_the_task.peak == zoo.memory("words", 2, loss=by_hand, **options).peak
     assert of_the_task.activations > zoo.memory("words", 2, loss=torch.sum, **options).activations
-    with pytest.warns(ZooWarning, match="no task 'caption' is registered: the loss is"):
+    with pytest.warns(ZooWarning, match="no task 'telling' is registered: the loss is"):
         unknown = zoo.memory("captions", 2, **options)
     assert unknown == zoo.memory("captions", 2, loss=lambda out: out.float().sum(), **options)
 

@@ -88,7 +88,7 @@ class Attention(nn.Module):
         super().__init__()
         self.keys = nn.Sequential(nn.Linear(places, width))
         for _ in range(layers - 1):
-            self.keys.extend([nn.Tanh(), nn.Linear(width, width)])
+            self.keys.extend([nn.Linear(width, width), nn.Tanh()])
         self.query = nn.Linear(hidden, width, bias=False)
         self.score = nn.Linear(width, 1)
         self.gate = nn.Linear(hidden, 1)
