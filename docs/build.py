@@ -266,11 +266,8 @@ def readings(doc: str, paper: Paper, names: list[str]) -> str:
     Markdown.
     """
     _, cited, *others = doc.split("\n\n")
-    end = max(
-        cited.find(number) + len(number)
-        for number in (paper.arxiv, paper.doi)
-        if number and number in cited
-    )
+    numbers = [number for number in (paper.arxiv, paper.doi) if number and number in cited]
+    end = max((cited.find(number) + len(number) for number in numbers), default=0)
     sources = re.sub(r"^(\s*\(\d{4}\))?[.,;]\s*", "", cited[end:])
     text = "\n\n".join([sources[:1].upper() + sources[1:], *others]).strip()
     text = re.sub(
