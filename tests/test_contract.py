@@ -13,6 +13,7 @@ import torch
 from oracle import disable_drop_path, small_rows, tiny
 from timm.models import group_parameters
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 import zoo
 from zoo import registry
@@ -78,6 +79,11 @@ def inputs(name):
 
 def names_of(module):
     return [key for key, _ in module.named_parameters()]
+
+
+def tensors(outputs):
+    """Of what forward returns, which may be a tuple of such."""
+    return [each for each in tree_leaves(outputs) if isinstance(each, torch.Tensor)]
 
 
 def assert_partition(model):

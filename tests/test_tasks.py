@@ -231,7 +231,7 @@ def test_on_the_command_line(text):
         f"finetune tiny_language_model --data {text} --epochs 1 --batch-size 4 --cpu".split(),
     )
     assert done.exit_code == 0, done.output
-    first, folder, _ = done.stdout.splitlines()
+    first, folder = done.stdout.splitlines()
     assert first.startswith("loss: ")
     assert "validation tokens (epoch 1 of 1)" in first
     assert folder.endswith("runs/tiny_language_model-cats-1")

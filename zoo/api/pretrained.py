@@ -34,6 +34,7 @@ from zoo.weights.cache import (
     locked,
     note_receipt,
     receipt,
+    receipt_of,
     writable,
 )
 from zoo.weights.fetch import at_hand, from_network
@@ -166,7 +167,7 @@ def converted(source: Source, progress: bool = True, anew: bool = False) -> Path
         return found
     each, path = obtained(source, progress)
     folder = cache_folder()
-    original = receipt(folder, each.remote.file) or _receipt_of(path)
+    original = receipt(folder, each.remote.file) or receipt_of(path)
     target = folder / CONVERTED / f"{source.name}-{original['sha256'][:12]}.safetensors"
     with locked(folder, target.name):
         if not anew and (found := in_cache(source)):  # by the process that had the lock
@@ -317,9 +318,3 @@ def _converter(source: Source, each: WeightsSource) -> str:
     before = asdict(record.preprocessing) if record.input_norm and record.preprocessing else None
     parts = [CONVERTER, each.format, each.layout, written, record.model_args, before]
     return sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:12]
-
-
-def _receipt_of(path: Path) -> dict[str, Any]:
-    """Of a file in a cache that is only read, where nothing could be noted."""
-    digests = measured(path)
-    return {"file": path.name, "sha256": digests["sha256"], "digests": digests, "url": ""}

@@ -87,6 +87,12 @@ def receipt(folder: Path, file: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) and "sha256" in found else None
 
 
+def receipt_of(path: Path) -> dict[str, Any]:
+    """Of a file in a cache that is only read, where nothing could be noted."""
+    digests = measured(path)
+    return {"file": path.name, "sha256": digests["sha256"], "digests": digests, "url": ""}
+
+
 def note_receipt(remote: RemoteFile, folder: Path, sha256: str, size: int, url: str) -> None:
     (folder / RECEIPTS).mkdir(parents=True, exist_ok=True)
     about = {
