@@ -74,6 +74,7 @@ bench: $(VENV)/.dev  ## speed as ratios against the peers
 	$(BIN)/python benchmarks/forward.py
 	$(BIN)/python benchmarks/load.py
 	$(BIN)/python benchmarks/train.py
+	$(BIN)/python benchmarks/captions.py
 
 pins: $(VENV)/.dev  ## write down the versions that this environment holds, after testing them
 	$(BIN)/uv pip freeze -q --python $(BIN)/python --exclude-editable > constraints.txt
